@@ -1,0 +1,19 @@
+"""EPE-NAS in JAX: score untrained cells by their input Jacobians, thousands in one program."""
+
+from epe_nas_jax._version import __version__
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.genotype import format_arch, parse_arch
+from epe_nas_jax.jacobian import input_jacobian
+from epe_nas_jax.network import Network
+from epe_nas_jax.score import epe_score, jacobian_score
+
+__all__ = (
+    "InputError",
+    "Network",
+    "__version__",
+    "epe_score",
+    "format_arch",
+    "input_jacobian",
+    "jacobian_score",
+    "parse_arch",
+)

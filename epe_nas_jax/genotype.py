@@ -1,0 +1,165 @@
+"""The NAS-Bench-201 search space: cells as arch strings, genotypes and codes.
+
+A cell has 4 nodes and 6 edges; each edge carries one of 5 operations (Dong & Yang 2020, section 2).
+The three names of a cell:
+
+* arch string: ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, as NAS-Bench-201 writes it;
+* genotype: ``int32[6]``, the operation's index in `OPERATIONS` for every edge in `EDGES` order;
+* code: an integer in 0..15624, the genotype read as a number in base 5, first edge first.
+
+NAS-Bench-201's own index is a shuffle that only its tables know, and NASLib orders operations and
+edges differently; neither is a code.
+
+Shape legend: A cells, E = 6 edges.
+"""
+
+import re
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epe_nas_jax.errors import InputError
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+NUM_NODES = 4
+NUM_OPERATIONS = len(OPERATIONS)
+NUM_EDGES = len(EDGES)
+NUM_CELLS = NUM_OPERATIONS**NUM_EDGES
+
+_FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+_PLACE_VALUES = NUM_OPERATIONS ** np.arange(NUM_EDGES - 1, -1, -1, dtype=np.int32)
+
+
+def parse_arch(arch: str) -> np.ndarray:
+    """Reads an arch string.
+
+    Args:
+      arch: a cell as NAS-Bench-201 writes it.
+
+    Returns:
+      Its genotype, int32 `[E]`.
+
+    Raises:
+      InputError: the string is not of the form, or names an unknown operation.
+    """
+    if not isinstance(arch, str):
+        raise InputError(f"arch string: found {type(arch).__name__}, expected a str like {_FORM}")
+    names = re.findall(r"\|([^|~+]*)~", arch.replace("|", "||"))
+    if arch != _join(names):
+        raise InputError(f"arch string {arch!r}: expected the form {_FORM}")
+    for name in names:
+        if name not in OPERATIONS:
+            known = ", ".join(OPERATIONS)
+            raise InputError(f"arch string {arch!r}: unknown operation {name!r}, expected {known}")
+    return np.array([OPERATIONS.index(name) for name in names], np.int32)
+
+
+def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
+    """Writes a genotype, int `[E]`, as its arch string.
+
+    Raises:
+      InputError: the genotype is not 6 operation indices.
+    """
+    row = check_genotypes(np.asarray(genotype)[None])[0]
+    return _join([OPERATIONS[op] for op in row])
+
+
+def encode(genotypes: jax.Array) -> jax.Array:
+    """The codes, int32 `[...]`, of genotypes, int32 `[..., E]`."""
+    return jnp.sum(genotypes * _PLACE_VALUES.reshape((1,) * (genotypes.ndim - 1) + (-1,)), axis=-1)
+
+
+def decode(codes: jax.Array) -> jax.Array:
+    """The genotypes, int32 `[..., E]`, of codes, int32 `[...]`."""
+    places = _PLACE_VALUES.reshape((1,) * codes.ndim + (-1,))
+    return (codes[..., None] // places % NUM_OPERATIONS).astype(jnp.int32)
+
+
+def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> jax.Array:
+    """Draws cells uniformly from the whole space.
+
+    Args:
+      key: random key, consumed.
+      num_cells: how many cells, A.
+      replace: whether a cell may be drawn twice, as in the released EPE-NAS code.
+
+    Returns:
+      Genotypes, int32 `[A, E]`.
+
+    Raises:
+      InputError: fewer than one cell, or more distinct cells than the space has.
+    """
+    if num_cells < 1:
+        raise InputError(f"number of samples: found {num_cells}, expected at least 1")
+    if not replace and num_cells > NUM_CELLS:
+        raise InputError(
+            f"number of samples: found {num_cells}, expected at most {NUM_CELLS} "
+            "different cells (or sample with replacement)"
+        )
+    return decode(jax.random.choice(key, NUM_CELLS, (num_cells,), replace=replace))
+
+
+def neighbours(genotype: np.ndarray) -> np.ndarray:
+    """The 24 cells that differ from a genotype, int `[E]`, on one edge: int32 `[24, E]`."""
+    rows = [
+        np.where(np.arange(NUM_EDGES) == edge, op, genotype)
+        for edge in range(NUM_EDGES)
+        for op in range(NUM_OPERATIONS)
+        if op != genotype[edge]
+    ]
+    return np.array(rows, np.int32)
+
+
+def has_path(genotypes: np.ndarray) -> np.ndarray:
+    """Whether real operations lead from input to output: bool `[...]` of genotypes `[..., E]`.
+
+    The 341 cells without a path have a zero input Jacobian and no score.
+    """
+    reached = [np.ones(genotypes.shape[:-1], bool)]
+    for node in range(1, NUM_NODES):
+        incoming = [
+            reached[source] & (genotypes[..., edge] != 0)
+            for edge, (source, target) in enumerate(EDGES)
+            if target == node
+        ]
+        reached.append(np.any(incoming, axis=0))
+    return reached[-1]
+
+
+def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
+    """Checks genotypes at the door.
+
+    Args:
+      genotypes: integers `[A, E]` on the host.
+
+    Returns:
+      The same as int32.
+
+    Raises:
+      InputError: wrong rank, shape or dtype, or an operation index out of range.
+    """
+    rows = np.asarray(genotypes)
+    if rows.ndim != 2 or rows.shape[1] != NUM_EDGES:
+        raise InputError(f"genotypes: found shape {rows.shape}, expected [cells, {NUM_EDGES}]")
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise InputError(f"genotypes: found dtype {rows.dtype}, expected integers")
+    wrong = np.argwhere((rows < 0) | (rows >= NUM_OPERATIONS))
+    if wrong.size:
+        cell, edge = wrong[0]
+        raise InputError(
+            f"genotype {cell}, edge {edge}: found operation index {rows[cell, edge]}, "
+            f"expected 0..{NUM_OPERATIONS - 1}"
+        )
+    return rows.astype(np.int32)
+
+
+def _join(names: list[str]) -> str:
+    """Names in `EDGES` order as an arch string; a short list gives one that matches no cell."""
+    nodes = [
+        [f"{name}~{source}" for name, (source, target) in zip(names, EDGES) if target == node]
+        for node in range(1, NUM_NODES)
+    ]
+    return "+".join(f"|{'|'.join(edges)}|" for edges in nodes)

@@ -1,0 +1,30 @@
+"""The input Jacobian of any network on a labelled mini-batch.
+
+Shape legend: N images, D = inputs per image, K outputs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def input_jacobian(
+    apply_fn: Callable[[Any, jax.Array], jax.Array], variables: Any, images: jax.Array
+) -> jax.Array:
+    """Differentiates the sum of all logits with respect to the images (EPE-NAS, section 3).
+
+    One gradient over the whole mini-batch: batch norm couples the images, so image by image, or
+    half a batch at a time, would give another number.
+
+    Args:
+      apply_fn: a network, `(variables, images [N, ...]) -> logits [N, K]`.
+      variables: its weights, any pytree.
+      images: the mini-batch, `[N, ...]`.
+
+    Returns:
+      The input Jacobian, one row an image: `[N, D]`.
+    """
+    gradient = jax.grad(lambda x: jnp.sum(apply_fn(variables, x)))(images)
+    return gradient.reshape(images.shape[0], -1)

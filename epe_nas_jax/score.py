@@ -1,0 +1,140 @@
+"""The EPE-NAS score: how input Jacobians correlate within classes (Lopes et al. 2021, section 3).
+
+Shape legend: N images, D inputs per image, H height and width, K classes, E = 6 edges.
+"""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.genotype import encode
+from epe_nas_jax.jacobian import input_jacobian
+
+VARIANTS = ("released", "two_branch")
+
+CLASS_LIMIT = 100
+LOG_OFFSET = 1e-5
+
+
+class CellNetwork(Protocol):
+    """What `jacobian_score` needs of a network: `network.Network`, or anything that fits."""
+
+    num_classes: int
+
+    def init(self, key: jax.Array, images: jax.Array, genotype: jax.Array) -> Any: ...
+
+    def apply(self, variables: Any, images: jax.Array, genotype: jax.Array) -> jax.Array: ...
+
+
+def correlation_matrix(jacobian: jax.Array) -> jax.Array:
+    """Pearson correlation of the rows of `[N, D]`: `[N, N]`, as `numpy.corrcoef`.
+
+    A row without variance has no correlation: its row and column are NaN.
+    """
+    centred = jacobian - jnp.mean(jacobian, axis=1, keepdims=True)
+    # Jacobians may be tiny: scaled before squaring, they do not underflow.
+    scaled = centred / jnp.max(jnp.abs(centred), axis=1, keepdims=True)
+    unit = scaled / jnp.sqrt(jnp.sum(scaled**2, axis=1, keepdims=True))
+    # log|rho| is sharp near 0, so the product never runs in reduced precision.
+    return jnp.clip(jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST), -1, 1)
+
+
+def epe_score(
+    jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str = "released"
+) -> jax.Array:
+    """The score of a network from its input Jacobian; larger is better.
+
+    With rho the correlation matrix and e_c the sum of log(|rho_ij| + 1e-5) over the ordered pairs
+    (i, j) of class c, i = j included:
+
+    * `"released"`: sum_c |e_c|, for any number of classes, as the released code runs;
+    * `"two_branch"`: the same up to 100 classes; for more, e_c is divided by its number of images
+      and the score is the sum of |e_c - e_d| over ordered pairs of classes, divided by the number
+      of classes. A class with one image counts as absent there.
+
+    Args:
+      jacobian: input Jacobian, `[N, D]`.
+      labels: classes 0..K-1, int `[N]`.
+      num_classes: K.
+      variant: which formula.
+
+    Returns:
+      The score, a scalar of the Jacobian's dtype. NaN if the Jacobian of an image in a class that
+      counts has no variance: the network has no score.
+
+    Raises:
+      InputError: wrong rank, dtype or variant, or as many labels as there are not images.
+    """
+    _check_score_arguments(jacobian, labels, num_classes, variant)
+    same_class = labels[:, None] == labels[None, :]
+    log_rho = jnp.log(jnp.abs(correlation_matrix(jacobian)) + LOG_OFFSET)
+    # Selected, not multiplied by 0: a NaN stays within its own class.
+    pair_sums = jnp.sum(jnp.where(same_class, log_rho, 0), axis=1)
+    e = jax.ops.segment_sum(pair_sums, labels, num_classes)
+    if variant == "released" or num_classes <= CLASS_LIMIT:
+        return jnp.sum(jnp.abs(e))
+
+    sizes = jax.ops.segment_sum(jnp.ones_like(pair_sums), labels, num_classes)
+    counts = sizes > 1
+    e = jnp.where(counts, e / sizes, 0)
+    both_count = counts[:, None] & counts[None, :]
+    differences = jnp.where(both_count, jnp.abs(e[:, None] - e[None, :]), 0)
+    return jnp.sum(differences) / jnp.sum(counts)
+
+
+def jacobian_score(
+    key: jax.Array,
+    genotype: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    network: CellNetwork,
+    variant: str = "released",
+) -> jax.Array:
+    """Scores one untrained cell; pure, and made for `jax.jit` and `jax.vmap`.
+
+    What the cells of a batch share is said with `in_axes`: `(None, 0, None, None)` for the same
+    weights and mini-batch, `(0, 0, None, None)` for weights of their own, `(0, 0, 0, 0)` for
+    weights and mini-batches of their own.
+
+    Args:
+      key: random key of the weights, consumed.
+      genotype: the cell, int32 `[E]`.
+      images: the mini-batch, `[N, H, H, 3]`.
+      labels: its classes, int `[N]`.
+      network: a module that makes a network from a genotype.
+      variant: as in `epe_score`.
+
+    Returns:
+      The score, a scalar. NaN for a cell without a path from input to output.
+    """
+    variables = network.init(key, images, genotype)
+
+    def apply_fn(variables: Any, images: jax.Array) -> jax.Array:
+        return network.apply(variables, images, genotype)
+
+    jacobian = input_jacobian(apply_fn, variables, images)
+    return epe_score(jacobian, labels, network.num_classes, variant)
+
+
+def _check_score_arguments(
+    jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str
+) -> None:
+    if variant not in VARIANTS:
+        raise InputError(f"score variant: found {variant!r}, expected one of {VARIANTS}")
+    if jacobian.ndim != 2 or not jnp.issubdtype(jacobian.dtype, jnp.floating):
+        raise InputError(
+            f"jacobian: found {jacobian.dtype} of shape {jacobian.shape}, "
+            "expected floating point [images, inputs]"
+        )
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
+        )
+    if labels.shape[0] != jacobian.shape[0]:
+        raise InputError(f"labels: found {labels.shape[0]}, expected {jacobian.shape[0]}, one an image")
+    if num_classes < 1:
+        raise InputError(f"number of classes: found {num_classes}, expected at least 1")
