@@ -1,6 +1,7 @@
 """EPE-NAS in JAX: score untrained cells by their input Jacobians, thousands in one program."""
 
 from epe_nas_jax._version import __version__
+from epe_nas_jax.batching import Protocol, score_cells
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import format_arch, parse_arch
 from epe_nas_jax.jacobian import input_jacobian
@@ -10,10 +11,12 @@ from epe_nas_jax.score import epe_score, jacobian_score
 __all__ = (
     "InputError",
     "Network",
+    "Protocol",
     "__version__",
     "epe_score",
     "format_arch",
     "input_jacobian",
     "jacobian_score",
     "parse_arch",
+    "score_cells",
 )

@@ -29,7 +29,9 @@ NUM_OPERATIONS = len(OPERATIONS)
 NUM_EDGES = len(EDGES)
 NUM_CELLS = NUM_OPERATIONS**NUM_EDGES
 
-_FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+_TEMPLATE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+_PATTERN = re.compile(re.escape(_TEMPLATE).replace(r"\{\}", "([^|~+]*)"))
+_FORM = _TEMPLATE.format(*["op"] * NUM_EDGES)
 _PLACE_VALUES = NUM_OPERATIONS ** np.arange(NUM_EDGES - 1, -1, -1, dtype=np.int32)
 
 
@@ -47,9 +49,10 @@ def parse_arch(arch: str) -> np.ndarray:
     """
     if not isinstance(arch, str):
         raise InputError(f"arch string: found {type(arch).__name__}, expected a str like {_FORM}")
-    names = re.findall(r"\|([^|~+]*)~", arch.replace("|", "||"))
-    if arch != _join(names):
+    match = _PATTERN.fullmatch(arch)
+    if not match:
         raise InputError(f"arch string {arch!r}: expected the form {_FORM}")
+    names = match.groups()
     for name in names:
         if name not in OPERATIONS:
             known = ", ".join(OPERATIONS)
@@ -64,7 +67,7 @@ def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
       InputError: the genotype is not 6 operation indices.
     """
     row = check_genotypes(np.asarray(genotype)[None])[0]
-    return _join([OPERATIONS[op] for op in row])
+    return _TEMPLATE.format(*[OPERATIONS[op] for op in row])
 
 
 def encode(genotypes: jax.Array) -> jax.Array:
@@ -154,12 +157,3 @@ def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
             f"expected 0..{NUM_OPERATIONS - 1}"
         )
     return rows.astype(np.int32)
-
-
-def _join(names: list[str]) -> str:
-    """Names in `EDGES` order as an arch string; a short list gives one that matches no cell."""
-    nodes = [
-        [f"{name}~{source}" for name, (source, target) in zip(names, EDGES) if target == node]
-        for node in range(1, NUM_NODES)
-    ]
-    return "+".join(f"|{'|'.join(edges)}|" for edges in nodes)

@@ -25,7 +25,8 @@ from epe_nas_jax.genotype import EDGES, NUM_EDGES, NUM_NODES, OPERATIONS
 
 Genotype = Sequence[int] | np.ndarray | jax.Array
 
-_REDUCTIONS = 2
+_NUM_STAGES = 3
+_KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 
 
 class Network(nn.Module):
@@ -53,19 +54,23 @@ class Network(nn.Module):
         check_images(images)
         # Drawn once at the root, so that no weight depends on a module's name.
         key = self.make_rng("params") if self.is_initializing() else None
-        layers = _LayerKeys(key)
+        dtype = self.param_dtype
 
-        x = Stem(self.channels, self.param_dtype, name="stem")(images, layers.next())
-        cell = 0
-        for stage in range(_REDUCTIONS + 1):
+        x = Stem(self.channels, dtype, name="stem")(images, _fold(key, 0))
+        layer = 1
+        for stage in range(_NUM_STAGES):
             channels = self.channels * 2**stage
             if stage > 0:
                 name = f"reduction_{stage - 1}"
-                x = Reduction(channels, self.param_dtype, name=name)(x, layers.next())
-            for _ in range(self.cells_per_stage):
-                x = Cell(self.param_dtype, name=f"cell_{cell}")(x, genotype, layers.next())
-                cell += 1
-        return Head(self.num_classes, self.param_dtype, name="head")(x, layers.next())
+                x = Reduction(channels, dtype, name=name)(x, _fold(key, layer))
+                layer += 1
+            kernels = _draw_candidates(key, layer, self.cells_per_stage, channels, dtype)
+            for i in range(self.cells_per_stage):
+                drawn = {name: kernel[i] for name, kernel in kernels.items()}
+                name = f"cell_{stage * self.cells_per_stage + i}"
+                x = Cell(dtype, name=name)(x, genotype, drawn)
+            layer += self.cells_per_stage
+        return Head(self.num_classes, dtype, name="head")(x, _fold(key, layer))
 
 
 class Stem(nn.Module):
@@ -88,11 +93,9 @@ class Cell(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, genotype: Genotype, key: jax.Array | None) -> jax.Array:
-        kernels = {
-            name: self._draw_edges(key, OPERATIONS.index(name), (size, size, *2 * x.shape[-1:]))
-            for name, size in (("nor_conv_1x1", 1), ("nor_conv_3x3", 3))
-        }
+    def __call__(
+        self, x: jax.Array, genotype: Genotype, kernels: dict[str, jax.Array]
+    ) -> jax.Array:
         nodes = [x]
         for target in range(1, NUM_NODES):
             incoming = []
@@ -104,13 +107,6 @@ class Cell(nn.Module):
                     incoming.append(ops.apply_operation(op, nodes[source], weights))
             nodes.append(sum(incoming[1:], start=incoming[0]))
         return nodes[-1]
-
-    def _draw_edges(self, key: jax.Array | None, op: int, shape: tuple[int, ...]) -> jax.Array:
-        """One operation's kernels on all edges, `[E, h, w, C, C]`: far quicker to compile."""
-        if key is None:
-            return jnp.zeros((NUM_EDGES, *shape), self.param_dtype)
-        keys = jax.vmap(lambda edge: _fold(_fold(key, edge), op))(jnp.arange(NUM_EDGES))
-        return jax.vmap(lambda k: _draw(k, shape, self.param_dtype))(keys)
 
     def _edge_weights(
         self, op: int | jax.Array, edge: int, kernels: dict[str, jax.Array]
@@ -196,18 +192,6 @@ def check_images(images: jax.Array | np.ndarray) -> None:
         raise InputError(f"images: found dtype {images.dtype}, expected floating point")
 
 
-class _LayerKeys:
-    """Numbers the layers in order and gives each its own key, or None when nothing is drawn."""
-
-    def __init__(self, key: jax.Array | None):
-        self._key = key
-        self._layer = 0
-
-    def next(self) -> jax.Array | None:
-        self._layer += 1
-        return _fold(self._key, self._layer - 1)
-
-
 def _fold(key: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
     return None if key is None else jax.random.fold_in(key, number)
 
@@ -223,6 +207,31 @@ def _draw(
         return jnp.zeros(shape, dtype)
     bound = 1 / math.sqrt(fan_in or math.prod(shape[:-1]))
     return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def _draw_candidates(
+    key: jax.Array | None, first_layer: int, num_layers: int, channels: int, dtype: jnp.dtype
+) -> dict[str, jax.Array]:
+    """Every candidate's kernels in a stage, `[layers, E, h, w, C, C]`; one draw compiles fast."""
+    kernels = {}
+    for name, size in _KERNEL_SIZES.items():
+        shape = (size, size, channels, channels)
+        if key is None:
+            kernels[name] = jnp.zeros((num_layers, NUM_EDGES, *shape), dtype)
+            continue
+
+        def draw(
+            layer: jax.Array,
+            edge: jax.Array,
+            op: int = OPERATIONS.index(name),
+            shape: tuple[int, ...] = shape,
+        ) -> jax.Array:
+            return _draw(_fold(_fold(_fold(key, layer), edge), op), shape, dtype)
+
+        layers = first_layer + jnp.arange(num_layers)
+        over_edges = jax.vmap(draw, (None, 0))
+        kernels[name] = jax.vmap(over_edges, (0, None))(layers, jnp.arange(NUM_EDGES))
+    return kernels
 
 
 def _halve(x: jax.Array) -> jax.Array:

@@ -5,8 +5,8 @@ be differentiated. With a traced index the operation is chosen on the device, wh
 compiled program score any cell; then only the input is differentiable, by a hand-written rule that
 keeps nothing but the edge's input, its output and the batch deviation.
 
-Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch` sorts
-the cells by operation and runs every operation on its own group only.
+Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
+sorts the cells by operation and runs every operation on its own group only.
 
 Shape legend: N images, H height, W width, C channels in, D channels out, A cells.
 """
@@ -114,9 +114,7 @@ def avg_pool_3x3(x: jax.Array) -> jax.Array:
     return _box_sum(x) / _window_sizes(x)
 
 
-def grouped_switch(
-    index: jax.Array, branches: Sequence[Callable[..., Any]], *operands: Any
-) -> Any:
+def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """`lax.switch` whose batching rule groups by branch instead of computing every branch.
 
     Plain `jax.vmap` of a switch computes all branches for all rows and selects. Here the rows are
@@ -137,7 +135,7 @@ def grouped_switch(
     def switch(index: jax.Array, operands: Any) -> Any:
         return lax.switch(index, branches, *operands)
 
-    @switch.def_vmap
+    @switch.def_vmap  # type: ignore[no-untyped-call]
     def _(axis_size: int, in_batched: Any, index: jax.Array, operands: Any) -> tuple[Any, Any]:
         index_batched, operands_batched = in_batched
         axes = jax.tree.map(lambda batched: 0 if batched else None, operands_batched)
@@ -175,17 +173,22 @@ def _run_groups(
     first = jax.tree.map(lambda x, b: x[0] if b else x, operands, batched)
     shapes = jax.eval_shape(branches[0], *first)
     out = jax.tree.map(lambda s: jnp.zeros((num_rows, *s.shape), s.dtype), shapes)
-    for number, branch in enumerate(branches):
+
+    def run_group(number: int, out: Any) -> Any:
         start, stop = starts[number], starts[number + 1]
 
-        def run_block(i: jax.Array, out: Any, branch=branch, start=start, stop=stop) -> Any:
+        def run_block(i: jax.Array, out: Any) -> Any:
             position = start + i * block
             rows = lax.dynamic_slice(order, (position,), (block,))
             rows = jnp.where(position + jnp.arange(block) < stop, rows, num_rows)
-            results = jax.vmap(lambda o: branch(*o), (axes,), axis_size=block)(take(rows))
+            run = jax.vmap(lambda o: branches[number](*o), (axes,), axis_size=block)
+            results = run(take(rows))
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), out, results)
 
-        out = lax.fori_loop(0, (stop - start + block - 1) // block, run_block, out)
+        return lax.fori_loop(0, (stop - start + block - 1) // block, run_block, out)
+
+    for number in range(len(branches)):
+        out = run_group(number, out)
     return out
 
 
@@ -284,9 +287,7 @@ def _no_std(x: jax.Array) -> jax.Array:
     return jnp.zeros(x.shape[-1:], x.dtype)
 
 
-def _relu_conv_bn(
-    x: jax.Array, weights: ConvBN, stride: int = 1
-) -> tuple[jax.Array, jax.Array]:
+def _relu_conv_bn(x: jax.Array, weights: ConvBN, stride: int = 1) -> tuple[jax.Array, jax.Array]:
     z = convolve(nn.relu(x), weights.kernel, stride)
     return _normalise(z, weights.scale, weights.bias)
 
@@ -305,9 +306,7 @@ def _relu_conv_bn_bwd(
     return jnp.where(x > 0, _convolve_input_cotangent(weights.kernel, dz), 0)
 
 
-def _normalise(
-    x: jax.Array, scale: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Batch normalisation and the inverse deviation `[D]`, both moments in one pass."""
     mean = jnp.mean(x, (0, 1, 2))
     variance = jnp.maximum(jnp.mean(x**2, (0, 1, 2)) - mean**2, 0)

@@ -3,6 +3,7 @@
 Shape legend: N images, D inputs per image, H height and width, K classes, E = 6 edges.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -10,7 +11,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import encode
 from epe_nas_jax.jacobian import input_jacobian
 
 VARIANTS = ("released", "two_branch")
@@ -24,9 +24,13 @@ class CellNetwork(Protocol):
 
     num_classes: int
 
-    def init(self, key: jax.Array, images: jax.Array, genotype: jax.Array) -> Any: ...
+    @property
+    def init(self) -> Callable[..., Any]:
+        """`(key, images, genotype) -> variables`."""
 
-    def apply(self, variables: Any, images: jax.Array, genotype: jax.Array) -> jax.Array: ...
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """`(variables, images, genotype) -> logits [N, K]`."""
 
 
 def correlation_matrix(jacobian: jax.Array) -> jax.Array:
@@ -112,6 +116,28 @@ def jacobian_score(
       The score, a scalar. NaN for a cell without a path from input to output.
     """
     variables = network.init(key, images, genotype)
+    return cell_score(variables, genotype, images, labels, network=network, variant=variant)
+
+
+def cell_score(
+    variables: Any,
+    genotype: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    network: CellNetwork,
+    variant: str = "released",
+) -> jax.Array:
+    """Scores one cell with weights that are there already; see `jacobian_score`.
+
+    Args:
+      variables: the weights, as `network.init` makes them.
+      genotype: the cell, int32 `[E]`.
+      images: the mini-batch, `[N, H, H, 3]`.
+      labels: its classes, int `[N]`.
+      network: a module that makes a network from a genotype.
+      variant: as in `epe_score`.
+    """
 
     def apply_fn(variables: Any, images: jax.Array) -> jax.Array:
         return network.apply(variables, images, genotype)
@@ -135,6 +161,8 @@ def _check_score_arguments(
             f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
         )
     if labels.shape[0] != jacobian.shape[0]:
-        raise InputError(f"labels: found {labels.shape[0]}, expected {jacobian.shape[0]}, one an image")
+        raise InputError(
+            f"labels: found {labels.shape[0]}, expected {jacobian.shape[0]}, one an image"
+        )
     if num_classes < 1:
         raise InputError(f"number of classes: found {num_classes}, expected at least 1")

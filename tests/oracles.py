@@ -1,4 +1,4 @@
-"""Independent oracles: plain NumPy loops that follow the paper and the released code line by line."""
+"""Independent oracles: plain NumPy loops that follow the paper and the released code."""
 
 import numpy as np
 

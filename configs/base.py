@@ -1,0 +1,50 @@
+"""Every config key with its default; the other files of this folder override some.
+
+Not to be run by itself: it names no data set.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    # Seed of the sampled cells, the mini-batch and the weights.
+    config.seed = 0
+    # Cells handed to the device at a time: a number, or "auto" to fit its memory.
+    config.cells_per_step = "auto"
+
+    config.data = ml_collections.ConfigDict()
+    # digits, cifar10, cifar100, imagenet16_120, or npz for a data set of your own.
+    config.data.name = ""
+    # An .npz file with the two arrays named below.
+    config.data.path = ""
+    config.data.images_key = "x_train"
+    config.data.labels_key = "y_train"
+    config.data.batch_size = 256
+    # Random crop after padding by 4, and horizontal flip.
+    config.data.augment = False
+    # A mini-batch of its own for every cell, as in the released code.
+    config.data.fresh_minibatch = False
+
+    config.network = ml_collections.ConfigDict()
+    config.network.channels = 16
+    config.network.cells_per_stage = 5
+
+    config.score = ml_collections.ConfigDict()
+    # "released", or "two_branch" for the paper's other formula above 100 classes.
+    config.score.variant = "released"
+    # "shared" weights for all cells, or "independent" ones for each.
+    config.score.init = "shared"
+    # Scores are averaged over this many draws of the weights.
+    config.score.num_inits = 1
+
+    config.search = ml_collections.ConfigDict()
+    config.search.num_samples = 100
+    # Whether a cell may be drawn twice, as in the released code.
+    config.search.replace = False
+
+    config.benchmark = ml_collections.ConfigDict()
+    # A CSV table of trained accuracies by arch string, and its accuracy column.
+    config.benchmark.path = ""
+    config.benchmark.column = ""
+    return config

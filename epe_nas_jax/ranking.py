@@ -1,0 +1,77 @@
+"""Rankings of scores: the best cells, and rank correlations with accuracies.
+
+Shape legend: A cells.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class RankCorrelation(NamedTuple):
+    """A rank correlation with its bootstrap interval.
+
+    Attributes:
+      value: the correlation on the sample.
+      low: lower end of the 95 % interval.
+      high: upper end of it.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def best_index(scores: np.ndarray) -> int | None:
+    """The first index of the largest score of `[A]`, or None if none is a number."""
+    return None if np.isnan(scores).all() else int(np.nanargmax(scores))
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k largest scores of `[A]`, best first, without NaN; ties keep their order."""
+    order = np.argsort(-scores, kind="stable")
+    return order[~np.isnan(scores[order])][:k]
+
+
+def spearman(
+    scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
+) -> RankCorrelation | None:
+    """Spearman's rho of scores and accuracies `[A]`; see `_correlate`."""
+    return _correlate("spearmanr", scores, accuracies, seed, num_resamples)
+
+
+def kendall(
+    scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
+) -> RankCorrelation | None:
+    """Kendall's tau-b of scores and accuracies `[A]`; see `_correlate`."""
+    return _correlate("kendalltau", scores, accuracies, seed, num_resamples)
+
+
+def _correlate(
+    name: str, scores: np.ndarray, accuracies: np.ndarray, seed: int, num_resamples: int
+) -> RankCorrelation | None:
+    """SciPy's statistic over the cells with both numbers, with a percentile bootstrap of 95 %.
+
+    None where it is undefined: fewer than 3 such cells, or all scores or accuracies equal.
+    """
+    both = ~(np.isnan(scores) | np.isnan(accuracies))
+    x, y = scores[both].astype(np.float64), accuracies[both].astype(np.float64)
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    statistic = getattr(stats, name)
+
+    def resampled(x: np.ndarray, y: np.ndarray) -> float:
+        # A resample may be constant, which has no ranks to correlate.
+        return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(statistic(x, y).statistic)
+
+    interval = stats.bootstrap(
+        (x, y),
+        resampled,
+        paired=True,
+        vectorized=False,
+        n_resamples=num_resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return RankCorrelation(resampled(x, y), float(interval.low), float(interval.high))
