@@ -45,6 +45,6 @@ def read_accuracies(path: str, column: str) -> dict[str, float]:
     values = pd.to_numeric(table[column], errors="coerce")
     bad = table[column][(values.isna() & table[column].notna()) | (values < 0) | (values > 100)]
     if len(bad):
-        raise InputError(f"{path}, {column}: found {bad.iloc[0]!r}, expected accuracies in 0..100")
+        raise InputError(f"{path}, {column}: found {bad.iloc[0]}, expected accuracies in 0..100")
     known = values.notna()
     return dict(zip(table["arch"][known], values[known].to_numpy(np.float64).tolist(), strict=True))

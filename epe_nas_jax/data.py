@@ -124,7 +124,7 @@ def _read_npz(path: str, images_key: str, labels_key: str) -> tuple[np.ndarray, 
     if not path:
         raise InputError("data.path: found nothing, expected the path of an .npz file")
     try:
-        with np.load(Path(path), allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in (images_key, labels_key):
                 if key not in archive:
                     found = ", ".join(archive)

@@ -135,7 +135,7 @@ def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *op
     def switch(index: jax.Array, operands: Any) -> Any:
         return lax.switch(index, branches, *operands)
 
-    @switch.def_vmap  # type: ignore[no-untyped-call]
+    @switch.def_vmap
     def _(axis_size: int, in_batched: Any, index: jax.Array, operands: Any) -> tuple[Any, Any]:
         index_batched, operands_batched = in_batched
         axes = jax.tree.map(lambda batched: 0 if batched else None, operands_batched)
@@ -160,7 +160,7 @@ def _run_groups(
     """Runs `branches[index[a]]` on row a of the operands for all A rows, a branch at a time."""
     block = max(1, num_rows // _BLOCKS_PER_GROUP_SWITCH)
     order = jnp.argsort(index)
-    # Rows past the end of a group read row 0 and are dropped when written.
+    # Rows past the end of a group read the last row and are dropped when written.
     order = jnp.pad(order, (0, block), constant_values=num_rows)
     starts = jnp.searchsorted(jnp.sort(index), jnp.arange(len(branches) + 1))
     axes = jax.tree.map(lambda b: 0 if b else None, batched)
@@ -182,7 +182,7 @@ def _run_groups(
             rows = lax.dynamic_slice(order, (position,), (block,))
             rows = jnp.where(position + jnp.arange(block) < stop, rows, num_rows)
             run = jax.vmap(lambda o: branches[number](*o), (axes,), axis_size=block)
-            results = run(take(rows))
+            results = run(take(rows))  # type: ignore[no-untyped-call]
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), out, results)
 
         return lax.fori_loop(0, (stop - start + block - 1) // block, run_block, out)

@@ -1,0 +1,13 @@
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def minibatch():
+    """Eight random images of 8x8 pixels in three classes, float64."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(8, 8, 8, 3)), np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)

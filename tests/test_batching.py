@@ -1,0 +1,186 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from epe_nas_jax import InputError, Network, Protocol, jacobian_score, parse_arch, score_cells
+from epe_nas_jax import genotype as space
+from epe_nas_jax.batching import CellScorer, _score_step, plan_cells_per_step
+
+NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
+CELLS = np.asarray(space.sample(jax.random.key(5), 12))
+
+# Scores add logarithms of correlations; other orders of summation move them by rounding only.
+SAME = {"rtol": 1e-9, "equal_nan": True}
+
+
+@pytest.fixture
+def score(minibatch):
+    return functools.partial(score_cells, images=minibatch[0], labels=minibatch[1], network=NETWORK)
+
+
+@pytest.mark.parametrize("init", ["shared", "independent"])
+def test_vmap_equals_the_loop_over_single_cells(minibatch, init):
+    score = functools.partial(jacobian_score, network=NETWORK)
+    keys = jax.random.split(jax.random.key(0), len(CELLS))
+    axes = (None if init == "shared" else 0, 0, None, None)
+    key = keys[0] if init == "shared" else keys
+    batched = jax.jit(jax.vmap(score, axes))(key, jnp.asarray(CELLS), *minibatch)
+    single = jax.jit(score)
+    loop = [
+        single(keys[0] if init == "shared" else keys[i], jnp.asarray(cell), *minibatch)
+        for i, cell in enumerate(CELLS)
+    ]
+    assert np.isfinite(batched).sum() >= len(CELLS) - 1
+    assert np.allclose(batched, loop, **SAME)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(),
+        Protocol(init="independent"),
+        Protocol(init="independent", fresh_batch=6, augment=True, num_inits=2),
+    ],
+)
+def test_score_depends_on_the_cell_only(score, protocol):
+    score = functools.partial(score, seed=1, protocol=protocol)
+    scores = score(CELLS, cells_per_step=4)
+    order = np.random.default_rng(0).permutation(len(CELLS))
+    assert np.allclose(score(CELLS[order], cells_per_step=4), scores[order], **SAME)
+    assert np.allclose(score(CELLS, cells_per_step=5), scores, **SAME)
+    assert np.allclose(score(CELLS[3:4], cells_per_step=4), scores[3:4], **SAME)
+    assert not np.allclose(score(CELLS[:1], cells_per_step=4), score(CELLS[:1] * 0 + 3))
+
+
+def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch, monkeypatch):
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK, cells_per_step=6)
+    one_by_one = scorer(CELLS)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert np.allclose(scorer(CELLS), one_by_one, **SAME)
+
+
+def test_shared_weights_are_those_of_the_network_init(minibatch, score):
+    seed_key = jax.random.split(jax.random.key(7), 1)[0]
+    weights_key, _ = jax.random.split(seed_key)
+    expected = jax.jit(functools.partial(jacobian_score, network=NETWORK))(
+        weights_key, jnp.asarray(CELLS[0]), *minibatch
+    )
+    assert np.allclose(score(CELLS[:1], seed=7), expected, **SAME)
+
+
+def test_equal_protocols_with_other_seeds_give_other_scores(score):
+    one, other = (score(CELLS[:3], seed=seed) for seed in (0, 1))
+    assert not np.isclose(one, other).any()
+
+
+def test_independent_weights_differ_from_shared_ones(score):
+    shared = score(CELLS[:3], seed=0)
+    own = score(CELLS[:3], seed=0, protocol=Protocol(init="independent"))
+    assert not np.isclose(shared, own).any()
+
+
+def test_inits_are_averaged(minibatch):
+    network = NETWORK
+    keys = jax.random.split(jax.random.key(0), 3)
+    weights_keys = [jax.random.split(key)[0] for key in keys]
+    single = jax.jit(functools.partial(jacobian_score, network=network))
+    expected = np.mean([single(key, jnp.asarray(CELLS[1]), *minibatch) for key in weights_keys])
+    got = score_cells(
+        CELLS[1:2], *minibatch, seed=0, network=network, protocol=Protocol(num_inits=3)
+    )
+    assert np.allclose(got, expected, **SAME)
+
+
+def test_one_program_serves_any_number_of_cells(minibatch):
+    images, labels = minibatch[0].astype(np.float32), minibatch[1]
+    network = Network(num_classes=3, channels=2, cells_per_stage=1)
+    programs = _score_step._cache_size()
+    for seed, num_cells in enumerate((1, 7, 1000)):
+        scorer = CellScorer(images, labels, seed=seed, network=network, cells_per_step=50)
+        scorer.compile()
+        assert scorer(space.sample(jax.random.key(0), num_cells)).shape == (num_cells,)
+        assert _score_step._cache_size() == programs + 1
+
+
+@pytest.mark.slow
+def test_the_341_cells_without_a_path_and_only_they_have_no_score(minibatch):
+    images, labels = minibatch[0].astype(np.float32), minibatch[1]
+    network = Network(num_classes=3, channels=4, cells_per_stage=1)
+    every_cell = np.asarray(space.decode(np.arange(space.NUM_CELLS)))
+    no_path = every_cell[~space.has_path(every_cell)]
+    assert len(no_path) == 341
+    scores = score_cells(no_path, images, labels, seed=0, network=network)
+    assert np.isnan(scores).all()
+    others = every_cell[space.has_path(every_cell)][::50]
+    # A tiny network can die by chance, a ReLU closing all channels of an image; almost none does.
+    assert np.isfinite(score_cells(others, images, labels, seed=0, network=network)).mean() > 0.95
+
+
+def test_dead_edges_change_nothing(score):
+    # Node 1 leads nowhere, so the operation into it does not matter.
+    live = parse_arch("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
+    dead = np.array([live, live])
+    dead[1, 0] = 3
+    one, other = score(dead, seed=0)
+    assert np.isclose(one, other, rtol=1e-9)
+
+
+def test_no_cells_give_no_scores(score):
+    assert score(np.zeros((0, 6), int), seed=0).shape == (0,)
+
+
+def test_cells_per_step_is_planned_or_refused():
+    shape = (256, 32, 32, 3)
+    assert plan_cells_per_step(3, Network(10), shape) == 3
+    assert plan_cells_per_step("auto", Network(10), shape) >= 1
+    for bad in (0, -1, 2.5, "many", True, None):
+        with pytest.raises(InputError, match="cells_per_step"):
+            plan_cells_per_step(bad, Network(10), shape)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"init": "other"}, "init: found 'other'"),
+        ({"variant": "other"}, "score variant: found 'other'"),
+        ({"num_inits": 0}, "num_inits: found 0"),
+        ({"fresh_batch": 1}, "fresh_batch: found 1"),
+        ({"augment": True}, "augment: needs fresh_batch"),
+    ],
+)
+def test_bad_protocol_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Protocol(**arguments)
+
+
+def replace_first(array, value):
+    array = array.copy()
+    array.flat[0] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:0], y[:0]), "images: found 0"),
+        (lambda x, y: (replace_first(x, np.nan), y), "NaN or infinite"),
+        (lambda x, y: (replace_first(x, np.inf), y), "NaN or infinite"),
+        (lambda x, y: (x[:, :, :, 0], y), "found rank 3"),
+        (lambda x, y: ((255 * x).astype(np.uint8), y), "found dtype uint8"),
+        (lambda x, y: (x, y[:-1]), "labels: found 7, expected 8"),
+        (lambda x, y: (x, y.astype(float)), "labels: found float64"),
+        (lambda x, y: (x, replace_first(y, 3)), "labels: found 3, expected 0..2"),
+        (lambda x, y: (x, replace_first(y, -1)), "labels: found -1, expected 0..2"),
+    ],
+)
+def test_bad_minibatch_is_refused(minibatch, change, message):
+    with pytest.raises(InputError, match=message):
+        score_cells(CELLS, *change(*minibatch), seed=0, network=NETWORK)
+
+
+def test_fresh_batch_larger_than_the_data_set_is_refused(score):
+    with pytest.raises(InputError, match="fresh_batch: found 9, expected at most 8"):
+        score(CELLS, seed=0, protocol=Protocol(fresh_batch=9))

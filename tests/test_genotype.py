@@ -1,0 +1,111 @@
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epe_nas_jax import InputError, format_arch, parse_arch
+from epe_nas_jax import genotype as space
+
+ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_1x1~2|"
+
+genotypes = st.lists(st.integers(0, 4), min_size=6, max_size=6)
+
+
+def every_genotype():
+    return np.asarray(space.decode(np.arange(space.NUM_CELLS)))
+
+
+def test_arch_string_lists_the_edges_node_by_node():
+    assert parse_arch(ARCH).tolist() == [3, 0, 1, 4, 0, 2]
+    assert parse_arch(ARCH).dtype == np.int32
+
+
+def test_every_cell_round_trips_through_its_arch_string_and_code():
+    cells = every_genotype()
+    archs = [format_arch(cell) for cell in cells]
+    assert len(set(archs)) == 15625
+    assert np.array_equal([parse_arch(arch) for arch in archs], cells)
+    assert np.array_equal(space.encode(cells), np.arange(15625))
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "",
+        ARCH[:-1],
+        ARCH + "|",
+        ARCH.replace("+", ""),
+        ARCH.replace("none~0", "none~1"),
+        ARCH.replace("|none~0|skip_connect~1|", "|skip_connect~1|none~0|"),
+        ARCH.replace("|none~0|skip_connect~1|", "|skip_connect~1|"),
+        " " + ARCH,
+    ],
+)
+def test_malformed_arch_string_is_refused(arch):
+    with pytest.raises(InputError, match="expected the form"):
+        parse_arch(arch)
+
+
+def test_unknown_operation_is_named():
+    with pytest.raises(InputError, match="'max_pool_3x3'"):
+        parse_arch(ARCH.replace("avg_pool", "max_pool"))
+
+
+def test_arch_must_be_text():
+    with pytest.raises(InputError, match="found int"):
+        parse_arch(3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros(6, int), r"found shape \(6,\)"),
+        (np.zeros((2, 5), int), r"found shape \(2, 5\)"),
+        (np.zeros((1, 6)), "found dtype float64"),
+        (np.array([[0, 1, 2, 3, 4, 5]]), "genotype 0, edge 5: found operation index 5"),
+        (np.array([[0] * 6, [0, -1, 0, 0, 0, 0]]), "genotype 1, edge 1: found operation index -1"),
+    ],
+)
+def test_bad_genotypes_are_refused(bad, message):
+    with pytest.raises(InputError, match=message):
+        space.check_genotypes(bad)
+
+
+def test_341_cells_have_no_path():
+    assert np.sum(~space.has_path(every_genotype())) == 341
+
+
+@given(genotypes)
+def test_has_path_agrees_with_reachability(genotype):
+    adjacency = np.zeros((4, 4), int)
+    for (source, target), op in zip(space.EDGES, genotype, strict=True):
+        adjacency[source, target] = op != 0
+    reachable = np.linalg.matrix_power(adjacency + np.eye(4, dtype=int), 3)[0, 3] > 0
+    assert space.has_path(np.array(genotype)) == reachable
+
+
+@given(genotypes)
+def test_neighbours_differ_on_one_edge(genotype):
+    others = space.neighbours(np.array(genotype))
+    assert others.shape == (24, 6)
+    assert (np.sum(others != np.array(genotype), axis=1) == 1).all()
+    assert len({tuple(row) for row in others}) == 24
+
+
+def test_sample_without_replacement_can_draw_the_whole_space():
+    cells = space.sample(jax.random.key(0), space.NUM_CELLS)
+    assert np.array_equal(np.sort(space.encode(cells)), np.arange(space.NUM_CELLS))
+
+
+def test_sample_with_replacement_repeats_cells():
+    codes = np.asarray(space.encode(space.sample(jax.random.key(0), 2000, replace=True)))
+    # 2,000 draws from 15,625 repeat about 120 cells.
+    assert len(set(codes.tolist())) < 2000
+
+
+def test_sample_refuses_what_the_space_does_not_hold():
+    with pytest.raises(InputError, match="at most 15625"):
+        space.sample(jax.random.key(0), 15626)
+    with pytest.raises(InputError, match="at least 1"):
+        space.sample(jax.random.key(0), 0)

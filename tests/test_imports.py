@@ -1,0 +1,88 @@
+"""The import directions of the design: a functional core, a thin shell, nothing sideways."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "epe_nas_jax"
+
+# What each module may import of the package. The shell stands below the line.
+ALLOWED = {
+    "_version": set(),
+    "errors": set(),
+    "genotype": {"errors"},
+    "ops": set(),
+    "network": {"errors", "genotype", "ops"},
+    "jacobian": set(),
+    "score": {"errors", "jacobian"},
+    "minibatch": set(),
+    "ranking": set(),
+    "search": {"genotype", "ranking"},
+    "batching": {"errors", "genotype", "minibatch", "network", "score"},
+    # ---
+    "data": {"errors"},
+    "benchmark": {"errors", "genotype"},
+    "report": set(),
+    "run": {
+        "_version",
+        "batching",
+        "benchmark",
+        "data",
+        "errors",
+        "genotype",
+        "minibatch",
+        "network",
+        "ranking",
+        "report",
+        "search",
+    },
+    "main": {"errors", "run"},
+}
+CORE = ("genotype", "ops", "network", "jacobian", "score", "minibatch", "ranking", "search")
+SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
+
+
+def imported(module):
+    names = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module
+            names |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+    return names
+
+
+def test_every_module_is_listed():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_module_imports_what_it_may(module):
+    own = {
+        name.split(".")[1]
+        for name in imported(module)
+        if name.startswith("epe_nas_jax.") and (PACKAGE / f"{name.split('.')[1]}.py").exists()
+    }
+    assert own <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_core_knows_no_files_flags_or_clocks(module):
+    assert not {name.split(".")[0] for name in imported(module)} & SHELL_ONLY
+
+
+def test_config_dict_ends_in_run():
+    for module in set(ALLOWED) - {"run", "main"}:
+        assert not any(name.startswith("ml_collections") for name in imported(module)), module
+
+
+def test_importing_does_no_work():
+    code = (
+        "import jax, epe_nas_jax, jax._src.xla_bridge as bridge;"
+        "assert not bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

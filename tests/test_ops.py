@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from epe_nas_jax import ops
+
+CHANNELS = 3
+
+
+@pytest.fixture
+def x():
+    return jax.random.normal(jax.random.key(0), (4, 6, 6, CHANNELS), jnp.float64)
+
+
+def conv_bn(seed, size):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    return ops.ConvBN(
+        jax.random.normal(keys[0], (size, size, CHANNELS, CHANNELS), jnp.float64),
+        jax.random.normal(keys[1], (CHANNELS,), jnp.float64),
+        jax.random.normal(keys[2], (CHANNELS,), jnp.float64),
+    )
+
+
+@pytest.fixture
+def weights():
+    return ops.EdgeWeights(conv_bn(1, 1), conv_bn(2, 3))
+
+
+def test_avg_pool_does_not_count_padding(x):
+    for row, column in ((0, 0), (2, 0), (5, 3), (3, 3)):
+        window = x[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        expected = window.mean(axis=(1, 2))
+        assert np.allclose(ops.avg_pool_3x3(x)[:, row, column], expected, rtol=1e-12)
+
+
+def test_convolution_is_a_sum_over_the_zero_padded_window(x, weights):
+    kernel = weights.nor_conv_3x3.kernel
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for stride in (1, 2):
+        got = ops.convolve(x, kernel, stride)
+        assert got.shape == (4, 6 // stride, 6 // stride, CHANNELS)
+        for row, column in ((0, 0), (1, 2), (2, 1)):
+            window = padded[:, stride * row :, stride * column :][:, :3, :3]
+            expected = np.einsum("nhwc,hwcd->nd", window, kernel)
+            assert np.allclose(got[:, row, column], expected, rtol=1e-11)
+
+
+def test_batch_norm_has_unit_moments_before_scale_and_shift(x):
+    y = ops.batch_norm(3 * x + 5, jnp.full(CHANNELS, 2.0), jnp.full(CHANNELS, 7.0))
+    assert np.allclose(y.mean((0, 1, 2)), 7, rtol=1e-12)
+    # The variance is divided by itself plus epsilon, a relative 1e-5 / 9.
+    assert np.allclose(y.std((0, 1, 2)), 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_the_convolution_match_finite_differences(x, weights, stride):
+    kernel = weights.nor_conv_3x3.kernel
+    check_grads(lambda x, k: ops.convolve(x, k, stride), (x, kernel), order=1, modes=("rev",))
+
+
+@pytest.mark.parametrize("op", range(5))
+def test_static_and_traced_operation_agree(op, x, weights):
+    def run(op, x):
+        y, vjp = jax.vjp(lambda x: ops.apply_operation(op, x, weights), x)
+        return y, vjp(jnp.sin(y))[0]
+
+    static = run(op, x)
+    traced = jax.jit(run)(jnp.int32(op), x)
+    for a, b in zip(static, traced, strict=True):
+        assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("op", range(5))
+def test_input_cotangent_matches_finite_differences(op, x, weights):
+    run = jax.jit(lambda x: ops.apply_operation(jnp.int32(op), x, weights))
+    check_grads(run, (x,), order=1, modes=("rev",), atol=1e-4, rtol=1e-4)
+
+
+def test_channel_with_scale_zero_passes_no_gradient(x, weights):
+    conv = weights.nor_conv_3x3
+    dead = weights._replace(nor_conv_3x3=conv._replace(scale=jnp.zeros(CHANNELS)))
+    gradient = jax.grad(lambda x: ops.apply_operation(jnp.int32(3), x, dead).sum())(x)
+    assert np.array_equal(gradient, np.zeros_like(x))
+
+
+def test_weights_train_with_a_static_operation_and_refuse_with_a_traced_one(x, weights):
+    def loss(weights, op):
+        return jnp.sum(ops.apply_operation(op, x, weights) ** 3)
+
+    check_grads(lambda w: loss(w, 3), (weights,), order=1, modes=("rev",), atol=1e-3, rtol=1e-3)
+    with pytest.raises(TypeError, match="as Python ints to train"):
+        jax.grad(loss)(weights, jnp.int32(3))
+
+
+@pytest.mark.parametrize("shared_weights", [True, False])
+@pytest.mark.parametrize("num_cells", [1, 5, 33])
+def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, weights):
+    keys = jax.random.split(jax.random.key(3), 2)
+    index = jax.random.randint(keys[0], (num_cells,), 0, 5)
+    x = jax.random.normal(keys[1], (num_cells, 4, 6, 6, CHANNELS), jnp.float64)
+    if not shared_weights:
+        factors = 1 + jnp.arange(num_cells, dtype=jnp.float64)
+        weights = jax.tree.map(lambda w: jax.vmap(lambda f: f * w)(factors), weights)
+
+    def run(op, x, weights):
+        y, vjp = jax.vjp(lambda x: ops.apply_operation(op, x, weights), x)
+        return y, vjp(jnp.cos(y))[0]
+
+    grouped = jax.jit(jax.vmap(run, (0, 0, None if shared_weights else 0)))(index, x, weights)
+    single = jax.jit(run)
+    for cell in range(num_cells):
+        own = weights if shared_weights else jax.tree.map(lambda w: w[cell], weights)  # noqa: B023
+        for a, b in zip(grouped, single(index[cell], x[cell], own), strict=True):
+            assert np.allclose(a[cell], b, rtol=1e-9, atol=1e-9)
+
+
+def test_grouped_switch_runs_each_branch_on_its_own_rows_only():
+    def count(runs):
+        jax.debug.callback(lambda: runs.append(1), ordered=False)
+
+    runs = [[], [], []]
+    branches = [lambda x, r=r: (count(r), x)[1] for r in runs]
+    index = jnp.array([0, 2, 2, 0, 2])
+    out = jax.vmap(lambda i, x: ops.grouped_switch(i, branches, x))(index, jnp.arange(5.0))
+    jax.block_until_ready(out)
+    jax.effects_barrier()
+    assert [len(r) for r in runs] == [2, 0, 3]

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epe_nas_jax import ranking
+
+floats = st.floats(-5, 5) | st.just(float("nan"))
+
+
+@given(st.lists(floats, max_size=20), st.integers(1, 10))
+def test_top_k_is_the_sorted_list_without_nan(values, k):
+    scores = np.array(values, float)
+    chosen = ranking.top_k(scores, k)
+    expected = sorted((v for v in values if v == v), reverse=True)[:k]
+    assert scores[chosen].tolist() == expected
+
+
+def test_best_index_is_the_first_largest_number():
+    assert ranking.best_index(np.array([np.nan, 1.0, 3.0, 3.0])) == 2
+    assert ranking.best_index(np.array([np.nan, np.nan])) is None
+
+
+def concordance(x, y):
+    """Kendall's tau by counting pairs, for values without ties."""
+    signs = [np.sign((x[i] - x[j]) * (y[i] - y[j])) for i in range(len(x)) for j in range(i)]
+    return np.mean(signs)
+
+
+def test_correlations_follow_their_definitions_and_leave_nan_out():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=60)
+    y = x + rng.normal(size=60)
+    ranks = [np.argsort(np.argsort(v)) for v in (x, y)]
+    padded = np.concatenate([x, [np.nan, 4.0]]), np.concatenate([y, [9.0, np.nan]])
+    rho = ranking.spearman(*padded)
+    tau = ranking.kendall(*padded)
+    assert rho.value == pytest.approx(np.corrcoef(ranks)[0, 1])
+    assert tau.value == pytest.approx(concordance(x, y))
+    for correlation in (rho, tau):
+        assert correlation.low < correlation.value < correlation.high
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    truth = 6 / np.pi * np.arcsin(0.6 / 2)
+    covered = 0
+    for trial in range(60):
+        x = rng.normal(size=100)
+        y = 0.6 * x + 0.8 * rng.normal(size=100)
+        interval = ranking.spearman(x, y, seed=trial, num_resamples=200)
+        covered += interval.low <= truth <= interval.high
+    # 95 % of 60 is 57; fewer than 51 has a probability below 1 in 200.
+    assert covered >= 51
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [([], []), ([1, 2], [3, 4]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])],
+)
+def test_correlation_is_none_where_it_is_undefined(x, y):
+    assert ranking.spearman(np.array(x, float), np.array(y, float)) is None
+
+
+def test_small_samples_with_constant_resamples_do_not_warn():
+    assert ranking.kendall(np.array([1.0, 2, 3]), np.array([1.0, 2, 3])).value == pytest.approx(1)

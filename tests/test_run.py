@@ -1,0 +1,216 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epe_nas_jax import InputError, parse_arch, run
+from epe_nas_jax.genotype import decode, has_path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from configs import base, cifar10, cifar100, digits, imagenet16_120, test  # noqa: E402
+
+
+def tiny_config(**overrides):
+    config = test.get_config()
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of the test config with a benchmark table that lacks one cell."""
+    folder = tmp_path_factory.mktemp("finished")
+    table = folder / "table.csv"
+    archs = [run.format_arch(g) for g in np.asarray(decode(np.arange(15625)))]
+    rows = [f"{arch},{50 + i / 1000}" for i, arch in enumerate(archs)]
+    table.write_text("arch,top1\n" + "\n".join(rows) + "\n")
+    config = tiny_config(**{"benchmark.path": str(table), "benchmark.column": "top1"})
+    text = run.search_and_report(config, folder / "work")
+    return folder / "work", config, text
+
+
+def read_scores(workdir):
+    with (workdir / "scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_work_directory_holds_the_files_of_the_contract(finished):
+    workdir, config, _ = finished
+    assert {path.name for path in workdir.iterdir()} == {
+        "config.json",
+        "scores.csv",
+        "summary.json",
+    }
+    rows = read_scores(workdir)
+    assert list(rows[0]) == ["arch", "score", "accuracy"]
+    assert len(rows) == config.search.num_samples
+    summary = json.loads((workdir / "summary.json").read_text())
+    best = max(rows, key=lambda row: float(row["score"] or "-inf"))
+    assert summary["best_arch"] == best["arch"]
+    assert summary["best_score"] == pytest.approx(float(best["score"]))
+    assert summary["best_accuracy"] == float(best["accuracy"])
+    assert summary["sample_best_accuracy"] == max(float(row["accuracy"]) for row in rows)
+    assert summary["num_scored"] == len(rows)
+    assert summary["num_degenerate"] == sum(row["score"] == "" for row in rows)
+    assert summary["ms_per_cell"] == pytest.approx(1000 * summary["seconds"] / len(rows))
+    assert {"compile_seconds", "device"} <= set(summary)
+    spearman = summary["rank_correlation"]["spearman"]
+    assert spearman["low"] <= spearman["value"] <= spearman["high"]
+    provenance = json.loads((workdir / "config.json").read_text())
+    assert provenance["config"] == json.loads(config.to_json())
+    assert len(provenance["minibatch_sha256"]) == 64
+    assert "jax" in provenance["versions"]
+
+
+def test_printed_table_names_what_a_person_looks_for(finished):
+    workdir, _, text = finished
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["best_arch"] in text.splitlines()[1]
+    for word in ("7 cells", "degenerate", "s compiling", "ms a cell", "CPU", "spearman", "kendall"):
+        assert word in text
+
+
+def test_the_same_config_gives_the_same_scores_byte_for_byte(finished, tmp_path):
+    workdir, config, _ = finished
+    run.search_and_report(config, tmp_path / "again")
+    assert (tmp_path / "again/scores.csv").read_bytes() == (workdir / "scores.csv").read_bytes()
+
+
+def test_another_seed_gives_other_cells_and_scores(finished, tmp_path):
+    run.search_and_report(tiny_config(seed=1), tmp_path)
+    first, second = read_scores(finished[0]), read_scores(tmp_path)
+    assert [row["arch"] for row in first] != [row["arch"] for row in second]
+
+
+@pytest.mark.slow
+def test_degenerate_cells_are_counted_and_left_empty(tmp_path):
+    config = tiny_config(**{"search.num_samples": 150, "cells_per_step": "50"})
+    run.search_and_report(config, tmp_path)
+    rows = read_scores(tmp_path)
+    lost = [row["arch"] for row in rows if not has_path(parse_arch(row["arch"]))]
+    assert lost
+    assert [row["arch"] for row in rows if row["score"] == ""] == lost
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["num_degenerate"] == len(lost)
+    assert summary["best_arch"] not in lost
+
+
+@pytest.mark.slow
+def test_released_protocol_runs(tmp_path):
+    overrides = {
+        "score.init": "independent",
+        "data.fresh_minibatch": True,
+        "data.augment": True,
+        "search.replace": True,
+        "search.num_samples": 4,
+    }
+    text = run.search_and_report(tiny_config(**overrides), tmp_path)
+    assert "4 cells" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"data.name": "mnist"}, "'mnist': unknown"),
+        ({"data.batch_size": 1798}, r"data.batch_size: found 1798, expected 2..1797"),
+        ({"data.batch_size": 1}, "data.batch_size: found 1"),
+        ({"data.name": "npz"}, "data.path: found nothing"),
+        ({"score.variant": "paper"}, "score variant: found 'paper'"),
+        ({"score.init": "own"}, "init: found 'own'"),
+        ({"score.num_inits": 0}, "num_inits: found 0"),
+        ({"network.channels": 0}, "network.channels: found 0"),
+        ({"network.cells_per_stage": -1}, "network.cells_per_stage: found -1"),
+        ({"cells_per_step": "some"}, "cells_per_step: found 'some'"),
+        ({"benchmark.path": "no.csv", "benchmark.column": "x"}, "no.csv: no such file"),
+        ({"search.num_samples": 0}, "number of samples: found 0"),
+        ({"search.num_samples": 15626}, "number of samples: found 15626"),
+    ],
+)
+def test_bad_config_is_refused_and_leaves_nothing(tmp_path, overrides, message):
+    with pytest.raises(InputError, match=message):
+        run.search_and_report(tiny_config(**overrides), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_work_directory_of_another_run_is_refused_and_kept(finished):
+    workdir, config, _ = finished
+    before = {path: path.read_bytes() for path in workdir.iterdir()}
+    other = config.copy_and_resolve_references()
+    other.score.num_inits = 2
+    with pytest.raises(InputError, match=r"config.score.num_inits: found 1, expected 2"):
+        run.search_and_report(other, workdir)
+    assert {path: path.read_bytes() for path in workdir.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("scores.csv", "arch,score\n", "holds scores.csv of another run"),
+        ("config.json", "{}", "holds a config.json of something else"),
+        ("config.json", "no json", "holds a config.json of something else"),
+    ],
+)
+def test_foreign_files_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        run.search_and_report(tiny_config(), tmp_path)
+
+
+def test_a_file_is_no_work_directory(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(InputError, match="found a file, expected a directory"):
+        run.search_and_report(tiny_config(), path)
+
+
+def test_configs_only_override_keys_of_the_base():
+    keys = set(base.get_config().to_dict())
+    for module in (cifar10, cifar100, digits, imagenet16_120, test):
+        config = module.get_config()
+        assert set(config.to_dict()) == keys
+        assert config.data.name in run.load_dataset.__globals__["NAMES"]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "epe_nas_jax.main", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_searches(tmp_path):
+    done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", "--config.seed=3")
+    assert done.returncode == 0, done.stderr
+    assert "7 cells" in done.stdout
+    assert "cell/s" in done.stderr
+    assert (tmp_path / "w/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.score.sede=3"], "'sede'"),
+        (["--config.seed=three"], "--config.seed=three"),
+        (["--config.data.batch_size=1.5"], "--config.data.batch_size=1.5"),
+        (["--nonsense=1"], "nonsense"),
+        (["extra"], "'extra'"),
+        (["--config.data.name=mnist"], "'mnist'"),
+        (["--config=configs/missing.py"], "configs/missing.py"),
+    ],
+)
+def test_user_errors_are_one_line_and_exit_2(tmp_path, arguments, message):
+    done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert not (tmp_path / "w").exists()

@@ -1,0 +1,144 @@
+"""The same cell with the same weights on the same mini-batch as NAS-Bench-201's PyTorch network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+import torch
+import torch_reference
+from sklearn.datasets import load_digits
+
+from epe_nas_jax import Network, epe_score, input_jacobian
+from epe_nas_jax.genotype import sample
+from epe_nas_jax.ranking import spearman
+
+NUM_CLASSES = 10
+
+pytestmark = pytest.mark.slow
+
+
+def digits_minibatch(num_images, dtype):
+    """Real digits, one in three colours with noise, so that no two channels are alike."""
+    digits = load_digits()
+    rng = np.random.default_rng(0)
+    rows = rng.choice(len(digits.images), num_images, replace=False)
+    images = np.kron(digits.images[rows], np.ones((1, 4, 4)))[..., None] / 8 - 1
+    images = images * np.array([1.0, 0.8, -0.6]) + 0.3 * rng.normal(size=(num_images, 32, 32, 3))
+    return images.astype(dtype), digits.target[rows].astype(np.int32)
+
+
+def make_run(network, labels):
+    """Logits, input Jacobian and score of any genotype in one compiled program."""
+
+    @jax.jit
+    def run(variables, genotype, images):
+        def apply_fn(variables, images):
+            return network.apply(variables, images, genotype)
+
+        jacobian = input_jacobian(apply_fn, variables, images)
+        score = epe_score(jacobian, labels, NUM_CLASSES)
+        return apply_fn(variables, images), jacobian, score
+
+    return run
+
+
+def relative_error(got, expected):
+    return np.abs(got - expected).max() / np.abs(expected).max()
+
+
+def cells_with_every_operation_on_every_edge(num_groups):
+    """Groups of 5 cells that differ by a cyclic shift of all operations."""
+    first = np.asarray(sample(jax.random.key(1), num_groups))
+    return ((first[:, None, :] + np.arange(5)[None, :, None]) % 5).reshape(-1, 6)
+
+
+def test_float64_logits_jacobian_and_score_are_pytorchs():
+    cells = cells_with_every_operation_on_every_edge(6)
+    assert len(cells) == 30
+    for edge in range(6):
+        assert set(cells[:, edge]) == set(range(5))
+    images, labels = digits_minibatch(64, np.float64)
+    network = Network(NUM_CLASSES, param_dtype=jnp.float64)
+    run = make_run(network, labels)
+    num_scored = 0
+    for seed, cell in enumerate(cells):
+        reference = torch_reference.build(
+            cell,
+            channels=16,
+            cells_per_stage=5,
+            num_classes=NUM_CLASSES,
+            dtype=torch.float64,
+            seed=seed,
+        )
+        logits, jacobian = torch_reference.logits_and_jacobian(reference, images)
+        jacobian = jacobian.reshape(len(images), -1)
+        variables = torch_reference.variables_of(
+            reference, cell, cells_per_stage=5, every_operation=True
+        )
+        got_logits, got_jacobian, got_score = run(variables, jnp.asarray(cell), images)
+        assert relative_error(got_logits, logits) < 1e-10
+        expected = oracles.epe_score(jacobian, labels, NUM_CLASSES, "released")
+        if np.isnan(expected):
+            assert not got_jacobian.any()
+            assert np.isnan(got_score)
+            continue
+        assert relative_error(got_jacobian, jacobian) < 1e-9
+        assert abs(got_score / expected - 1) < 1e-7
+        num_scored += 1
+    assert num_scored >= 28
+
+
+def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
+    cell = np.array([3, 2, 4, 1, 3, 2])
+    images, labels = digits_minibatch(16, np.float64)
+    reference = torch_reference.build(
+        cell, channels=16, cells_per_stage=2, num_classes=NUM_CLASSES, dtype=torch.float64, seed=0
+    )
+    logits, jacobian = torch_reference.logits_and_jacobian(reference, images)
+    variables = torch_reference.variables_of(
+        reference, cell, cells_per_stage=2, every_operation=False
+    )
+    network = Network(NUM_CLASSES, cells_per_stage=2, param_dtype=jnp.float64)
+
+    def apply_fn(variables, images):
+        return network.apply(variables, images, cell)
+
+    assert relative_error(apply_fn(variables, images), logits) < 1e-10
+    got = jax.jit(lambda v, x: input_jacobian(apply_fn, v, x))(variables, images)
+    assert relative_error(got, jacobian.reshape(16, -1)) < 1e-9
+
+
+def test_float32_scores_and_ranking_are_pytorchs():
+    # N = 256 as the method prescribes: a rounding that closes a ReLU moves a score of 64 images by
+    # up to 1e-2, in PyTorch's own float32 against its float64 as well.
+    images, labels = digits_minibatch(256, np.float32)
+    network = Network(NUM_CLASSES)
+    run = make_run(network, labels)
+    scores, expected_scores = [], []
+    for seed, cell in enumerate(np.asarray(sample(jax.random.key(2), 100))):
+        reference = torch_reference.build(
+            cell,
+            channels=16,
+            cells_per_stage=5,
+            num_classes=NUM_CLASSES,
+            dtype=torch.float32,
+            seed=seed,
+        )
+        _, jacobian = torch_reference.logits_and_jacobian(reference, images)
+        expected = oracles.epe_score(jacobian.reshape(256, -1), labels, NUM_CLASSES, "released")
+        variables = torch_reference.variables_of(
+            reference, cell, cells_per_stage=5, every_operation=True
+        )
+        score = run(variables, jnp.asarray(cell), images)[2]
+        assert score.dtype == np.float32
+        scores.append(float(score))
+        expected_scores.append(expected)
+    scores, expected_scores = np.array(scores), np.array(expected_scores)
+    assert np.array_equal(np.isnan(scores), np.isnan(expected_scores))
+    errors = np.abs(scores / expected_scores - 1)
+    print(
+        f"float32: worst relative error {np.nanmax(errors):.1e}, median {np.nanmedian(errors):.1e}"
+    )
+    assert np.nanmax(errors) < 2e-3
+    assert spearman(scores, expected_scores, num_resamples=10).value > 0.999
