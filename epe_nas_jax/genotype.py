@@ -95,6 +95,16 @@ def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> jax.Arra
     Raises:
       InputError: fewer than one cell, or more distinct cells than the space has.
     """
+    check_num_samples(num_cells, replace=replace)
+    return decode(jax.random.choice(key, NUM_CELLS, (num_cells,), replace=replace))
+
+
+def check_num_samples(num_cells: int, *, replace: bool) -> None:
+    """Checks that `sample` can draw so many cells.
+
+    Raises:
+      InputError: fewer than one cell, or more distinct cells than the space has.
+    """
     if num_cells < 1:
         raise InputError(f"number of samples: found {num_cells}, expected at least 1")
     if not replace and num_cells > NUM_CELLS:
@@ -102,7 +112,6 @@ def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> jax.Arra
             f"number of samples: found {num_cells}, expected at most {NUM_CELLS} "
             "different cells (or sample with replacement)"
         )
-    return decode(jax.random.choice(key, NUM_CELLS, (num_cells,), replace=replace))
 
 
 def neighbours(genotype: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from epe_nas_jax._version import __version__
 from epe_nas_jax.batching import CellScorer, Protocol
 from epe_nas_jax.data import Dataset, load_dataset
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import format_arch
+from epe_nas_jax.genotype import check_num_samples, format_arch
 from epe_nas_jax.minibatch import draw_minibatch
 from epe_nas_jax.network import Network
 from epe_nas_jax.report import result_table
@@ -50,6 +50,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     """
     directory = Path(workdir)
     _check_workdir(directory, config)
+    check_num_samples(config.search.num_samples, replace=config.search.replace)
     accuracies = None
     if config.benchmark.path:
         accuracies = benchmark.read_accuracies(config.benchmark.path, config.benchmark.column)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from epe_nas_jax import InputError, parse_arch, run
+from epe_nas_jax.data import NAMES
 from epe_nas_jax.genotype import decode, has_path
 
 ROOT = Path(__file__).parent.parent
@@ -173,7 +174,7 @@ def test_configs_only_override_keys_of_the_base():
     for module in (cifar10, cifar100, digits, imagenet16_120, test):
         config = module.get_config()
         assert set(config.to_dict()) == keys
-        assert config.data.name in run.load_dataset.__globals__["NAMES"]
+        assert config.data.name in NAMES
 
 
 def command(*arguments):

@@ -91,7 +91,7 @@ def test_float64_logits_jacobian_and_score_are_pytorchs():
 
 def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
     cell = np.array([3, 2, 4, 1, 3, 2])
-    images, labels = digits_minibatch(16, np.float64)
+    images, _ = digits_minibatch(16, np.float64)
     reference = torch_reference.build(
         cell, channels=16, cells_per_stage=2, num_classes=NUM_CLASSES, dtype=torch.float64, seed=0
     )
@@ -110,11 +110,17 @@ def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
 
 
 def test_float32_scores_and_ranking_are_pytorchs():
-    # N = 256 as the method prescribes: a rounding that closes a ReLU moves a score of 64 images by
-    # up to 1e-2, in PyTorch's own float32 against its float64 as well.
+    # In float32 a rounding can close a ReLU and move a score; PyTorch's float32 then lies further
+    # from PyTorch's own float64 than we do. Where the two float32 scores differ by more than 2e-3,
+    # ours must be within 2e-3 of the float64 score and PyTorch's must not.
     images, labels = digits_minibatch(256, np.float32)
     network = Network(NUM_CLASSES)
     run = make_run(network, labels)
+
+    def reference_score(reference):
+        _, jacobian = torch_reference.logits_and_jacobian(reference, images)
+        return oracles.epe_score(jacobian.reshape(256, -1), labels, NUM_CLASSES, "released")
+
     scores, expected_scores = [], []
     for seed, cell in enumerate(np.asarray(sample(jax.random.key(2), 100))):
         reference = torch_reference.build(
@@ -125,20 +131,23 @@ def test_float32_scores_and_ranking_are_pytorchs():
             dtype=torch.float32,
             seed=seed,
         )
-        _, jacobian = torch_reference.logits_and_jacobian(reference, images)
-        expected = oracles.epe_score(jacobian.reshape(256, -1), labels, NUM_CLASSES, "released")
         variables = torch_reference.variables_of(
             reference, cell, cells_per_stage=5, every_operation=True
         )
         score = run(variables, jnp.asarray(cell), images)[2]
         assert score.dtype == np.float32
+        expected = reference_score(reference)
+        if abs(score / expected - 1) > 2e-3:
+            exact = reference_score(reference.double())
+            ours, theirs = score / exact - 1, expected / exact - 1
+            print(f"against float64: ours {ours:.1e}, PyTorch float32 {theirs:.1e}")
+            assert abs(ours) < 2e-3 < abs(theirs)
         scores.append(float(score))
         expected_scores.append(expected)
     scores, expected_scores = np.array(scores), np.array(expected_scores)
     assert np.array_equal(np.isnan(scores), np.isnan(expected_scores))
     errors = np.abs(scores / expected_scores - 1)
-    print(
-        f"float32: worst relative error {np.nanmax(errors):.1e}, median {np.nanmedian(errors):.1e}"
-    )
-    assert np.nanmax(errors) < 2e-3
-    assert spearman(scores, expected_scores, num_resamples=10).value > 0.999
+    rho = spearman(scores, expected_scores, num_resamples=10).value
+    print(f"relative error: {np.nanmedian(errors):.1e} median, {np.nanmax(errors):.1e} worst")
+    print(f"Spearman {rho:.6f} over {np.isfinite(scores).sum()} cells")
+    assert rho > 0.999
