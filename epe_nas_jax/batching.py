@@ -33,6 +33,7 @@ INITS = ("shared", "independent")
 _CPU_CELLS_PER_STEP = 8
 _MAX_CELLS_PER_STEP = 64
 _DEVICE_MEMORY_SHARE = 0.6
+_YNN_FUSIONS = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,8 @@ class CellScorer:
 
     def _run_step(self, cells: np.ndarray) -> np.ndarray:
         padding = ((0, self.cells_per_step - len(cells)), (0, 0))
-        scores = _score_step(
+        platform = jax.default_backend()
+        scores = _compiled_step(platform)(
             self._key,
             jnp.asarray(np.pad(cells, padding)),
             jnp.asarray(len(cells)),
@@ -133,7 +135,7 @@ class CellScorer:
             self._black,
             network=self._network,
             protocol=self._protocol,
-            at_once=jax.default_backend() != "cpu",
+            at_once=platform != "cpu",
         )
         return np.asarray(scores)[: len(cells)]
 
@@ -237,7 +239,20 @@ def plan_cells_per_step(wanted: int | str, network: Network, batch_shape: tuple[
     return max(1, min(_MAX_CELLS_PER_STEP, int(_DEVICE_MEMORY_SHARE * limit / bytes_per_cell)))
 
 
-@functools.partial(jax.jit, static_argnames=("network", "protocol", "at_once"))
+@functools.cache
+def _compiled_step(platform: str) -> Any:
+    """`_score_step`, to be compiled for a platform with what is fastest there."""
+    # XLA's newer library for CPUs runs convolutions on one core only; the older one uses all.
+    options = {"xla_cpu_experimental_ynn_fusion_type": _YNN_FUSIONS} if platform == "cpu" else {}
+    try:
+        jax.jit(lambda: 0, compiler_options=options)()
+    except jax.errors.JaxRuntimeError:
+        # Another release of XLA may not know the option.
+        options = {}
+    static = ("network", "protocol", "at_once")
+    return jax.jit(_score_step, static_argnames=static, compiler_options=options)
+
+
 def _score_step(
     key: jax.Array,
     genotypes: jax.Array,

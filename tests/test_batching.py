@@ -7,7 +7,7 @@ import pytest
 
 from epe_nas_jax import InputError, Network, Protocol, jacobian_score, parse_arch, score_cells
 from epe_nas_jax import genotype as space
-from epe_nas_jax.batching import CellScorer, _score_step, plan_cells_per_step
+from epe_nas_jax.batching import CellScorer, _compiled_step, plan_cells_per_step
 
 NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
 CELLS = np.asarray(space.sample(jax.random.key(5), 12))
@@ -97,12 +97,13 @@ def test_inits_are_averaged(minibatch):
 def test_one_program_serves_any_number_of_cells(minibatch):
     images, labels = minibatch[0].astype(np.float32), minibatch[1]
     network = Network(num_classes=3, channels=2, cells_per_stage=1)
-    programs = _score_step._cache_size()
+    step = _compiled_step("cpu")
+    programs = step._cache_size()
     for seed, num_cells in enumerate((1, 7, 1000)):
         scorer = CellScorer(images, labels, seed=seed, network=network, cells_per_step=50)
         scorer.compile()
         assert scorer(space.sample(jax.random.key(0), num_cells)).shape == (num_cells,)
-        assert _score_step._cache_size() == programs + 1
+        assert step._cache_size() == programs + 1
 
 
 @pytest.mark.slow
