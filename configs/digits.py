@@ -1,7 +1,7 @@
 """The embedded default: scikit-learn's handwritten digits, no download and no table.
 
 Command:  python -m epe_nas_jax.main --config=configs/digits.py --workdir=runs/digits
-Expect:   100 cells in about a minute and a half on 2 CPU cores.
+Expect:   100 cells in about a minute on 2 CPU cores.
 """
 
 import ml_collections
