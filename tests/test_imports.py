@@ -16,6 +16,7 @@ ALLOWED = {
     "genotype": {"errors"},
     "ops": set(),
     "network": {"errors", "genotype", "ops"},
+    "convert": {"errors", "genotype"},
     "jacobian": set(),
     "score": {"errors", "jacobian"},
     "minibatch": set(),
@@ -25,6 +26,7 @@ ALLOWED = {
     # ---
     "data": {"errors"},
     "benchmark": {"errors", "genotype"},
+    "pytorch": {"convert", "errors", "genotype"},
     "report": set(),
     "run": {
         "_version",
@@ -41,7 +43,17 @@ ALLOWED = {
     },
     "main": {"errors", "run"},
 }
-CORE = ("genotype", "ops", "network", "jacobian", "score", "minibatch", "ranking", "search")
+CORE = (
+    "genotype",
+    "ops",
+    "network",
+    "convert",
+    "jacobian",
+    "score",
+    "minibatch",
+    "ranking",
+    "search",
+)
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 
 
@@ -78,6 +90,14 @@ def test_core_knows_no_files_flags_or_clocks(module):
 def test_config_dict_ends_in_run():
     for module in set(ALLOWED) - {"run", "main"}:
         assert not any(name.startswith("ml_collections") for name in imported(module)), module
+
+
+def test_pytorch_is_imported_only_when_it_is_needed():
+    code = (
+        "import sys, epe_nas_jax.pytorch, epe_nas_jax.convert;"
+        "assert not {'torch', 'xautodl'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_importing_does_no_work():
