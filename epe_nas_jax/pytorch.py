@@ -27,6 +27,7 @@ from epe_nas_jax.genotype import format_arch
 if TYPE_CHECKING:
     import torch
 
+LOG_OFFSET = 1e-5
 INSTALL_TORCH = "pip install torch"
 INSTALL_XAUTODL = "pip install --no-deps xautodl==1.0.0"
 
@@ -43,6 +44,29 @@ class TorchRun(NamedTuple):
     logits: np.ndarray
     jacobian: np.ndarray
     seconds: float
+
+
+def check_pytorch(device: str, checkout: str = "") -> int:
+    """Checks that PyTorch's side can run.
+
+    Args:
+      device: PyTorch's name of the device.
+      checkout: as in `build_network`.
+
+    Returns:
+      The number of threads with which it computes on a CPU.
+
+    Raises:
+      InputError: PyTorch, the network or the device is missing.
+    """
+    torch = _import_torch()
+    _network_classes(checkout)
+    if device != "cpu" and not torch.cuda.is_available():
+        raise InputError(
+            f"PyTorch: found no device {device!r}, expected the one JAX runs on "
+            "(install PyTorch for it, or set JAX_PLATFORMS=cpu)"
+        )
+    return int(torch.get_num_threads())
 
 
 def build_network(genotype: Iterable[int], sizes: Sizes, *, checkout: str = "") -> Any:
@@ -127,19 +151,32 @@ def run_cell(
       at_its_best: as in `run`.
 
     Raises:
-      InputError: as `build_network` and `run`, or the device does not exist.
+      InputError: as `build_network` and `run`.
     """
     torch = _import_torch()
-    if device != "cpu" and not torch.cuda.is_available():
-        raise InputError(
-            f"PyTorch: found no device {device!r}, expected the one JAX runs on "
-            "(install PyTorch for it, or set JAX_PLATFORMS=cpu)"
-        )
     network = build_network(genotype, sizes, checkout=checkout)
     network = network.to(device, torch.from_numpy(images[:0]).dtype)
     if state_dict is not None:
         network.load_state_dict({name: torch.tensor(value) for name, value in state_dict.items()})
     return run(network, images, at_its_best=at_its_best)
+
+
+def released_score(jacobian: np.ndarray, labels: np.ndarray) -> float:
+    """The score as the released code computes it: class by class, by `numpy.corrcoef` in float64.
+
+    Args:
+      jacobian: input Jacobian, `[N, D]`.
+      labels: classes, int `[N]`.
+
+    Returns:
+      The score; NaN if the Jacobian of an image has no variance.
+    """
+    score = 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for label in np.unique(labels):
+            correlation = np.corrcoef(jacobian[labels == label])
+            score += float(np.abs(np.sum(np.log(np.abs(correlation) + LOG_OFFSET))))
+    return score
 
 
 def read_state_dict(path: str) -> dict[str, np.ndarray]:
