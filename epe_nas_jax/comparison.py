@@ -2,7 +2,7 @@
 
 What is timed: ours, from genotypes to scores, in steps of cells, weights drawn included and
 compilation apart; PyTorch's, one forward and backward pass, without building the network or
-correlating. The sides take turns, a step of cells each, after one turn that is not counted.
+correlating. The sides take turns, a step of cells each, after one cell that is not counted.
 
 Shape legend: A cells, N images, H height and width, D inputs per image, E = 6 edges.
 """
@@ -103,23 +103,23 @@ def compare_cells(
 
         return apply_fn(variables, images), input_jacobian(apply_fn, variables, images)
 
+    def state_dict_of(cell: np.ndarray) -> dict[str, np.ndarray]:
+        return to_state_dict(variables, cell, cells_per_stage=network.cells_per_stage)
+
+    score_fn(cells[:1])
+    for at_its_best in (False, True):
+        run_torch(cells[0], state_dict_of(cells[0]), at_its_best=at_its_best)
+
     comparisons = []
     labels_on_host = np.asarray(labels)
     with tqdm(total=len(cells), unit="cell") as bar:
         for first in range(0, len(cells), cells_per_step):
             step = cells[first : first + cells_per_step]
-            state_dicts = [
-                to_state_dict(variables, cell, cells_per_stage=network.cells_per_stage)
-                for cell in step
-            ]
-            if first == 0:
-                score_fn(step)
-                for at_its_best in (False, True):
-                    run_torch(step[0], state_dicts[0], at_its_best=at_its_best)
             start = time.perf_counter()
             scores = score_fn(step)
             seconds = (time.perf_counter() - start) / len(step)
-            for cell, score, state_dict in zip(step, scores, state_dicts, strict=True):
+            for cell, score in zip(step, scores, strict=True):
+                state_dict = state_dict_of(cell)
                 released = run_torch(cell, state_dict, at_its_best=False)
                 best = run_torch(cell, state_dict, at_its_best=True)
                 logits, jacobian = run_ours(jnp.asarray(cell))

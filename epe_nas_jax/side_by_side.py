@@ -7,7 +7,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,15 @@ from epe_nas_jax.workdir import (
 _TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 
 
+class _OurSide(NamedTuple):
+    """Our side, compiled: the weights of every candidate and the score function that has them."""
+
+    variables: Any
+    score_fn: ScoreFn
+    cells_per_step: int
+    compile_seconds: float
+
+
 def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
     """Compares as the config says and leaves `config.json`, `compare.json` and `compare.png`.
 
@@ -84,7 +93,7 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     )
     images = images.astype(dtype)
 
-    device = _torch_device()
+    device, checkout = _torch_device(), config.compare.pytorch_path
     spawn = multiprocessing.get_context("spawn")
     # A GPU would round products to TF32; PyTorch's side does not either.
     precision = None if device == "cpu" else "highest"
@@ -92,42 +101,29 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
         ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process,
         jax.default_matmul_precision(precision),
     ):
-        checkout = config.compare.pytorch_path
-        checking = torch_process.submit(pytorch.check_pytorch, device, checkout)
-        num_threads = checking.result()
-        run_torch = _in_process(torch_process, np.asarray(images), network, device, checkout)
+        num_threads = torch_process.submit(pytorch.check_pytorch, device, checkout).result()
         if config.compare.checkpoint:
             reading = torch_process.submit(pytorch.read_state_dict, config.compare.checkpoint)
             variables = _variables_of(reading.result(), cells[0], network, dtype)
-            start = time.perf_counter()
-            score_fn, cells_per_step = _score_fn(variables, images, labels, network), 1
+            ours = _compile_for_weights(variables, images, labels, network)
         else:
-            variables = weights_of_seed(config.seed, network, images)
-            start = time.perf_counter()
-            scorer = CellScorer(
-                images,
-                labels,
-                seed=config.seed,
-                network=network,
-                cells_per_step=cells_per_step_of(config),
+            ours = _compile_for_seed(
+                config.seed, images, labels, network, cells_per_step_of(config)
             )
-            scorer.compile()
-            score_fn, cells_per_step = scorer, scorer.cells_per_step
-        compile_seconds = time.perf_counter() - start
         comparisons = compare_cells(
             cells,
             images,
             labels,
-            variables=variables,
+            variables=ours.variables,
             network=network,
-            score_fn=score_fn,
-            cells_per_step=cells_per_step,
-            run_torch=run_torch,
+            score_fn=ours.score_fn,
+            cells_per_step=ours.cells_per_step,
+            run_torch=_in_process(torch_process, np.asarray(images), network, device, checkout),
         )
 
     summary = {
         **summarise(comparisons),
-        "compile_seconds": compile_seconds,
+        "compile_seconds": ours.compile_seconds,
         "batch_size": len(images),
         "dtype": jnp.dtype(dtype).name,
         "device": device_name(),
@@ -206,11 +202,31 @@ def _variables_of(
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
 
 
-def _score_fn(variables: Any, images: jax.Array, labels: jax.Array, network: Network) -> ScoreFn:
-    """A compiled score function of cells with given weights."""
+def _compile_for_seed(
+    seed: int, images: jax.Array, labels: jax.Array, network: Network, cells_per_step: int | str
+) -> _OurSide:
+    """The program of every search, with the weights of a seed."""
+    start = time.perf_counter()
+    scorer = CellScorer(images, labels, seed=seed, network=network, cells_per_step=cells_per_step)
+    scorer.compile()
+    seconds = time.perf_counter() - start
+    variables = weights_of_seed(seed, network, images)
+    return _OurSide(variables, scorer, scorer.cells_per_step, seconds)
+
+
+def _compile_for_weights(
+    variables: Any, images: jax.Array, labels: jax.Array, network: Network
+) -> _OurSide:
+    """A program for given weights, a cell at a time."""
 
     def score(cell: jax.Array) -> jax.Array:
         return cell_score(variables, cell, images, labels, network=network)
 
+    start = time.perf_counter()
     compiled = jax.jit(score).lower(jnp.zeros(NUM_EDGES, jnp.int32)).compile()
-    return lambda cells: np.array([compiled(jnp.asarray(cell)) for cell in cells])
+    seconds = time.perf_counter() - start
+
+    def score_fn(cells: np.ndarray) -> np.ndarray:
+        return np.array([compiled(jnp.asarray(cell)) for cell in cells])
+
+    return _OurSide(variables, score_fn, 1, seconds)

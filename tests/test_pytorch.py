@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import oracles
 import pytest
 import torch
 
@@ -70,10 +71,24 @@ def test_run_cell_takes_weights_and_the_dtype_of_the_images(network, minibatch):
     assert np.array_equal(got.logits, pytorch.run(network, images).logits)
 
 
-def test_a_device_that_does_not_exist_is_refused(minibatch, monkeypatch):
+def test_a_device_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pytorch.check_pytorch("cpu") == torch.get_num_threads()
     with pytest.raises(InputError, match="found no device 'cuda', expected the one JAX runs on"):
-        pytorch.run_cell(GENOTYPE, minibatch[0], sizes=SIZES, device="cuda")
+        pytorch.check_pytorch("cuda")
+
+
+@pytest.mark.parametrize("damage", [None, "zero row", "lonely image"])
+def test_released_score_is_the_loop_over_classes(damage):
+    rng = np.random.default_rng(1)
+    jacobian, labels = rng.normal(size=(30, 7)), rng.integers(0, 3, 30)
+    if damage == "zero row":
+        jacobian[3] = 0
+    if damage == "lonely image":
+        labels[3] = 9
+    expected = oracles.epe_score(jacobian, labels, 10, "released")
+    assert np.isnan(expected) == (damage == "zero row")
+    assert pytorch.released_score(jacobian, labels) == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""Makes `scores.csv`: scores of 60 cells by PyTorch in float64, for machines without PyTorch.
+
+The weights are ours at a pinned seed, converted; logits and Jacobian are PyTorch's (xautodl's
+network), the score is NumPy's. Made with JAX 0.10.2, PyTorch 2.13.0 and xautodl 1.0.0.
+
+Command:  python tests/golden/make.py
+"""
+
+import csv
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epe_nas_jax import Network, format_arch, pytorch
+from epe_nas_jax.comparison import weights_of_seed
+from epe_nas_jax.convert import Sizes, to_state_dict
+from epe_nas_jax.data import load_dataset
+from epe_nas_jax.genotype import sample
+
+SCORES = Path(__file__).parent / "scores.csv"
+SEED = 0
+NUM_IMAGES = 32
+NUM_GROUPS = 12
+SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=10)
+
+
+def minibatch():
+    """The first digits, float64, and their labels: nothing is drawn."""
+    digits = load_dataset("digits")
+    images = (digits.images[:NUM_IMAGES] / 255 - digits.mean) / digits.std
+    return images, digits.labels[:NUM_IMAGES]
+
+
+def network():
+    return Network(**SIZES._asdict(), param_dtype=jnp.float64)
+
+
+def cells():
+    """Groups of 5 cells in which every edge has every operation once."""
+    first = np.asarray(sample(jax.random.key(SEED), NUM_GROUPS))
+    return ((first[:, None, :] + np.arange(5)[None, :, None]) % 5).reshape(-1, 6)
+
+
+def main():
+    jax.config.update("jax_enable_x64", True)
+    images, labels = minibatch()
+    variables = weights_of_seed(SEED, network(), jnp.asarray(images))
+    with SCORES.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("arch", "score"))
+        for cell in cells():
+            state_dict = to_state_dict(variables, cell, cells_per_stage=SIZES.cells_per_stage)
+            run = pytorch.run_cell(cell, images, sizes=SIZES, state_dict=state_dict)
+            score = pytorch.released_score(run.jacobian, labels)
+            writer.writerow((format_arch(cell), "" if np.isnan(score) else f"{score:.12g}"))
+
+
+if __name__ == "__main__":
+    main()
