@@ -8,6 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.planning import use_every_core
 from epe_nas_jax.run import search_and_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path of the config file.")
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         _fail(f"argument {argv[1]!r}: expected flags only")
     logging.set_verbosity(logging.WARNING)
+    use_every_core()
     try:
         print(search_and_report(_CONFIG.value, _WORKDIR.value))
     except (InputError, OSError) as error:

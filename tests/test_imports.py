@@ -18,10 +18,11 @@ ALLOWED = {
     "network": {"errors", "genotype", "ops"},
     "jacobian": set(),
     "score": {"errors", "jacobian"},
-    "minibatch": set(),
+    "minibatch": {"errors", "network"},
     "ranking": set(),
     "search": {"genotype", "ranking"},
-    "batching": {"errors", "genotype", "minibatch", "network", "score"},
+    "planning": {"errors", "network"},
+    "batching": {"errors", "genotype", "minibatch", "network", "planning", "score"},
     # ---
     "data": {"errors"},
     "benchmark": {"errors", "genotype"},
@@ -39,7 +40,7 @@ ALLOWED = {
         "report",
         "search",
     },
-    "main": {"errors", "run"},
+    "main": {"errors", "planning", "run"},
 }
 CORE = ("genotype", "ops", "network", "jacobian", "score", "minibatch", "ranking", "search")
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
