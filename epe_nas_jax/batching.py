@@ -1,39 +1,39 @@
 """Many cells: the batched front door `score_cells` and the compiled program behind it.
 
-Cells are planned into steps of one fixed size, so one program serves any list. Within a step a
-GPU or TPU runs all cells at once (`jax.vmap`, operations grouped by `ops.grouped_switch`); a CPU
-runs them one after another inside the program, where one cell already fills the cores and its
-working memory is reused.
+Cells are planned into steps of one fixed size, so one program serves any list, and the cells of a
+step are dealt to all devices. A GPU or TPU runs its share at once (`jax.vmap`, operations grouped
+by `ops.grouped_switch`); a CPU device runs cell after cell inside the program.
 
 A cell's key is folded from the seed and, where cells are to differ, from the cell's code: its score
 depends on (seed, mini-batch, cell) and on nothing else.
 
-Shape legend: A cells, S cells in a step, N images, M images in a data set, H height and width.
+Shape legend: A cells, D devices, S cells of a device in a step, E = 6 edges, N images, M images in
+a data set, H height and width.
 """
 
 import dataclasses
 import functools
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import NUM_EDGES, check_genotypes, encode
-from epe_nas_jax.minibatch import draw_minibatch
-from epe_nas_jax.network import Network, check_images
+from epe_nas_jax.genotype import live_form as live_form_of
+from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
+from epe_nas_jax.network import Network
+from epe_nas_jax.planning import deal, plan_steps
 from epe_nas_jax.score import VARIANTS, cell_score
 
 INITS = ("shared", "independent")
 
-_CPU_CELLS_PER_STEP = 8
-_MAX_CELLS_PER_STEP = 64
-_DEVICE_MEMORY_SHARE = 0.6
-_YNN_FUSIONS = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+_NO_CELL = -1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,11 @@ class Protocol:
                 "augment: needs fresh_batch; augment a mini-batch before scoring on it"
             )
 
+    @property
+    def all_shared(self) -> bool:
+        """Whether all cells have the same weights and the same mini-batch."""
+        return self.init == "shared" and self.fresh_batch is None
+
 
 class CellScorer:
     """Cells scored on one data set by one protocol; a score function for any search."""
@@ -83,10 +88,12 @@ class CellScorer:
         network: Network | None = None,
         protocol: Protocol | None = None,
         cells_per_step: int | str = "auto",
+        live_form: bool = True,
         black: np.ndarray | None = None,
+        devices: Sequence[jax.Device] | None = None,
         progress: bool = False,
     ):
-        """Checks the arguments and puts the images on the device; see `score_cells`."""
+        """Checks the arguments and puts the images on the devices; see `score_cells`."""
         self._protocol = protocol or Protocol()
         num_classes = network.num_classes if network else None
         num_classes = check_minibatch(images, labels, num_classes)
@@ -96,48 +103,68 @@ class CellScorer:
                 f"expected at most {len(images)}, the size of the data set"
             )
         self._network = network or Network(num_classes, param_dtype=images.dtype)
-        self._images = jnp.asarray(images)
-        self._labels = jnp.asarray(labels, jnp.int32)
-        channels = self._images.shape[-1]
-        fill = np.zeros(channels) if black is None else np.asarray(black)
-        self._black = jnp.asarray(fill, self._images.dtype)
-        self._key = jax.random.key(seed)
-        self._progress = progress
-        batch_size = self._protocol.fresh_batch or len(images)
-        self.cells_per_step = plan_cells_per_step(
-            cells_per_step, self._network, (batch_size, *self._images.shape[1:])
+        batch_shape = (self._protocol.fresh_batch or len(images), *images.shape[1:])
+        self.cells_per_step, self.devices = plan_steps(
+            cells_per_step, self._network, batch_shape, devices or jax.local_devices()
         )
+        self._mesh = Mesh(np.array(self.devices), ("cells",))
+        # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
+        self._at_once = self.devices[0].platform != "cpu"
+        self._live_form = live_form
+        self._progress = progress
+
+        black = np.zeros(images.shape[-1]) if black is None else black
+        self._shared = jax.device_put(
+            (
+                jax.random.key(seed),
+                jnp.asarray(images),
+                jnp.asarray(labels, jnp.int32),
+                jnp.asarray(black, images.dtype),
+            ),
+            NamedSharding(self._mesh, PartitionSpec()),  # type: ignore[no-untyped-call]
+        )
+        self._dtype = images.dtype
 
     def compile(self) -> None:
         """Compiles the program by running a step without cells."""
-        self._run_step(np.zeros((0, NUM_EDGES), np.int32))
+        self._run_step(np.zeros(0, np.int32), np.zeros((0, NUM_EDGES), np.int32))
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
         cells = check_genotypes(genotypes)
-        scores = np.full(len(cells), np.nan, self._images.dtype)
-        with tqdm(total=len(cells), unit="cell", disable=not self._progress) as bar:
-            for start in range(0, len(cells), self.cells_per_step):
-                step = cells[start : start + self.cells_per_step]
-                scores[start : start + len(step)] = self._run_step(step)
-                bar.update(len(step))
-        return scores
+        networks = live_form_of(cells) if self._live_form else cells
+        back = np.arange(len(cells))
+        if self._protocol.all_shared:
+            networks, back = np.unique(networks, axis=0, return_inverse=True)
+            cells = networks
+        codes = np.asarray(encode(jnp.asarray(cells)))
+        scores = np.full(len(networks), np.nan, self._dtype)
+        size = self.cells_per_step * len(self.devices)
+        with tqdm(total=len(networks), unit="cell", disable=not self._progress) as bar:
+            for start in range(0, len(networks), size):
+                step = slice(start, start + size)
+                scores[step] = self._run_step(codes[step], networks[step])
+                bar.update(len(networks[step]))
+        return scores[back]
 
-    def _run_step(self, cells: np.ndarray) -> np.ndarray:
-        padding = ((0, self.cells_per_step - len(cells)), (0, 0))
-        platform = jax.default_backend()
-        scores = _compiled_step(platform)(
-            self._key,
-            jnp.asarray(np.pad(cells, padding)),
-            jnp.asarray(len(cells)),
-            self._images,
-            self._labels,
-            self._black,
+    def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
+        order = deal(networks, len(self.devices), self.cells_per_step)
+        is_cell = order < len(codes)
+        # Appended: an empty cell, which fills the places that are left.
+        codes = np.append(codes, _NO_CELL).astype(np.int32)[order]
+        networks = np.append(networks, np.zeros((1, NUM_EDGES), np.int32), axis=0)[order]
+        dealt = _score_step(
+            codes,
+            networks,
+            *self._shared,
             network=self._network,
             protocol=self._protocol,
-            at_once=platform != "cpu",
+            mesh=self._mesh,
+            at_once=self._at_once,
         )
-        return np.asarray(scores)[: len(cells)]
+        scores = np.empty(int(is_cell.sum()), self._dtype)
+        scores[order[is_cell]] = np.asarray(dealt)[is_cell]
+        return scores
 
 
 def score_cells(
@@ -149,7 +176,9 @@ def score_cells(
     network: Network | None = None,
     protocol: Protocol | None = None,
     cells_per_step: int | str = "auto",
+    live_form: bool = True,
     black: np.ndarray | None = None,
+    devices: Sequence[jax.Device] | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """Scores any number of cells, in any order, on one mini-batch or a fresh one per cell.
@@ -162,8 +191,11 @@ def score_cells(
       network: the network around the cell; by default NAS-Bench-201's with as many classes as
         there are labels.
       protocol: how to score; by default shared weights on the given mini-batch.
-      cells_per_step: cells handed to the device at a time, or `"auto"`.
+      cells_per_step: cells handed to a device at a time, or `"auto"`.
+      live_form: leave out operations on no path from input to output, and score cells once that
+        are equal then; it changes no score.
       black: a normalised black pixel, `[3]`, for augmentation; by default zeros.
+      devices: devices of one kind, by default all that this process has.
       progress: show a progress bar on stderr.
 
     Returns:
@@ -179,84 +211,48 @@ def score_cells(
         network=network,
         protocol=protocol,
         cells_per_step=cells_per_step,
+        live_form=live_form,
         black=black,
+        devices=devices,
         progress=progress,
     )
     return scorer(genotypes)
 
 
-def check_minibatch(
-    images: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int | None
-) -> int:
-    """Checks images and labels at the door and returns the number of classes.
-
-    Raises:
-      InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range.
-    """
-    check_images(images)
-    if len(images) < 2:
-        raise InputError(f"images: found {len(images)}, expected at least 2 to correlate")
-    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise InputError(
-            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
-        )
-    if len(labels) != len(images):
-        raise InputError(f"labels: found {len(labels)}, expected {len(images)}, one an image")
-    if not np.isfinite(np.asarray(images)).all():
-        raise InputError("images: found NaN or infinite pixels, expected finite values")
-    low, high = int(labels.min()), int(labels.max())
-    if num_classes is None:
-        num_classes = high + 1
-    if low < 0 or high >= num_classes:
-        wrong = low if low < 0 else high
-        raise InputError(f"labels: found {wrong}, expected 0..{num_classes - 1}")
-    return num_classes
-
-
-def plan_cells_per_step(wanted: int | str, network: Network, batch_shape: tuple[int, ...]) -> int:
-    """Cells in a step: as wanted, or what fits the device's memory by an estimate.
-
-    Args:
-      wanted: a number, or `"auto"`.
-      network: the network to run.
-      batch_shape: `(N, H, H, 3)`.
-
-    Raises:
-      InputError: neither a positive integer nor `"auto"`.
-    """
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted >= 1:
-        return wanted
-    if wanted != "auto":
-        raise InputError(f"cells_per_step: found {wanted!r}, expected a positive integer or 'auto'")
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return _CPU_CELLS_PER_STEP
-    limit = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
-    # A cell keeps its 6 edges and 3 nodes; stages of half the pixels and twice the channels halve.
-    kept = 9 * network.cells_per_stage * (1 + 1 / 2 + 1 / 4)
-    activation = math.prod(batch_shape[:3]) * network.channels
-    bytes_per_cell = kept * activation * jnp.dtype(network.param_dtype).itemsize
-    return max(1, min(_MAX_CELLS_PER_STEP, int(_DEVICE_MEMORY_SHARE * limit / bytes_per_cell)))
-
-
-@functools.cache
-def _compiled_step(platform: str) -> Any:
-    """`_score_step`, to be compiled for a platform with what is fastest there."""
-    # XLA's newer library for CPUs runs convolutions on one core only; the older one uses all.
-    options = {"xla_cpu_experimental_ynn_fusion_type": _YNN_FUSIONS} if platform == "cpu" else {}
-    try:
-        jax.jit(lambda: 0, compiler_options=options)()
-    except jax.errors.JaxRuntimeError:
-        # Another release of XLA may not know the option.
-        options = {}
-    static = ("network", "protocol", "at_once")
-    return jax.jit(_score_step, static_argnames=static, compiler_options=options)
-
-
+@functools.partial(jax.jit, static_argnames=("network", "protocol", "mesh", "at_once"))
 def _score_step(
+    codes: jax.Array,
+    networks: jax.Array,
     key: jax.Array,
-    genotypes: jax.Array,
-    num_cells: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    black: jax.Array,
+    *,
+    network: Network,
+    protocol: Protocol,
+    mesh: Mesh,
+    at_once: bool,
+) -> jax.Array:
+    """Scores `[D * S]` of the cells of one step, dealt to the devices of the mesh."""
+    share = PartitionSpec("cells")  # type: ignore[no-untyped-call]
+    whole = PartitionSpec()  # type: ignore[no-untyped-call]
+    score_share = functools.partial(
+        _score_share, network=network, protocol=protocol, at_once=at_once
+    )
+    return jax.shard_map(
+        score_share,
+        mesh=mesh,
+        in_specs=(share, share, whole, whole, whole, whole),
+        out_specs=share,
+        # The rule of `grouped_switch` knows nothing of devices.
+        check_vma=False,
+    )(codes, networks, key, images, labels, black)
+
+
+def _score_share(
+    codes: jax.Array,
+    networks: jax.Array,
+    key: jax.Array,
     images: jax.Array,
     labels: jax.Array,
     black: jax.Array,
@@ -265,18 +261,16 @@ def _score_step(
     protocol: Protocol,
     at_once: bool,
 ) -> jax.Array:
-    """Scores `[S]` of one step of genotypes `[S, E]`, of which the first num_cells are real."""
+    """Scores `[S]` of one device's share: codes `[S]` of the cells, networks `[S, E]` to run."""
     init_keys = jax.random.split(key, protocol.num_inits)
     weights_keys, batch_keys = jnp.unstack(jax.vmap(jax.random.split)(init_keys), axis=1)
 
     def draw_weights(weights_key: jax.Array) -> Any:
-        return network.init(weights_key, images[:1], genotypes[0])
+        return network.init(weights_key, images[:1], networks[0])
 
     shared = lax.map(draw_weights, weights_keys) if protocol.init == "shared" else None
 
-    def score(genotype: jax.Array) -> jax.Array:
-        code = encode(genotype)
-
+    def score(code: jax.Array, genotype: jax.Array) -> jax.Array:
         def score_once(draws: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
             weights_key, batch_key, variables = draws
             if variables is None:
@@ -298,11 +292,10 @@ def _score_step(
         return jnp.mean(lax.map(score_once, (weights_keys, batch_keys, shared)))
 
     if at_once:
-        return jax.vmap(score)(genotypes)
+        return jax.vmap(score)(codes, networks)
 
-    def score_if_real(step: tuple[jax.Array, jax.Array]) -> jax.Array:
-        number, genotype = step
+    def score_if_cell(place: tuple[jax.Array, jax.Array]) -> jax.Array:
         no_score = jnp.full((), jnp.nan, images.dtype)
-        return lax.cond(number < num_cells, score, lambda _: no_score, genotype)
+        return lax.cond(place[0] == _NO_CELL, lambda *_: no_score, score, *place)
 
-    return lax.map(score_if_real, (jnp.arange(len(genotypes)), genotypes))
+    return lax.map(score_if_cell, (codes, networks))

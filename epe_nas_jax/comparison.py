@@ -1,10 +1,10 @@
 """Our side and PyTorch's, cell by cell: the same weights on the same mini-batch.
 
-What is timed: ours, from genotypes to scores, in steps of cells, weights drawn included and
-compilation apart; PyTorch's, one forward and backward pass, without building the network or
-correlating. The sides take turns, a step of cells each, after one cell that is not counted.
+What is timed: ours, from genotypes to scores, weights drawn included and compilation apart;
+PyTorch's, one forward and backward pass, without building the network or correlating. The sides
+take turns of several cells, after cells that are not counted.
 
-Shape legend: A cells, N images, H height and width, D inputs per image, E = 6 edges.
+Shape legend: A cells, S cells of a turn, N images, H height and width, E = 6 edges.
 """
 
 import time
@@ -47,7 +47,7 @@ class CellComparison(NamedTuple):
       logits_error: of the logits.
       jacobian_error: of the input Jacobian.
       score_error: of the score; NaN if a side has none.
-      seconds: ours, the mean over the cells of a step.
+      seconds: ours, the mean over the cells of a turn.
       pytorch_seconds: PyTorch's as released, all gradients.
       pytorch_best_seconds: PyTorch's at its best, the input gradient only, channels last.
     """
@@ -77,7 +77,7 @@ def compare_cells(
     variables: Any,
     network: Network,
     score_fn: ScoreFn,
-    cells_per_step: int,
+    cells_per_turn: int,
     run_torch: RunTorch,
 ) -> list[CellComparison]:
     """Runs cells on both sides.
@@ -88,8 +88,8 @@ def compare_cells(
       labels: its classes, int `[N]`.
       variables: weights of every candidate, for all cells.
       network: the network around the cell.
-      score_fn: our scores `[S]` of genotypes `[S, E]` with these weights, compiled already.
-      cells_per_step: S, cells of a turn.
+      score_fn: our scores `[S]` of genotypes `[S, E]` with these weights, compiled and warm.
+      cells_per_turn: S.
       run_torch: PyTorch's side.
 
     Returns:
@@ -106,15 +106,14 @@ def compare_cells(
     def state_dict_of(cell: np.ndarray) -> dict[str, np.ndarray]:
         return to_state_dict(variables, cell, cells_per_stage=network.cells_per_stage)
 
-    score_fn(cells[:1])
     for at_its_best in (False, True):
         run_torch(cells[0], state_dict_of(cells[0]), at_its_best=at_its_best)
 
     comparisons = []
     labels_on_host = np.asarray(labels)
     with tqdm(total=len(cells), unit="cell") as bar:
-        for first in range(0, len(cells), cells_per_step):
-            step = cells[first : first + cells_per_step]
+        for first in range(0, len(cells), cells_per_turn):
+            step = cells[first : first + cells_per_turn]
             start = time.perf_counter()
             scores = score_fn(step)
             seconds = (time.perf_counter() - start) / len(step)

@@ -14,7 +14,7 @@ Shape legend: A cells, E = 6 edges.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -125,20 +125,39 @@ def neighbours(genotype: np.ndarray) -> np.ndarray:
     return np.array(rows, np.int32)
 
 
+def live_form(genotypes: np.ndarray) -> np.ndarray:
+    """Genotypes, int `[..., E]`, with every dead operation set to none.
+
+    An operation on no path from input to output changes neither the output nor the input Jacobian.
+    The 15,625 cells have 9,445 live forms; that of a cell without a path is all none.
+    """
+    is_real = genotypes != 0
+    from_input = _reached(is_real, EDGES)
+    backwards = [(NUM_NODES - 1 - target, NUM_NODES - 1 - source) for source, target in EDGES]
+    to_output = _reached(is_real, backwards)[::-1]
+    live = [from_input[source] & to_output[target] for source, target in EDGES]
+    return np.where(np.stack(live, axis=-1), genotypes, 0)
+
+
 def has_path(genotypes: np.ndarray) -> np.ndarray:
     """Whether real operations lead from input to output: bool `[...]` of genotypes `[..., E]`.
 
     The 341 cells without a path have a zero input Jacobian and no score.
     """
-    reached = [np.ones(genotypes.shape[:-1], bool)]
+    return np.any(live_form(genotypes) != 0, axis=-1)
+
+
+def _reached(is_real: np.ndarray, edges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Which nodes real operations, bool `[..., E]`, reach from node 0: a bool `[...]` a node."""
+    reached = [np.ones(is_real.shape[:-1], bool)]
     for node in range(1, NUM_NODES):
         incoming = [
-            reached[source] & (genotypes[..., edge] != 0)
-            for edge, (source, target) in enumerate(EDGES)
+            reached[source] & is_real[..., edge]
+            for edge, (source, target) in enumerate(edges)
             if target == node
         ]
         reached.append(np.any(incoming, axis=0))
-    return reached[-1]
+    return reached
 
 
 def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:

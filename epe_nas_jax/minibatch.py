@@ -1,14 +1,46 @@
-"""Mini-batches drawn on the device: pure functions of a key and a data set.
+"""Mini-batches: checked at the door, or drawn on the device from a key and a data set.
 
 Shape legend: M images in the data set, N in the mini-batch, H height and width, C channels.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.network import check_images
 
 # The released code pads images of 32 pixels by 4 and images of 16 by 2.
 _PADDING_SHARE = 8
+
+
+def check_minibatch(
+    images: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int | None
+) -> int:
+    """Checks images and labels at the door and returns the number of classes.
+
+    Raises:
+      InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range.
+    """
+    check_images(images)
+    if len(images) < 2:
+        raise InputError(f"images: found {len(images)}, expected at least 2 to correlate")
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
+        )
+    if len(labels) != len(images):
+        raise InputError(f"labels: found {len(labels)}, expected {len(images)}, one an image")
+    if not np.isfinite(np.asarray(images)).all():
+        raise InputError("images: found NaN or infinite pixels, expected finite values")
+    low, high = int(labels.min()), int(labels.max())
+    if num_classes is None:
+        num_classes = high + 1
+    if low < 0 or high >= num_classes:
+        wrong = low if low < 0 else high
+        raise InputError(f"labels: found {wrong}, expected 0..{num_classes - 1}")
+    return num_classes
 
 
 def draw_minibatch(

@@ -49,11 +49,11 @@ _TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 
 
 class _OurSide(NamedTuple):
-    """Our side, compiled: the weights of every candidate and the score function that has them."""
+    """Our side, compiled and warm: the score function, and the weights of every candidate in it."""
 
     variables: Any
     score_fn: ScoreFn
-    cells_per_step: int
+    cells_per_turn: int
     compile_seconds: float
 
 
@@ -105,10 +105,10 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
         if config.compare.checkpoint:
             reading = torch_process.submit(pytorch.read_state_dict, config.compare.checkpoint)
             variables = _variables_of(reading.result(), cells[0], network, dtype)
-            ours = _compile_for_weights(variables, images, labels, network)
+            ours = _compile_for_weights(variables, cells, images, labels, network)
         else:
             ours = _compile_for_seed(
-                config.seed, images, labels, network, cells_per_step_of(config)
+                config.seed, cells, images, labels, network, cells_per_step_of(config)
             )
         comparisons = compare_cells(
             cells,
@@ -117,7 +117,7 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
             variables=ours.variables,
             network=network,
             score_fn=ours.score_fn,
-            cells_per_step=ours.cells_per_step,
+            cells_per_turn=ours.cells_per_turn,
             run_torch=_in_process(torch_process, np.asarray(images), network, device, checkout),
         )
 
@@ -203,19 +203,26 @@ def _variables_of(
 
 
 def _compile_for_seed(
-    seed: int, images: jax.Array, labels: jax.Array, network: Network, cells_per_step: int | str
+    seed: int,
+    cells: np.ndarray,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
+    cells_per_step: int | str,
 ) -> _OurSide:
     """The program of every search, with the weights of a seed."""
     start = time.perf_counter()
     scorer = CellScorer(images, labels, seed=seed, network=network, cells_per_step=cells_per_step)
     scorer.compile()
     seconds = time.perf_counter() - start
+    num_devices = len(scorer.devices)
+    scorer(cells[:num_devices])
     variables = weights_of_seed(seed, network, images)
-    return _OurSide(variables, scorer, scorer.cells_per_step, seconds)
+    return _OurSide(variables, scorer, scorer.cells_per_step * num_devices, seconds)
 
 
 def _compile_for_weights(
-    variables: Any, images: jax.Array, labels: jax.Array, network: Network
+    variables: Any, cells: np.ndarray, images: jax.Array, labels: jax.Array, network: Network
 ) -> _OurSide:
     """A program for given weights, a cell at a time."""
 
@@ -229,4 +236,5 @@ def _compile_for_weights(
     def score_fn(cells: np.ndarray) -> np.ndarray:
         return np.array([compiled(jnp.asarray(cell)) for cell in cells])
 
+    score_fn(cells[:1])
     return _OurSide(variables, score_fn, 1, seconds)

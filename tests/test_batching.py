@@ -7,7 +7,7 @@ import pytest
 
 from epe_nas_jax import InputError, Network, Protocol, jacobian_score, parse_arch, score_cells
 from epe_nas_jax import genotype as space
-from epe_nas_jax.batching import CellScorer, _compiled_step, plan_cells_per_step
+from epe_nas_jax.batching import CellScorer, _score_step
 
 NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
 CELLS = np.asarray(space.sample(jax.random.key(5), 12))
@@ -55,11 +55,44 @@ def test_score_depends_on_the_cell_only(score, protocol):
     assert not np.allclose(score(CELLS[:1], cells_per_step=4), score(CELLS[:1] * 0 + 3))
 
 
-def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch, monkeypatch):
+def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch):
     scorer = CellScorer(*minibatch, seed=0, network=NETWORK, cells_per_step=6)
     one_by_one = scorer(CELLS)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    scorer._at_once = True
     assert np.allclose(scorer(CELLS), one_by_one, **SAME)
+
+
+def test_number_of_devices_changes_no_score(score):
+    assert len(jax.devices()) == 2
+    scores = [score(CELLS, seed=0, devices=jax.devices()[:number]) for number in (1, 2)]
+    assert np.allclose(*scores, **SAME)
+
+
+@pytest.mark.parametrize(
+    "protocol", [Protocol(), Protocol(init="independent", fresh_batch=6, augment=True)]
+)
+def test_live_form_scores_are_those_of_the_cells_as_written(score, protocol):
+    # Half of these cells have dead operations, and some share a live form.
+    cells = np.concatenate([CELLS, np.tile(CELLS[:3] * [0, 1, 0, 1, 1, 1], (2, 1))])
+    assert (space.live_form(cells) != cells).any(axis=1).sum() >= 6
+    as_written, live = (
+        score(cells, seed=0, protocol=protocol, live_form=live_form) for live_form in (False, True)
+    )
+    assert np.isfinite(live).sum() >= 12
+    assert np.array_equal(live, as_written, equal_nan=True)
+
+
+def test_equal_live_forms_are_scored_once(minibatch, monkeypatch):
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK)
+    seen = []
+    run_step = scorer._run_step
+    monkeypatch.setattr(scorer, "_run_step", lambda *step: seen.append(step[1]) or run_step(*step))
+    base = parse_arch("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
+    cells = np.tile(base, (5, 1))
+    cells[:, 0] = range(5)  # Into node 1, which leads nowhere.
+    scores = scorer(cells)
+    assert np.unique(scores).size == 1
+    assert np.array_equal(seen, [base[None]])
 
 
 def test_shared_weights_are_those_of_the_network_init(minibatch, score):
@@ -97,13 +130,12 @@ def test_inits_are_averaged(minibatch):
 def test_one_program_serves_any_number_of_cells(minibatch):
     images, labels = minibatch[0].astype(np.float32), minibatch[1]
     network = Network(num_classes=3, channels=2, cells_per_stage=1)
-    step = _compiled_step("cpu")
-    programs = step._cache_size()
+    programs = _score_step._cache_size()
     for seed, num_cells in enumerate((1, 7, 1000)):
         scorer = CellScorer(images, labels, seed=seed, network=network, cells_per_step=50)
         scorer.compile()
         assert scorer(space.sample(jax.random.key(0), num_cells)).shape == (num_cells,)
-        assert step._cache_size() == programs + 1
+        assert _score_step._cache_size() == programs + 1
 
 
 @pytest.mark.slow
@@ -113,33 +145,15 @@ def test_the_341_cells_without_a_path_and_only_they_have_no_score(minibatch):
     every_cell = np.asarray(space.decode(np.arange(space.NUM_CELLS)))
     no_path = every_cell[~space.has_path(every_cell)]
     assert len(no_path) == 341
-    scores = score_cells(no_path, images, labels, seed=0, network=network)
+    scores = score_cells(no_path, images, labels, seed=0, network=network, live_form=False)
     assert np.isnan(scores).all()
     others = every_cell[space.has_path(every_cell)][::50]
     # A tiny network can die by chance, a ReLU closing all channels of an image; almost none does.
     assert np.isfinite(score_cells(others, images, labels, seed=0, network=network)).mean() > 0.95
 
 
-def test_dead_edges_change_nothing(score):
-    # Node 1 leads nowhere, so the operation into it does not matter.
-    live = parse_arch("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
-    dead = np.array([live, live])
-    dead[1, 0] = 3
-    one, other = score(dead, seed=0)
-    assert np.isclose(one, other, rtol=1e-9)
-
-
 def test_no_cells_give_no_scores(score):
     assert score(np.zeros((0, 6), int), seed=0).shape == (0,)
-
-
-def test_cells_per_step_is_planned_or_refused():
-    shape = (256, 32, 32, 3)
-    assert plan_cells_per_step(3, Network(10), shape) == 3
-    assert plan_cells_per_step("auto", Network(10), shape) >= 1
-    for bad in (0, -1, 2.5, "many", True, None):
-        with pytest.raises(InputError, match="cells_per_step"):
-            plan_cells_per_step(bad, Network(10), shape)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def sides():
         "network": network,
         "variables": weights_of_seed(5, network, images),
         "score_fn": CellScorer(images, labels, seed=5, network=network, cells_per_step=2),
-        "cells_per_step": 2,
+        "cells_per_turn": 2,
         "run_torch": run_torch,
     }
 

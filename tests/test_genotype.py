@@ -85,6 +85,22 @@ def test_has_path_agrees_with_reachability(genotype):
     assert space.has_path(np.array(genotype)) == reachable
 
 
+def test_there_are_9445_live_forms_one_of_them_empty():
+    live = space.live_form(every_genotype())
+    assert len(np.unique(live, axis=0)) == 9445
+    assert np.sum(~live.any(axis=1)) == 341
+
+
+@given(genotypes)
+def test_live_form_keeps_the_operations_on_paths_and_no_others(genotype):
+    on_a_path = np.zeros(6, bool)
+    for path in ([3], [0, 4], [1, 5], [0, 2, 5]):  # Edges of the four ways through a cell.
+        if all(genotype[edge] != 0 for edge in path):
+            on_a_path[path] = True
+    expected = np.where(on_a_path, genotype, 0)
+    assert np.array_equal(space.live_form(np.array(genotype)), expected)
+
+
 @given(genotypes)
 def test_neighbours_differ_on_one_edge(genotype):
     others = space.neighbours(np.array(genotype))

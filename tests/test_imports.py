@@ -19,10 +19,11 @@ ALLOWED = {
     "convert": {"errors", "genotype"},
     "jacobian": set(),
     "score": {"errors", "jacobian"},
-    "minibatch": set(),
+    "minibatch": {"errors", "network"},
     "ranking": set(),
     "search": {"genotype", "ranking"},
-    "batching": {"errors", "genotype", "minibatch", "network", "score"},
+    "planning": {"errors", "network"},
+    "batching": {"errors", "genotype", "minibatch", "network", "planning", "score"},
     # ---
     "data": {"errors", "minibatch"},
     "benchmark": {"errors", "genotype"},
@@ -58,7 +59,7 @@ ALLOWED = {
         "score",
         "workdir",
     },
-    "cli": {"errors"},
+    "cli": {"errors", "planning"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
 }
