@@ -21,7 +21,7 @@ from epe_nas_jax.genotype import sample
 
 SCORES = Path(__file__).parent / "scores.csv"
 SEED = 0
-NUM_IMAGES = 32
+NUM_IMAGES = 16
 NUM_GROUPS = 12
 SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=10)
 
