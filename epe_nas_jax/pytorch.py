@@ -109,7 +109,7 @@ def run(network: Any, images: np.ndarray, *, at_its_best: bool = False) -> Torch
     if at_its_best:
         network = copy.deepcopy(network).to(memory_format=memory_format).requires_grad_(False)
     device = network.classifier.weight.device
-    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
+    x = torch.tensor(images.transpose(0, 3, 1, 2), device=device)
     x = x.contiguous(memory_format=memory_format).requires_grad_(True)
     network.zero_grad()
     with _full_precision(torch, fastest=at_its_best):
@@ -155,7 +155,7 @@ def run_cell(
     """
     torch = _import_torch()
     network = build_network(genotype, sizes, checkout=checkout)
-    network = network.to(device, torch.from_numpy(images[:0]).dtype)
+    network = network.to(device, getattr(torch, images.dtype.name))
     if state_dict is not None:
         network.load_state_dict({name: torch.tensor(value) for name, value in state_dict.items()})
     return run(network, images, at_its_best=at_its_best)
