@@ -27,6 +27,7 @@ Genotype = Sequence[int] | np.ndarray | jax.Array
 
 _NUM_STAGES = 3
 _KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+_TENSORS_PER_LAYER = NUM_EDGES * len(_KERNEL_SIZES)
 
 
 class Network(nn.Module):
@@ -56,21 +57,25 @@ class Network(nn.Module):
         key = self.make_rng("params") if self.is_initializing() else None
         dtype = self.param_dtype
 
-        x = Stem(self.channels, dtype, name="stem")(images, _fold(key, 0))
-        layer = 1
+        layer = 0
+        x = images
         for stage in range(_NUM_STAGES):
             channels = self.channels * 2**stage
-            if stage > 0:
-                name = f"reduction_{stage - 1}"
-                x = Reduction(channels, dtype, name=name)(x, _fold(key, layer))
-                layer += 1
-            kernels = _draw_candidates(key, layer, self.cells_per_stage, channels, dtype)
+            # The stem or reduction block that leads to the stage, then its cells.
+            num_layers = 1 + self.cells_per_stage
+            size = 9 * channels * max(channels, images.shape[-1])
+            drawn = _draw_layers(key, layer, num_layers, size, dtype)
+            if stage == 0:
+                x = Stem(channels, dtype, name="stem")(x, drawn[0])
+            else:
+                x = Reduction(channels, dtype, name=f"reduction_{stage - 1}")(x, drawn[0])
             for i in range(self.cells_per_stage):
-                drawn = {name: kernel[i] for name, kernel in kernels.items()}
                 name = f"cell_{stage * self.cells_per_stage + i}"
-                x = Cell(dtype, name=name)(x, genotype, drawn)
-            layer += self.cells_per_stage
-        return Head(self.num_classes, dtype, name="head")(x, _fold(key, layer))
+                x = Cell(dtype, name=name)(x, genotype, drawn[1 + i])
+            layer += num_layers
+        size = (channels + 1) * self.num_classes
+        drawn = _draw_layers(key, layer, 1, size, dtype)
+        return Head(self.num_classes, dtype, name="head")(x, drawn[0])
 
 
 class Stem(nn.Module):
@@ -80,9 +85,9 @@ class Stem(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
+    def __call__(self, images: jax.Array, drawn: jax.Array) -> jax.Array:
         shape = (3, 3, images.shape[-1], self.channels)
-        kernel = _draw(_fold(key, 0), shape, self.param_dtype)
+        kernel = _scale(drawn[0], shape)
         weights = ConvBN(shape, self.param_dtype, name="conv_bn")(kernel)
         return ops.batch_norm(ops.convolve(images, weights.kernel), weights.scale, weights.bias)
 
@@ -93,9 +98,7 @@ class Cell(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, genotype: Genotype, kernels: dict[str, jax.Array]
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, genotype: Genotype, drawn: jax.Array) -> jax.Array:
         nodes = [x]
         for target in range(1, NUM_NODES):
             incoming = []
@@ -103,19 +106,20 @@ class Cell(nn.Module):
                 if edge_target == target:
                     op = genotype[edge]
                     op = op if isinstance(op, jax.Array) else int(op)
-                    weights = self._edge_weights(op, edge, kernels)
+                    weights = self._edge_weights(op, edge, x.shape[-1], drawn)
                     incoming.append(ops.apply_operation(op, nodes[source], weights))
             nodes.append(sum(incoming[1:], start=incoming[0]))
         return nodes[-1]
 
     def _edge_weights(
-        self, op: int | jax.Array, edge: int, kernels: dict[str, jax.Array]
+        self, op: int | jax.Array, edge: int, channels: int, drawn: jax.Array
     ) -> ops.EdgeWeights:
-        weights: dict[str, ops.ConvBN | None] = dict.fromkeys(kernels)
-        for name, drawn in kernels.items():
+        weights: dict[str, ops.ConvBN | None] = dict.fromkeys(_KERNEL_SIZES)
+        for number, (name, size) in enumerate(_KERNEL_SIZES.items()):
             if isinstance(op, jax.Array) or OPERATIONS[op] == name:
-                module = ConvBN(drawn.shape[1:], self.param_dtype, name=f"edge_{edge}_{name}")
-                weights[name] = module(drawn[edge])
+                kernel = _scale(drawn[2 * edge + number], (size, size, channels, channels))
+                module = ConvBN(kernel.shape, self.param_dtype, name=f"edge_{edge}_{name}")
+                weights[name] = module(kernel)
         return ops.EdgeWeights(**weights)
 
 
@@ -126,16 +130,16 @@ class Reduction(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, drawn: jax.Array) -> jax.Array:
         def conv_bn(name: str, number: int, channels_in: int) -> ops.ConvBN:
             shape = (3, 3, channels_in, self.channels)
-            kernel = _draw(_fold(key, number), shape, self.param_dtype)
+            kernel = _scale(drawn[number], shape)
             return ConvBN(shape, self.param_dtype, name=name)(kernel)
 
         y = ops.relu_conv_bn(x, conv_bn("conv_a", 0, x.shape[-1]), stride=2)
         y = ops.relu_conv_bn(y, conv_bn("conv_b", 1, self.channels))
         shape = (1, 1, x.shape[-1], self.channels)
-        shortcut = _draw(_fold(key, 2), shape, self.param_dtype)
+        shortcut = _scale(drawn[2], shape)
         return ops.convolve(_halve(x), self.param("shortcut", lambda _: shortcut)) + y
 
 
@@ -146,14 +150,14 @@ class Head(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, drawn: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         features = jnp.mean(nn.relu(ops.batch_norm(x, scale, bias)), axis=(1, 2))
 
-        kernel = _draw(_fold(key, 0), (channels, self.num_classes), self.param_dtype)
-        offset = _draw(_fold(key, 1), (self.num_classes,), self.param_dtype, fan_in=channels)
+        kernel = _scale(drawn[0], (channels, self.num_classes))
+        offset = _scale(drawn[1], (self.num_classes,), fan_in=channels)
         kernel = self.param("classifier_kernel", lambda _: kernel)
         offset = self.param("classifier_bias", lambda _: offset)
         return features @ kernel + offset[None, :]
@@ -192,46 +196,35 @@ def check_images(images: jax.Array | np.ndarray) -> None:
         raise InputError(f"images: found dtype {images.dtype}, expected floating point")
 
 
-def _fold(key: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
-    return None if key is None else jax.random.fold_in(key, number)
-
-
-def _draw(
-    key: jax.Array | None, shape: tuple[int, ...], dtype: jnp.dtype, fan_in: int | None = None
+def _draw_layers(
+    key: jax.Array | None, first_layer: int, num_layers: int, size: int, dtype: jnp.dtype
 ) -> jax.Array:
-    """PyTorch's default for convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """U(-1, 1) for the weights of some layers, `[layers, tensors, size]`.
 
-    Zeros without a key: then the weights exist already and only their shape is of interest.
+    Every tensor has its own key, folded from its number. All are drawn in one call, since each call
+    takes a compiler a second. Without a key the weights exist already, and zeros stand for them.
     """
+    shape = (num_layers, _TENSORS_PER_LAYER, size)
     if key is None:
         return jnp.zeros(shape, dtype)
+
+    def draw(number: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(key, number), (size,), dtype, -1, 1)
+
+    first, count = first_layer * _TENSORS_PER_LAYER, num_layers * _TENSORS_PER_LAYER
+    return jax.vmap(draw)(first + jnp.arange(count)).reshape(shape)
+
+
+def _scale(drawn: jax.Array, shape: tuple[int, ...], fan_in: int | None = None) -> jax.Array:
+    """PyTorch's default for convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    Args:
+      drawn: U(-1, 1), at least as many as the shape takes.
+      shape: of the weights, inputs before outputs.
+      fan_in: inputs of an output, if the shape does not tell.
+    """
     bound = 1 / math.sqrt(fan_in or math.prod(shape[:-1]))
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
-def _draw_candidates(
-    key: jax.Array | None, first_layer: int, num_layers: int, channels: int, dtype: jnp.dtype
-) -> dict[str, jax.Array]:
-    """Every candidate's kernels in a stage, `[layers, E, h, w, C, C]`; one draw compiles fast."""
-    kernels = {}
-    for name, size in _KERNEL_SIZES.items():
-        shape = (size, size, channels, channels)
-        if key is None:
-            kernels[name] = jnp.zeros((num_layers, NUM_EDGES, *shape), dtype)
-            continue
-
-        def draw(
-            layer: jax.Array,
-            edge: jax.Array,
-            op: int = OPERATIONS.index(name),
-            shape: tuple[int, ...] = shape,
-        ) -> jax.Array:
-            return _draw(_fold(_fold(_fold(key, layer), edge), op), shape, dtype)
-
-        layers = first_layer + jnp.arange(num_layers)
-        over_edges = jax.vmap(draw, (None, 0))
-        kernels[name] = jax.vmap(over_edges, (0, None))(layers, jnp.arange(NUM_EDGES))
-    return kernels
+    return bound * drawn[: math.prod(shape)].reshape(shape)
 
 
 def _halve(x: jax.Array) -> jax.Array:
