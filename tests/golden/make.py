@@ -1,7 +1,8 @@
 """Makes `scores.csv`: scores of 60 cells by PyTorch in float64, for machines without PyTorch.
 
-The weights are ours at a pinned seed, converted; logits and Jacobian are PyTorch's (xautodl's
-network), the score is NumPy's. Made with JAX 0.10.2, PyTorch 2.13.0 and xautodl 1.0.0.
+The weights, batch norm's too, are drawn by NumPy, so that no change of an initialiser moves them;
+input Jacobians are PyTorch's (xautodl's network), scores NumPy's. Made with PyTorch 2.13.0, xautodl
+1.0.0 and NumPy 2.4.6.
 
 Command:  python tests/golden/make.py
 """
@@ -14,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from epe_nas_jax import Network, format_arch, pytorch
-from epe_nas_jax.comparison import weights_of_seed
 from epe_nas_jax.convert import Sizes, to_state_dict
 from epe_nas_jax.data import load_dataset
-from epe_nas_jax.genotype import sample
+from epe_nas_jax.genotype import NUM_EDGES
 
 SCORES = Path(__file__).parent / "scores.csv"
 SEED = 0
@@ -39,14 +39,28 @@ def network():
 
 def cells():
     """Groups of 5 cells in which every edge has every operation once."""
-    first = np.asarray(sample(jax.random.key(SEED), NUM_GROUPS))
-    return ((first[:, None, :] + np.arange(5)[None, :, None]) % 5).reshape(-1, 6)
+    first = np.random.default_rng(SEED).integers(0, 5, (NUM_GROUPS, NUM_EDGES))
+    return ((first[:, None, :] + np.arange(5)[None, :, None]) % 5).reshape(-1, NUM_EDGES)
+
+
+def weights():
+    """Weights of every candidate, within 1/sqrt(fan_in); batch norm's around their initial values."""
+    images, _ = minibatch()
+    genotype = jnp.zeros(NUM_EDGES, jnp.int32)
+    shapes = jax.eval_shape(network().init, jax.random.key(0), images, genotype)
+    rng = np.random.default_rng(SEED)
+
+    def draw(path, leaf):
+        bound = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.5
+        return (path[-1].key == "scale") + rng.uniform(-bound, bound, leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def main():
     jax.config.update("jax_enable_x64", True)
     images, labels = minibatch()
-    variables = weights_of_seed(SEED, network(), jnp.asarray(images))
+    variables = weights()
     with SCORES.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("arch", "score"))
