@@ -44,7 +44,7 @@ def cells():
 
 
 def weights():
-    """Weights of every candidate, within 1/sqrt(fan_in); batch norm's around their initial values."""
+    """Weights of every candidate, within 1/sqrt(fan_in); batch norm's around the initial ones."""
     images, _ = minibatch()
     genotype = jnp.zeros(NUM_EDGES, jnp.int32)
     shapes = jax.eval_shape(network().init, jax.random.key(0), images, genotype)
