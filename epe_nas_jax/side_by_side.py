@@ -211,14 +211,23 @@ def _compile_for_seed(
     cells_per_step: int | str,
 ) -> _OurSide:
     """The program of every search, with the weights of a seed."""
+    # PyTorch has all cores of a CPU, but one GPU.
+    devices = jax.local_devices()
+    devices = devices if devices[0].platform == "cpu" else devices[:1]
     start = time.perf_counter()
-    scorer = CellScorer(images, labels, seed=seed, network=network, cells_per_step=cells_per_step)
+    scorer = CellScorer(
+        images,
+        labels,
+        seed=seed,
+        network=network,
+        cells_per_step=cells_per_step,
+        devices=devices,
+    )
     scorer.compile()
     seconds = time.perf_counter() - start
-    num_devices = len(scorer.devices)
-    scorer(cells[:num_devices])
+    scorer(cells[: len(scorer.devices)])
     variables = weights_of_seed(seed, network, images)
-    return _OurSide(variables, scorer, scorer.cells_per_step * num_devices, seconds)
+    return _OurSide(variables, scorer, scorer.cells_per_step * len(scorer.devices), seconds)
 
 
 def _compile_for_weights(
