@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 import jax
 import numpy as np
 from absl import app, flags
-from torch_side import torch_seconds
 
-from epe_nas_jax import Network, format_arch
+from epe_nas_jax import Network, pytorch
 from epe_nas_jax.batching import CellScorer
+from epe_nas_jax.convert import Sizes
 from epe_nas_jax.genotype import sample
 
 _CELLS = flags.DEFINE_integer("cells", 20, "Uniformly drawn cells.", lower_bound=1)
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
     images = rng.normal(size=(_BATCH.value, 32, 32, 3)).astype(np.float32)
     labels = rng.integers(0, 10, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
+    sizes = Sizes(channels=16, cells_per_stage=5, num_classes=10)
     scorer = CellScorer(images, labels, seed=0, network=Network(10))
     start = time.perf_counter()
     scorer.compile()
@@ -43,14 +44,18 @@ def main(argv: Sequence[str]) -> None:
         for turn in range(_TURNS.value + 1):
             for first in range(0, len(cells), scorer.cells_per_step):
                 step = cells[first : first + scorer.cells_per_step]
-                archs = [format_arch(cell) for cell in step]
                 start = time.perf_counter()
                 scorer(step)
                 values = {"ours": (time.perf_counter() - start) / len(step)}
                 for name in ("as released", "at its best"):
                     best = name == "at its best"
-                    each = torch_process.submit(torch_seconds, archs, images, best=best).result()
-                    values[name] = float(np.mean(each))
+                    runs = [
+                        torch_process.submit(
+                            pytorch.run_cell, cell, images, sizes=sizes, at_its_best=best
+                        )
+                        for cell in step
+                    ]
+                    values[name] = float(np.mean([run.result().seconds for run in runs]))
                 if turn > 0:  # The first turn warms both sides up.
                     for name, value in values.items():
                         seconds[name].append(value)

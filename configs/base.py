@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.images_key = "x_train"
     config.data.labels_key = "y_train"
     config.data.batch_size = 256
-    # Random crop after padding by 4, and horizontal flip.
+    # Random crop after padding (4 for 32 pixels, 2 for 16), and horizontal flip.
     config.data.augment = False
     # A mini-batch of its own for every cell, as in the released code.
     config.data.fresh_minibatch = False
@@ -47,4 +47,14 @@ def get_config() -> ml_collections.ConfigDict:
     # A CSV table of trained accuracies by arch string, and its accuracy column.
     config.benchmark.path = ""
     config.benchmark.column = ""
+
+    # Only read by epe_nas_jax.compare.
+    config.compare = ml_collections.ConfigDict()
+    config.compare.num_cells = 50
+    # One cell of your own instead, as an arch string, and its weights: a file that
+    # torch.save(network.state_dict(), path) wrote.
+    config.compare.arch = ""
+    config.compare.checkpoint = ""
+    # A checkout of the released EPE-NAS code, to use its network instead of xautodl's.
+    config.compare.pytorch_path = ""
     return config

@@ -2,6 +2,7 @@
 
 from epe_nas_jax._version import __version__
 from epe_nas_jax.batching import Protocol, score_cells
+from epe_nas_jax.convert import from_state_dict, to_state_dict
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import format_arch, parse_arch
 from epe_nas_jax.jacobian import input_jacobian
@@ -15,8 +16,10 @@ __all__ = (
     "__version__",
     "epe_score",
     "format_arch",
+    "from_state_dict",
     "input_jacobian",
     "jacobian_score",
     "parse_arch",
     "score_cells",
+    "to_state_dict",
 )

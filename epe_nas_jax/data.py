@@ -1,6 +1,6 @@
-"""Host side: from a data set's name and path to labelled images.
+"""Host side: from a data set's name and path to labelled images and a mini-batch.
 
-Shape legend: M images, H height and width.
+Shape legend: M images in the data set, N in the mini-batch, H height and width.
 """
 
 import dataclasses
@@ -8,10 +8,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.minibatch import draw_minibatch
 
 _DIGIT_UPSCALING = 4
 
@@ -92,6 +95,47 @@ def load_dataset(
         )
     mean, std = (known.mean, known.std) if known else _statistics(images)
     return _dataset(images, labels, num_classes, mean, std)
+
+
+def draw_fixed_minibatch(
+    key: jax.Array, dataset: Dataset, batch_size: int, *, augment: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the one mini-batch on which all cells are scored.
+
+    Args:
+      key: random key, consumed.
+      dataset: the data set.
+      batch_size: N.
+      augment: crop and flip the images as the released code does.
+
+    Returns:
+      Normalised images, float32 `[N, H, H, 3]`, and labels, int32 `[N]`.
+
+    Raises:
+      InputError: fewer than 2 images, or more than there are.
+    """
+    check_batch_size(batch_size, dataset)
+    return draw_minibatch(
+        key,
+        jnp.asarray(dataset.normalised()),
+        jnp.asarray(dataset.labels),
+        batch_size,
+        augment=augment,
+        black=jnp.asarray(dataset.black(), jnp.float32),
+    )
+
+
+def check_batch_size(batch_size: int, dataset: Dataset) -> None:
+    """Checks that a mini-batch can be drawn.
+
+    Raises:
+      InputError: fewer than 2 images, or more than there are.
+    """
+    if not 2 <= batch_size <= len(dataset.images):
+        raise InputError(
+            f"data.batch_size: found {batch_size}, expected 2..{len(dataset.images)}, "
+            "the size of the data set"
+        )
 
 
 def _digits() -> Dataset:

@@ -11,7 +11,8 @@ from jax import lax
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.network import check_images
 
-_PADDING = 4
+# The released code pads images of 32 pixels by 4 and images of 16 by 2.
+_PADDING_SHARE = 8
 
 
 def check_minibatch(
@@ -73,7 +74,7 @@ def draw_minibatch(
 
 
 def augment_images(key: jax.Array, images: jax.Array, black: jax.Array) -> jax.Array:
-    """Random crop after padding by 4 pixels, and horizontal flip with probability 1/2.
+    """Random crop after padding by an eighth of the side, and horizontal flip half of the time.
 
     Args:
       key: random key, consumed.
@@ -84,13 +85,14 @@ def augment_images(key: jax.Array, images: jax.Array, black: jax.Array) -> jax.A
       Images of the same shape.
     """
     num_images, side, _, channels = images.shape
+    padding = side // _PADDING_SHARE
     crop_key, flip_key = jax.random.split(key)
-    corners = jax.random.randint(crop_key, (num_images, 2), 0, 2 * _PADDING + 1)
+    corners = jax.random.randint(crop_key, (num_images, 2), 0, 2 * padding + 1)
     flips = jax.random.bernoulli(flip_key, 0.5, (num_images,))
     black = black.reshape(1, 1, channels)
 
     def augment(image: jax.Array, corner: jax.Array, flip: jax.Array) -> jax.Array:
-        widths = ((_PADDING, _PADDING), (_PADDING, _PADDING), (0, 0))
+        widths = ((padding, padding), (padding, padding), (0, 0))
         padded = jnp.pad(image - black, widths) + black
         crop = lax.dynamic_slice(padded, (corner[0], corner[1], 0), (side, side, channels))
         return jnp.where(flip, crop[:, ::-1], crop)

@@ -53,3 +53,61 @@ def _percent(accuracy: float | None) -> str:
 
 def _value(accuracy: float | None) -> str:
     return "unknown" if accuracy is None else f"{accuracy:.2f}"
+
+
+def comparison_table(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+    """A finished comparison with PyTorch as a table, one line a cell.
+
+    Args:
+      summary: as in `compare.json`.
+      rows: its cells.
+
+    Returns:
+      Lines of text.
+    """
+    head = ("ours", "PyTorch", "logits", "Jacobian", "score", "ours", "released", "best")
+    lines = [
+        f"{'score by':^17} | {'relative error of':^26} | {'seconds of':^24} |",
+        "{:>8} {:>8} | {:>8} {:>8} {:>8} | {:>7} {:>8} {:>7} | cell".format(*head),
+    ]
+    for row in rows:
+        lines.append(
+            f"{_score(row['score']):>8} {_score(row['pytorch_score']):>8} | "
+            f"{_error(row['logits_error']):>8} {_error(row['jacobian_error']):>8} "
+            f"{_error(row['score_error']):>8} | {row['seconds']:>7.3f} "
+            f"{row['pytorch_seconds']:>8.3f} {row['pytorch_best_seconds']:>7.3f} | {row['arch']}"
+        )
+    lines += ["", f"{'error':<12}{'logits':>10}{'Jacobian':>10}{'score':>10}"]
+    for which in ("worst", "median"):
+        errors = (summary[f"{name}_error"][which] for name in ("logits", "jacobian", "score"))
+        lines.append(f"{which:<12}" + "".join(f"{_error(error):>10}" for error in errors))
+    seconds, ratios = summary["seconds_per_cell"], summary["times_ours"]
+    spearman = summary["spearman"]
+    lines += [
+        "",
+        f"cells       {summary['num_cells']} in {summary['dtype']} on {summary['batch_size']} "
+        f"images, of which {summary['num_degenerate']} without a score on both sides "
+        f"and {summary['num_scored_on_one_side_only']} on one side only",
+        "Spearman    " + ("undefined" if spearman is None else f"{spearman:.6f}"),
+        f"best cell   {'the same' if summary['same_best'] else 'not the same'}: "
+        f"{summary['best_arch']}"
+        + ("" if summary["same_best"] else f", by PyTorch {summary['pytorch_best_arch']}"),
+        f"ours        {seconds['ours']:.3f} s a cell from genotype to score, after "
+        f"{summary['compile_seconds']:.1f} s compiling",
+        f"PyTorch     {seconds['pytorch_as_released']:.3f} s a cell as released (all gradients), "
+        f"{ratios['pytorch_as_released']:.2f} x ours",
+        f"            {seconds['pytorch_at_its_best']:.3f} s a cell at its best (input gradient "
+        f"only, channels last), {ratios['pytorch_at_its_best']:.2f} x ours",
+        f"            forward and backward pass alone, {summary['pytorch_threads']} threads, "
+        f"network of {summary['pytorch_network']}",
+        f"device      {summary['device']}",
+    ]
+    return "\n".join(lines)
+
+
+def _score(score: float | None) -> str:
+    return "none" if score is None else f"{score:.1f}"
+
+
+def _error(error: float | None) -> str:
+    return "-" if error is None else f"{error:.1e}"

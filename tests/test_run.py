@@ -13,7 +13,15 @@ from epe_nas_jax.genotype import decode, has_path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from configs import base, cifar10, cifar100, digits, imagenet16_120, test  # noqa: E402
+from configs import (  # noqa: E402
+    base,
+    cifar10,
+    cifar100,
+    digits,
+    imagenet16_120,
+    released_protocol,
+    test,
+)
 
 
 def tiny_config(**overrides):
@@ -102,16 +110,28 @@ def test_degenerate_cells_are_counted_and_left_empty(tmp_path):
 
 
 @pytest.mark.slow
-def test_released_protocol_runs(tmp_path):
-    overrides = {
-        "score.init": "independent",
-        "data.fresh_minibatch": True,
-        "data.augment": True,
-        "search.replace": True,
-        "search.num_samples": 4,
-    }
-    text = run.search_and_report(tiny_config(**overrides), tmp_path)
-    assert "4 cells" in text
+def test_released_protocol_shares_nothing_between_cells(tmp_path):
+    config = released_protocol.get_config()
+    assert config.data.batch_size == 256
+    config.update_from_flattened_dict(
+        {
+            "cells_per_step": "3",
+            "data.name": "digits",
+            "data.batch_size": 16,
+            "network.channels": 4,
+            "network.cells_per_stage": 1,
+            "search.num_samples": 4,
+            "benchmark.column": "",
+        }
+    )
+    run.search_and_report(config, tmp_path / "released")
+    shared = config.copy_and_resolve_references()
+    shared.score.init = "shared"
+    shared.data.fresh_minibatch = False
+    run.search_and_report(shared, tmp_path / "shared")
+    ours, others = (read_scores(tmp_path / name) for name in ("released", "shared"))
+    assert [row["arch"] for row in ours] == [row["arch"] for row in others]
+    assert all(a["score"] != b["score"] for a, b in zip(ours, others, strict=True) if a["score"])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +191,7 @@ def test_a_file_is_no_work_directory(tmp_path):
 
 def test_configs_only_override_keys_of_the_base():
     keys = set(base.get_config().to_dict())
-    for module in (cifar10, cifar100, digits, imagenet16_120, test):
+    for module in (cifar10, cifar100, digits, imagenet16_120, released_protocol, test):
         config = module.get_config()
         assert set(config.to_dict()) == keys
         assert config.data.name in NAMES

@@ -6,14 +6,15 @@ import numpy as np
 import oracles
 import pytest
 import torch
-import torch_reference
 from sklearn.datasets import load_digits
 
-from epe_nas_jax import Network, epe_score, input_jacobian
+from epe_nas_jax import Network, epe_score, input_jacobian, pytorch
+from epe_nas_jax.convert import Sizes, from_state_dict
 from epe_nas_jax.genotype import sample
 from epe_nas_jax.ranking import spearman
 
 NUM_CLASSES = 10
+SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=NUM_CLASSES)
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,25 @@ def digits_minibatch(num_images, dtype):
     images = np.kron(digits.images[rows], np.ones((1, 4, 4)))[..., None] / 8 - 1
     images = images * np.array([1.0, 0.8, -0.6]) + 0.3 * rng.normal(size=(num_images, 32, 32, 3))
     return images.astype(dtype), digits.target[rows].astype(np.int32)
+
+
+def build(cell, seed, sizes=SIZES):
+    """PyTorch's network of a cell, freshly initialised."""
+    torch.manual_seed(seed)
+    return pytorch.build_network(cell, sizes)
+
+
+def variables_of(reference, cell):
+    """Its weights as ours, with noise in the unused candidates that must not matter."""
+    own = from_state_dict(reference.state_dict(), cell)
+    rng = np.random.default_rng(0)
+
+    def with_noise(full, own):
+        if not isinstance(full, dict):
+            return rng.normal(size=full.shape).astype(full.dtype) if own is None else own
+        return {name: with_noise(full[name], (own or {}).get(name)) for name in full}
+
+    return with_noise(from_state_dict(reference.state_dict(), cell, every_operation=True), own)
 
 
 def make_run(network, labels):
@@ -63,19 +83,9 @@ def test_float64_logits_jacobian_and_score_are_pytorchs():
     run = make_run(network, labels)
     num_scored = 0
     for seed, cell in enumerate(cells):
-        reference = torch_reference.build(
-            cell,
-            channels=16,
-            cells_per_stage=5,
-            num_classes=NUM_CLASSES,
-            dtype=torch.float64,
-            seed=seed,
-        )
-        logits, jacobian = torch_reference.logits_and_jacobian(reference, images)
-        jacobian = jacobian.reshape(len(images), -1)
-        variables = torch_reference.variables_of(
-            reference, cell, cells_per_stage=5, every_operation=True
-        )
+        reference = build(cell, seed).double()
+        logits, jacobian, _ = pytorch.run(reference, images)
+        variables = variables_of(reference, cell)
         got_logits, got_jacobian, got_score = run(variables, jnp.asarray(cell), images)
         assert relative_error(got_logits, logits) < 1e-10
         expected = oracles.epe_score(jacobian, labels, NUM_CLASSES, "released")
@@ -92,13 +102,9 @@ def test_float64_logits_jacobian_and_score_are_pytorchs():
 def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
     cell = np.array([3, 2, 4, 1, 3, 2])
     images, _ = digits_minibatch(16, np.float64)
-    reference = torch_reference.build(
-        cell, channels=16, cells_per_stage=2, num_classes=NUM_CLASSES, dtype=torch.float64, seed=0
-    )
-    logits, jacobian = torch_reference.logits_and_jacobian(reference, images)
-    variables = torch_reference.variables_of(
-        reference, cell, cells_per_stage=2, every_operation=False
-    )
+    reference = build(cell, 0, Sizes(16, 2, NUM_CLASSES)).double()
+    logits, jacobian, _ = pytorch.run(reference, images)
+    variables = from_state_dict(reference.state_dict(), cell)
     network = Network(NUM_CLASSES, cells_per_stage=2, param_dtype=jnp.float64)
 
     def apply_fn(variables, images):
@@ -106,7 +112,7 @@ def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
 
     assert relative_error(apply_fn(variables, images), logits) < 1e-10
     got = jax.jit(lambda v, x: input_jacobian(apply_fn, v, x))(variables, images)
-    assert relative_error(got, jacobian.reshape(16, -1)) < 1e-9
+    assert relative_error(got, jacobian) < 1e-9
 
 
 def test_float32_scores_and_ranking_are_pytorchs():
@@ -116,28 +122,19 @@ def test_float32_scores_and_ranking_are_pytorchs():
     network = Network(NUM_CLASSES)
     run = make_run(network, labels)
 
-    def reference_score(reference):
-        _, jacobian = torch_reference.logits_and_jacobian(reference, images)
-        return oracles.epe_score(jacobian.reshape(256, -1), labels, NUM_CLASSES, "released")
+    def reference_score(reference, dtype):
+        jacobian = pytorch.run(reference, images.astype(dtype)).jacobian
+        return oracles.epe_score(jacobian, labels, NUM_CLASSES, "released")
 
     scores, expected_scores = [], []
     for seed, cell in enumerate(np.asarray(sample(jax.random.key(2), 100))):
-        reference = torch_reference.build(
-            cell,
-            channels=16,
-            cells_per_stage=5,
-            num_classes=NUM_CLASSES,
-            dtype=torch.float32,
-            seed=seed,
-        )
-        variables = torch_reference.variables_of(
-            reference, cell, cells_per_stage=5, every_operation=True
-        )
+        reference = build(cell, seed)
+        variables = variables_of(reference, cell)
         score = run(variables, jnp.asarray(cell), images)[2]
         assert score.dtype == np.float32
-        expected = reference_score(reference)
+        expected = reference_score(reference, np.float32)
         if abs(score / expected - 1) > 2e-3:
-            exact = reference_score(reference.double())
+            exact = reference_score(reference.double(), np.float64)
             ours, theirs = score / exact - 1, expected / exact - 1
             print(f"against float64: ours {ours:.1e}, PyTorch float32 {theirs:.1e}")
             assert abs(ours) < min(abs(theirs), 5e-3)

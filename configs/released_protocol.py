@@ -1,0 +1,26 @@
+r"""The released code's protocol on CIFAR-10: nothing is shared between cells.
+
+Every cell has fresh weights and a fresh shuffled, augmented mini-batch of 256, and cells are drawn
+with replacement (VascoLopes/EPE-NAS, search.py). benchmarks/released_protocol.py shows that the
+scores have the distribution of PyTorch's.
+
+Command:  python -m epe_nas_jax.main \
+              --config=configs/released_protocol.py --workdir=runs/released_protocol \
+              --config.data.path=cifar10.npz --config.benchmark.path=nasbench201.csv.gz
+"""
+
+import ml_collections
+
+from configs import cifar10
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = cifar10.get_config()
+    config.data.batch_size = 256
+    config.data.augment = True
+    config.data.fresh_minibatch = True
+    config.score.init = "independent"
+    config.score.variant = "released"
+    config.score.num_inits = 1
+    config.search.replace = True
+    return config

@@ -1,0 +1,50 @@
+"""The command line that every command shares: two flags, and errors in one line."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.planning import use_every_core
+
+
+def run_command(work: Callable[[ConfigDict, str], str]) -> None:
+    """Runs a command given by `--config=configs/<name>.py --workdir=DIR [--config.key=value ...]`.
+
+    Whatever the user can mend is told in one line and exits with 2.
+
+    Args:
+      work: from the config and the work directory to the text to print.
+    """
+    config = config_flags.DEFINE_config_file("config", None, "Path of the config file.")
+    workdir = flags.DEFINE_string("workdir", None, "Directory for the results.", required=True)
+    flags.mark_flag_as_required("config")  # type: ignore[no-untyped-call]
+
+    def main(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"argument {argv[1]!r}: expected flags only")
+        logging.set_verbosity(logging.WARNING)
+        use_every_core()
+        try:
+            print(work(config.value, workdir.value))
+        except (InputError, OSError) as error:
+            _fail(str(error))
+
+    app.run(main, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except KeyError as error:
+        _fail(f"config key {error}: unknown, expected one of configs/base.py")
+    except (flags.Error, OSError, AttributeError, TypeError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
