@@ -1,74 +1,223 @@
-"""Seconds a cell beside PyTorch's: the same cells and mini-batch, on the CPU, in turns.
+r"""Seconds a cell beside PyTorch's: the same cells and mini-batch on the same device, in turns.
 
 Each side has a process of its own, as its users run it: in one process PyTorch would profit from
-memory that JAX has already taken from the system.
+memory that JAX has already taken from the system. Ours is timed from genotypes to scores, weights
+drawn included; PyTorch's is one forward and backward pass, its compute alone. Both are warm, and
+compilation is apart. Random images do: the time does not depend on the pixels.
 
-Command:  python benchmarks/throughput.py --cells=24
+Command:  python benchmarks/throughput.py --cells=100 --turns=3 --json=throughput.json
 """
 
+import json
 import multiprocessing
+import platform
+import resource
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
-from epe_nas_jax import Network, pytorch
-from epe_nas_jax.batching import CellScorer
+from epe_nas_jax import Network, Protocol, pytorch, runtime
+from epe_nas_jax.batching import INITS, CellScorer
 from epe_nas_jax.convert import Sizes
-from epe_nas_jax.genotype import sample
+from epe_nas_jax.genotype import live_form, sample
+from epe_nas_jax.workdir import device_name
 
-_CELLS = flags.DEFINE_integer("cells", 20, "Uniformly drawn cells.", lower_bound=1)
+_CELLS = flags.DEFINE_integer("cells", 100, "Uniformly drawn cells.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
 _TURNS = flags.DEFINE_integer("turns", 3, "How often each side scores a cell.", lower_bound=1)
+_INIT = flags.DEFINE_enum("init", "shared", INITS, "Weights of our cells.")
+_PRECISION = flags.DEFINE_enum(
+    "precision", "highest", ["default", "high", "highest"], "Of our products, on GPUs and TPUs."
+)
+_STEP = flags.DEFINE_integer("cells_per_step", 0, "Cells of a device in a step; 0: automatic.")
+_PYTORCH = flags.DEFINE_bool("pytorch", True, "Run PyTorch's side.")
+_JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
+
+SIDE, CHANNELS, CELLS_PER_STAGE, NUM_CLASSES = 32, 16, 5, 10
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
+    logging.set_verbosity(logging.WARNING)
+    runtime.prepare()
+    jax.config.update("jax_default_matmul_precision", _PRECISION.value)
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(_BATCH.value, 32, 32, 3)).astype(np.float32)
-    labels = rng.integers(0, 10, _BATCH.value)
+    images = rng.normal(size=(_BATCH.value, SIDE, SIDE, 3)).astype(np.float32)
+    labels = rng.integers(0, NUM_CLASSES, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
-    sizes = Sizes(channels=16, cells_per_stage=5, num_classes=10)
-    scorer = CellScorer(images, labels, seed=0, network=Network(10))
-    start = time.perf_counter()
-    scorer.compile()
-    compile_seconds = time.perf_counter() - start
-
-    seconds: dict[str, list[float]] = {"ours": [], "as released": [], "at its best": []}
+    scorer = CellScorer(
+        images,
+        labels,
+        seed=0,
+        network=Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
+        protocol=Protocol(init=_INIT.value),
+        cells_per_step=_STEP.value or "auto",
+    )
+    figures: dict[str, Any] = {
+        "device": device_name(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+        },
+        "cells": len(cells),
+        "batch": _BATCH.value,
+        "init": _INIT.value,
+        "precision": _PRECISION.value,
+        "devices": len(scorer.devices),
+        "cells_per_step": scorer.cells_per_step,
+        **compile_seconds(scorer),
+    }
+    size = scorer.cells_per_step * len(scorer.devices)
+    steps = [cells[first : first + size] for first in range(0, len(cells), size)]
+    sides: dict[str, Callable[[np.ndarray], float]] = {"ours": lambda step: seconds(scorer, step)}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process:
-        for turn in range(_TURNS.value + 1):
-            for first in range(0, len(cells), scorer.cells_per_step):
-                step = cells[first : first + scorer.cells_per_step]
-                start = time.perf_counter()
-                scorer(step)
-                values = {"ours": (time.perf_counter() - start) / len(step)}
-                for name in ("as released", "at its best"):
-                    best = name == "at its best"
-                    runs = [
-                        torch_process.submit(
-                            pytorch.run_cell, cell, images, sizes=sizes, at_its_best=best
-                        )
-                        for cell in step
-                    ]
-                    values[name] = float(np.mean([run.result().seconds for run in runs]))
-                if turn > 0:  # The first turn warms both sides up.
-                    for name, value in values.items():
-                        seconds[name].append(value)
+        if _PYTORCH.value:
+            figures["versions"]["torch"] = metadata.version("torch")
+            for name, at_its_best in (("as released", False), ("at its best", True)):
+                sides[f"PyTorch {name}"] = torch_side(torch_process, images, at_its_best)
+        figures["ms_per_cell"] = ms_per_cell(sides, steps)
+    figures["peak_memory_gb"] = peak_memory() / 1e9
+    figures["matmul_gflops"] = matmul_flops() / 1e9
+    figures["gflop_per_cell"] = float(np.mean(flop(live_form(cells)))) / 1e9
+    ours = figures["ms_per_cell"]["ours"]["median"]
+    figures["gflops"] = figures["gflop_per_cell"] / ours * 1e3
+    print(table(figures))
+    if _JSON.value:
+        Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
 
-    print(f"{len(cells)} cells, {_BATCH.value} images")
-    print(f"compiling ours: {compile_seconds:.1f} s, not counted below")
-    ours = np.median(seconds["ours"])
-    for name, values in seconds.items():
-        low, middle, high = np.percentile(values, [25, 50, 75])
-        label = name if name == "ours" else f"PyTorch {name}"
-        print(
-            f"{label:<20} {middle:6.3f} s a cell ({low:.3f} to {high:.3f}), {middle / ours:.2f} x"
+
+def compile_seconds(scorer: CellScorer) -> dict[str, float]:
+    """Seconds to compile our program, cold and from the cache of compiled programs."""
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        for name in ("compile_seconds_cold", "compile_seconds_cached"):
+            jax.clear_caches()
+            start = time.perf_counter()
+            scorer.compile()
+            found[name] = time.perf_counter() - start
+    jax.config.update("jax_compilation_cache_dir", None)
+    return found
+
+
+def seconds(scorer: CellScorer, step: np.ndarray) -> float:
+    """Seconds a cell of ours."""
+    start = time.perf_counter()
+    scorer(step)
+    return (time.perf_counter() - start) / len(step)
+
+
+def torch_side(
+    torch_process: ProcessPoolExecutor, images: np.ndarray, at_its_best: bool
+) -> Callable[[np.ndarray], float]:
+    """Seconds a cell of PyTorch's."""
+    sizes = Sizes(CHANNELS, CELLS_PER_STAGE, NUM_CLASSES)
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+
+    def run(step: np.ndarray) -> float:
+        runs = [
+            torch_process.submit(
+                pytorch.run_cell,
+                cell,
+                images,
+                sizes=sizes,
+                device=device,
+                at_its_best=at_its_best,
+            )
+            for cell in step
+        ]
+        return float(np.mean([run.result().seconds for run in runs]))
+
+    return run
+
+
+def ms_per_cell(
+    sides: dict[str, Callable[[np.ndarray], float]], steps: list[np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Quartiles over the turns of each side's mean over all cells."""
+    turns: dict[str, list[float]] = {name: [] for name in sides}
+    for run in sides.values():
+        run(steps[0][:4])
+    for _ in range(_TURNS.value):
+        total = dict.fromkeys(sides, 0.0)
+        for step in steps:
+            for name, run in sides.items():
+                total[name] += run(step) * len(step)
+        for name, value in total.items():
+            turns[name].append(1e3 * value / _CELLS.value)
+    return {
+        name: dict(zip(("low", "median", "high"), np.percentile(values, [25, 50, 75]), strict=True))
+        for name, values in turns.items()
+    }
+
+
+def peak_memory() -> float:
+    """Bytes our side took at most."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(stats.get("peak_bytes_in_use", 1024 * kilobytes))
+
+
+def matmul_flops(size: int = 4096) -> float:
+    """Operations a second of a large matrix product, on one device."""
+    x = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    found = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x, x).block_until_ready()
+        found.append(2 * size**3 / (time.perf_counter() - start))
+    return float(np.median(found))
+
+
+def flop(genotypes: np.ndarray) -> np.ndarray:
+    """Operations of all convolutions, forward and backward to the input: `[A]` of `[A, E]`."""
+    macs = np.full(len(genotypes), 27.0 * CHANNELS * SIDE**2)
+    for stage in range(3):
+        channels, pixels = CHANNELS * 2**stage, (SIDE // 2**stage) ** 2
+        ops = 9 * np.sum(genotypes == 3, axis=1) + np.sum(genotypes == 2, axis=1)
+        macs += CELLS_PER_STAGE * ops * channels**2 * pixels
+        if stage:
+            # Two 3x3 convolutions and a 1x1; the first and the last have half the inputs.
+            macs += (9 / 2 + 9 + 1 / 2) * channels**2 * pixels
+    return 2 * 2 * _BATCH.value * macs
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures for a person."""
+    ours = figures["ms_per_cell"]["ours"]["median"]
+    lines = [
+        f"{figures['cells']} cells, {figures['batch']} images, {figures['device']}",
+        "",
+        f"{'':<22}{'ms a cell':>10}{'quartiles':>18}{'cells/s':>10}{'times ours':>12}",
+    ]
+    for name, value in figures["ms_per_cell"].items():
+        quartiles = f"{value['low']:.1f} to {value['high']:.1f}"
+        middle = value["median"]
+        lines.append(
+            f"{name:<22}{middle:>10.1f}{quartiles:>18}{1e3 / middle:>10.2f}{middle / ours:>12.2f}"
         )
+    lines += [
+        "",
+        f"compiling ours        {figures['compile_seconds_cold']:.1f} s, "
+        f"{figures['compile_seconds_cached']:.1f} s from the cache",
+        f"peak memory, ours     {figures['peak_memory_gb']:.1f} GB",
+        f"convolutions, ours    {figures['gflops']:.0f} GFLOP/s of "
+        f"{figures['matmul_gflops']:.0f} in a matrix product of 4096",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     # Seed of the sampled cells, the mini-batch and the weights.
     config.seed = 0
-    # Cells handed to the device at a time: a number, or "auto" to fit its memory.
+    # Cells handed to a device at a time: a number, or "auto" to fit its memory.
     config.cells_per_step = "auto"
 
     config.data = ml_collections.ConfigDict()
@@ -37,6 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.score.init = "shared"
     # Scores are averaged over this many draws of the weights.
     config.score.num_inits = 1
+    # Leave out operations on no path from input to output, and score equal cells once.
+    config.score.live_form = True
 
     config.search = ml_collections.ConfigDict()
     config.search.num_samples = 100

@@ -7,8 +7,8 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from epe_nas_jax import runtime
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.planning import use_every_core
 
 
 def run_command(work: Callable[[ConfigDict, str], str]) -> None:
@@ -27,7 +27,7 @@ def run_command(work: Callable[[ConfigDict, str], str]) -> None:
         if len(argv) > 1:
             _fail(f"argument {argv[1]!r}: expected flags only")
         logging.set_verbosity(logging.WARNING)
-        use_every_core()
+        runtime.prepare()
         try:
             print(work(config.value, workdir.value))
         except (InputError, OSError) as error:

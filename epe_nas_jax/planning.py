@@ -73,12 +73,3 @@ def deal(networks: np.ndarray, num_devices: int, cells_per_step: int) -> np.ndar
     rounds = order.reshape(cells_per_step, num_devices)
     rounds[1::2] = rounds[1::2, ::-1]
     return rounds.T.reshape(-1)
-
-
-def use_every_core() -> None:
-    """Makes every CPU core a JAX device, so that each scores cells of its own.
-
-    To be called before anything else asks JAX for its devices.
-    """
-    num_cores = len(os.sched_getaffinity(0))
-    jax.config.update("jax_num_cpu_devices", num_cores)  # type: ignore[no-untyped-call]

@@ -73,6 +73,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
             augment=config.data.augment and config.data.fresh_minibatch,
         ),
         cells_per_step=cells_per_step_of(config),
+        live_form=config.score.live_form,
         black=dataset.black(),
         progress=True,
     )

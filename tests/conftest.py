@@ -1,3 +1,5 @@
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -12,3 +14,11 @@ def minibatch():
     """Eight random images of 8x8 pixels in three classes, float64."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(8, 8, 8, 3)), np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_commands(tmp_path_factory):
+    """Commands that tests start keep their compiled programs here, not in the user's cache."""
+    directory = tmp_path_factory.mktemp("cache")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
+    return directory

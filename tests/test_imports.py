@@ -59,7 +59,8 @@ ALLOWED = {
         "score",
         "workdir",
     },
-    "cli": {"errors", "planning"},
+    "runtime": set(),
+    "cli": {"errors", "runtime"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
 }

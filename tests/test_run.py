@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,21 @@ def test_the_command_searches(tmp_path):
     assert "7 cells" in done.stdout
     assert "cell/s" in done.stderr
     assert (tmp_path / "w/summary.json").exists()
+    devices = json.loads((tmp_path / "w/config.json").read_text())["devices"]
+    assert len(devices) == len(os.sched_getaffinity(0))
+
+
+def test_compiled_programs_are_kept_for_the_next_run(tmp_path, cache_of_commands):
+    kept = [set(cache_of_commands.iterdir())]
+    for name in ("first", "second"):
+        arguments = ("--config=configs/test.py", "--config.network.channels=3")
+        done = command(*arguments, f"--workdir={tmp_path}/{name}")
+        assert done.returncode == 0, done.stderr
+        kept.append(set(cache_of_commands.iterdir()))
+    assert any("score_step" in path.name for path in kept[1] - kept[0])
+    assert kept[2] == kept[1]
+    first, second = ((tmp_path / name / "scores.csv").read_bytes() for name in ("first", "second"))
+    assert first == second
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+r"""The whole space on CIFAR-10: all 15,625 cells, which are 9,445 different networks.
+
+Command:  python -m epe_nas_jax.main --config=configs/exhaustive.py --workdir=runs/exhaustive \
+              --config.data.path=cifar10.npz --config.benchmark.path=nasbench201.csv.gz
+"""
+
+import ml_collections
+
+from configs import cifar10
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = cifar10.get_config()
+    config.search.num_samples = 15_625
+    return config
