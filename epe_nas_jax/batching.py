@@ -131,13 +131,7 @@ class CellScorer:
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
-        cells = check_genotypes(genotypes)
-        networks = live_form_of(cells) if self._live_form else cells
-        back = np.arange(len(cells))
-        if self._protocol.all_shared:
-            networks, back = np.unique(networks, axis=0, return_inverse=True)
-            cells = networks
-        codes = np.asarray(encode(jnp.asarray(cells)))
+        codes, networks, back = self._distinct(check_genotypes(genotypes))
         scores = np.full(len(networks), np.nan, self._dtype)
         size = self.cells_per_step * len(self.devices)
         with tqdm(total=len(networks), unit="cell", disable=not self._progress) as bar:
@@ -146,6 +140,19 @@ class CellScorer:
                 scores[step] = self._run_step(codes[step], networks[step])
                 bar.update(len(networks[step]))
         return scores[back]
+
+    def num_networks(self, genotypes: np.ndarray | jax.Array) -> int:
+        """How many networks it takes to score genotypes `[A, E]`."""
+        return len(self._distinct(check_genotypes(genotypes))[1])
+
+    def _distinct(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes of cells, the networks to run for them, and which of these each cell has."""
+        networks = live_form_of(cells) if self._live_form else cells
+        back = np.arange(len(cells))
+        if self._protocol.all_shared:
+            networks, back = np.unique(networks, axis=0, return_inverse=True)
+            cells = networks
+        return np.asarray(encode(jnp.asarray(cells))), networks, back
 
     def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
         order = deal(networks, len(self.devices), self.cells_per_step)

@@ -24,8 +24,8 @@ def result_table(summary: Mapping[str, Any], best: list[dict[str, Any]]) -> str:
         lines.append("no cell has a score")
     lines += [
         "",
-        f"scored      {summary['num_scored']} cells, of which {summary['num_degenerate']} "
-        "degenerate (no path from input to output, no score)",
+        f"scored      {summary['num_scored']} cells, {summary['num_networks']} different networks; "
+        f"{summary['num_degenerate']} cells degenerate (no path from input to output, no score)",
         f"time        {summary['compile_seconds']:.1f} s compiling, {summary['seconds']:.1f} s "
         f"scoring, {summary['ms_per_cell']:.1f} ms a cell",
         f"device      {summary['device']}",

@@ -91,7 +91,8 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     seconds = time.perf_counter() - start
 
     archs = [format_arch(genotype) for genotype in result.genotypes]
-    summary = _summarise(result, archs, accuracies, seconds, compile_seconds)
+    num_networks = scorer.num_networks(result.genotypes)
+    summary = _summarise(result, archs, accuracies, num_networks, seconds, compile_seconds)
     write(directory / CONFIG_FILE, to_json(provenance(plain_config, images, labels)))
     write(directory / SCORES_FILE, _scores_csv(archs, result.scores, accuracies).encode())
     write(directory / SUMMARY_FILE, to_json(summary))
@@ -146,6 +147,7 @@ def _summarise(
     result: SearchResult,
     archs: list[str],
     accuracies: dict[str, float] | None,
+    num_networks: int,
     seconds: float,
     compile_seconds: float,
 ) -> dict[str, Any]:
@@ -154,6 +156,7 @@ def _summarise(
         "best_arch": None if result.best is None else archs[result.best],
         "best_score": None if result.best is None else float(result.scores[result.best]),
         "num_scored": num_scored,
+        "num_networks": num_networks,
         "num_degenerate": int(np.isnan(result.scores).sum()),
         "seconds": seconds,
         "compile_seconds": compile_seconds,

@@ -10,7 +10,7 @@ import pytest
 
 from epe_nas_jax import InputError, parse_arch, run
 from epe_nas_jax.data import NAMES
-from epe_nas_jax.genotype import decode, has_path
+from epe_nas_jax.genotype import decode, has_path, live_form
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -67,6 +67,8 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     assert summary["sample_best_accuracy"] == max(float(row["accuracy"]) for row in rows)
     assert summary["num_scored"] == len(rows)
     assert summary["num_degenerate"] == sum(row["score"] == "" for row in rows)
+    live = live_form(np.array([parse_arch(row["arch"]) for row in rows]))
+    assert summary["num_networks"] == len({tuple(row) for row in live.tolist()})
     assert summary["ms_per_cell"] == pytest.approx(1000 * summary["seconds"] / len(rows))
     assert {"compile_seconds", "device"} <= set(summary)
     spearman = summary["rank_correlation"]["spearman"]
