@@ -4,12 +4,12 @@ Shape legend: A cells, D devices, S places of a device in a step, E = 6 edges.
 """
 
 import math
-import os
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.network import Network
@@ -47,7 +47,7 @@ def plan_steps(
     bytes_per_cell = kept * activation * jnp.dtype(network.param_dtype).itemsize
     if devices[0].platform == "cpu":
         # Devices are cores of one memory, and each works on one cell at a time.
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = psutil.virtual_memory().available
         num_devices = max(1, int(_MEMORY_SHARE * free / bytes_per_cell))
         return int(wanted) if is_number else _CPU_CELLS_PER_STEP, list(devices[:num_devices])
     limit = (devices[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
