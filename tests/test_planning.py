@@ -61,6 +61,6 @@ def test_every_network_is_dealt_once_and_none_is_invented(num_cells, num_devices
 def test_devices_get_about_the_same_work():
     networks = np.asarray(sample(jax.random.key(0), 128))
     shares = networks[deal(networks, 8, cells_per_step=16).reshape(8, 16)]
-    num_3x3 = np.sum(shares == 3, axis=(1, 2))
-    # 128 cells in the order drawn would give 14 to 26.
-    assert np.ptp(num_3x3) <= 4
+    work = np.array([1, 1, 3, 9, 2])[shares].sum(axis=(1, 2))
+    # In the order drawn the spread is 28 %, dealt in turn without turning back 10 %.
+    assert np.ptp(work) < 0.03 * work.mean()
