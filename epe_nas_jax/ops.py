@@ -195,7 +195,8 @@ def _run_groups(
     """Runs `branches[index[a]]` on row a of the operands for all A rows, a branch at a time."""
     block = max(1, num_rows // _BLOCKS_PER_GROUP_SWITCH)
     order = jnp.argsort(index)
-    # Rows past the end of a group read the last row and are dropped when written.
+    # A block may reach into the next group, whose own branch runs later and writes over it. Past
+    # the last group it reads the last row, and what it finds is dropped.
     order = jnp.pad(order, (0, block), constant_values=num_rows)
     starts = jnp.searchsorted(jnp.sort(index), jnp.arange(len(branches) + 1))
     axes = jax.tree.map(lambda b: 0 if b else None, batched)
@@ -215,7 +216,6 @@ def _run_groups(
         def run_block(i: jax.Array, out: Any) -> Any:
             position = start + i * block
             rows = lax.dynamic_slice(order, (position,), (block,))
-            rows = jnp.where(position + jnp.arange(block) < stop, rows, num_rows)
             run = jax.vmap(lambda o: branches[number](*o), (axes,), axis_size=block)
             results = run(take(rows))  # type: ignore[no-untyped-call]
             return jax.tree.map(lambda x, y: x.at[rows].set(y, mode="drop"), out, results)

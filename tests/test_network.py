@@ -68,8 +68,10 @@ def test_weights_follow_pytorch_default_bounds(minibatch):
 def test_no_two_weights_are_drawn_alike(minibatch):
     images, _ = minibatch
     params = leaves(jax.jit(NETWORK.init)(jax.random.key(0), images, jnp.zeros(6, int)))
-    drawn = [np.ravel(v)[:3].tobytes() for p, v in params.items() if "kernel" in p]
-    assert len(set(drawn)) == len(drawn)
+    drawn = [np.ravel(v)[:3] for p, v in params.items() if not p.endswith(("scale']", "bias']"))]
+    # Every weight is scaled by its own bound, which ratios do not see.
+    ratios = {tuple(np.round(v[1:] / v[0], 9)) for v in drawn}
+    assert len(ratios) == len(drawn) > 70
 
 
 def test_parameter_count_follows_the_closed_formula(minibatch):
