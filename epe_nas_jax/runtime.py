@@ -14,6 +14,6 @@ def prepare() -> None:
     """
     num_cores = len(os.sched_getaffinity(0))
     jax.config.update("jax_num_cpu_devices", num_cores)  # type: ignore[no-untyped-call]
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         directory = platformdirs.user_cache_dir("epe_nas_jax")
         jax.config.update("jax_compilation_cache_dir", directory)  # type: ignore[no-untyped-call]

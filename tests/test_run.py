@@ -200,13 +200,14 @@ def test_configs_only_override_keys_of_the_base():
         assert config.data.name in NAMES
 
 
-def command(*arguments):
+def command(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "epe_nas_jax.main", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
 
 
@@ -220,15 +221,15 @@ def test_the_command_searches(tmp_path):
     assert len(devices) == len(os.sched_getaffinity(0))
 
 
-def test_compiled_programs_are_kept_for_the_next_run(tmp_path, cache_of_commands):
-    kept = [set(cache_of_commands.iterdir())]
+def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_COMPILATION_CACHE_DIR": ""}
+    kept = []
     for name in ("first", "second"):
-        arguments = ("--config=configs/test.py", "--config.network.channels=3")
-        done = command(*arguments, f"--workdir={tmp_path}/{name}")
+        done = command("--config=configs/test.py", f"--workdir={tmp_path}/{name}", **environment)
         assert done.returncode == 0, done.stderr
-        kept.append(set(cache_of_commands.iterdir()))
-    assert any("score_step" in path.name for path in kept[1] - kept[0])
-    assert kept[2] == kept[1]
+        kept.append({path.name for path in (tmp_path / "cache/epe_nas_jax").iterdir()})
+    assert any("score_step" in name for name in kept[0])
+    assert kept[1] == kept[0]
     first, second = ((tmp_path / name / "scores.csv").read_bytes() for name in ("first", "second"))
     assert first == second
 
