@@ -230,17 +230,16 @@ def score_cells(
 def _score_step(
     codes: jax.Array,
     networks: jax.Array,
-    key: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-    black: jax.Array,
-    *,
+    *shared: jax.Array,
     network: Network,
     protocol: Protocol,
     mesh: Mesh,
     at_once: bool,
 ) -> jax.Array:
-    """Scores `[D * S]` of the cells of one step, dealt to the devices of the mesh."""
+    """Scores `[D * S]` of the cells of one step, dealt to the devices of the mesh.
+
+    What all devices get whole is said at `_score_share`.
+    """
     share = PartitionSpec("cells")  # type: ignore[no-untyped-call]
     whole = PartitionSpec()  # type: ignore[no-untyped-call]
     score_share = functools.partial(
@@ -249,11 +248,11 @@ def _score_step(
     return jax.shard_map(
         score_share,
         mesh=mesh,
-        in_specs=(share, share, whole, whole, whole, whole),
+        in_specs=(share, share, *[whole] * len(shared)),
         out_specs=share,
         # The rule of `grouped_switch` knows nothing of devices.
         check_vma=False,
-    )(codes, networks, key, images, labels, black)
+    )(codes, networks, *shared)
 
 
 def _score_share(

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import OPERATIONS, check_genotypes, format_arch
+from epe_nas_jax.genotype import KERNEL_SIZES, OPERATIONS, check_genotypes, format_arch
 
 _NUM_STAGES = 3
-_KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 _REDUCTION = re.compile(r"cells\.(\d+)\.conv_a\.op\.1\.weight")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -187,7 +186,7 @@ def _entries(cell: np.ndarray, sizes: Sizes) -> list[_Entry]:
         for _ in range(cells_per_stage):
             for edge, op_index in enumerate(cell):
                 name = OPERATIONS[op_index]
-                if name in _KERNEL_SIZES:
+                if name in KERNEL_SIZES:
                     entries += _candidate(layer, layer - stage, edge, name, width)
             layer += 1
     width = channels * 2 ** (_NUM_STAGES - 1)
@@ -206,7 +205,7 @@ def _unused_candidates(cell: np.ndarray, sizes: Sizes) -> list[_Entry]:
     for number in range(_NUM_STAGES * sizes.cells_per_stage):
         stage = number // sizes.cells_per_stage
         for edge, op_index in enumerate(cell):
-            for name in _KERNEL_SIZES:
+            for name in KERNEL_SIZES:
                 if OPERATIONS[op_index] != name:
                     width = sizes.channels * 2**stage
                     entries += _candidate(number + stage, number, edge, name, width)
@@ -217,7 +216,7 @@ def _candidate(layer: int, number: int, edge: int, name: str, width: int) -> lis
     """A candidate convolution of one edge of PyTorch's layer, which is our cell of that number."""
     op = f"cells.{layer}.layers.{edge}.op"
     path = (f"cell_{number}", f"edge_{edge}_{name}")
-    return _conv_bn(f"{op}.1", f"{op}.2", path, (width, width, *[_KERNEL_SIZES[name]] * 2))
+    return _conv_bn(f"{op}.1", f"{op}.2", path, (width, width, *[KERNEL_SIZES[name]] * 2))
 
 
 def _conv_bn(conv: str, norm: str, path: tuple[str, ...], shape: tuple[int, ...]) -> list[_Entry]:

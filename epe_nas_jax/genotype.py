@@ -23,6 +23,7 @@ import numpy as np
 from epe_nas_jax.errors import InputError
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NUM_NODES = 4
 NUM_OPERATIONS = len(OPERATIONS)

@@ -21,13 +21,12 @@ import numpy as np
 
 from epe_nas_jax import ops
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import EDGES, NUM_EDGES, NUM_NODES, OPERATIONS
+from epe_nas_jax.genotype import EDGES, KERNEL_SIZES, NUM_EDGES, NUM_NODES, OPERATIONS
 
 Genotype = Sequence[int] | np.ndarray | jax.Array
 
 _NUM_STAGES = 3
-_KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-_TENSORS_PER_LAYER = NUM_EDGES * len(_KERNEL_SIZES)
+_TENSORS_PER_LAYER = NUM_EDGES * len(KERNEL_SIZES)
 
 
 class Network(nn.Module):
@@ -114,8 +113,8 @@ class Cell(nn.Module):
     def _edge_weights(
         self, op: int | jax.Array, edge: int, channels: int, drawn: jax.Array
     ) -> ops.EdgeWeights:
-        weights: dict[str, ops.ConvBN | None] = dict.fromkeys(_KERNEL_SIZES)
-        for number, (name, size) in enumerate(_KERNEL_SIZES.items()):
+        weights: dict[str, ops.ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
+        for number, (name, size) in enumerate(KERNEL_SIZES.items()):
             if isinstance(op, jax.Array) or OPERATIONS[op] == name:
                 kernel = _scale(drawn[2 * edge + number], (size, size, channels, channels))
                 module = ConvBN(kernel.shape, self.param_dtype, name=f"edge_{edge}_{name}")
