@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from epe_nas_jax import benchmark, ranking
+from epe_nas_jax import benchmark, counts, ranking
 from epe_nas_jax.batching import CellScorer, Protocol
 from epe_nas_jax.data import Dataset, check_batch_size, draw_fixed_minibatch, load_dataset
 from epe_nas_jax.errors import InputError
@@ -62,11 +62,12 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     dataset = dataset_of(config)
     search_key, batch_key = jax.random.split(jax.random.key(config.seed))
     images, labels = _images_to_score_on(config, dataset, batch_key)
+    network = network_of(config, dataset.num_classes, jnp.float32)
     scorer = CellScorer(
         images,
         labels,
         seed=config.seed,
-        network=network_of(config, dataset.num_classes, jnp.float32),
+        network=network,
         protocol=Protocol(
             init=config.score.init,
             proxies=_proxies_of(config),
@@ -106,6 +107,8 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     columns = [proxies[bytes(genotype)] for genotype in result.genotypes]
     table = pd.DataFrame(columns, columns=["score", *config.score.proxies])
     table.insert(0, "arch", archs)
+    for name, count in _counts(result.genotypes, network, side=images.shape[1]).items():
+        table[name] = count
     if accuracies is not None:
         table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
     scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
@@ -155,6 +158,31 @@ def _proxies_of(config: ConfigDict) -> tuple[str, ...]:
             f"score variant: found {variant!r}, expected one of {', '.join(_PROXY_OF_VARIANT)}"
         )
     return (_PROXY_OF_VARIANT[variant], *config.score.proxies)
+
+
+def _counts(genotypes: np.ndarray, network: Network, *, side: int) -> dict[str, np.ndarray]:
+    """Parameters and millions of FLOPs of cells `[A, E]`, as built and of live operations only."""
+    columns = {}
+    for prefix, live in (("", False), ("live_", True)):
+        columns[f"{prefix}params"] = counts.parameters(
+            genotypes,
+            num_classes=network.num_classes,
+            channels=network.channels,
+            cells_per_stage=network.cells_per_stage,
+            live=live,
+        )
+        columns[f"{prefix}mflops"] = (
+            counts.flops(
+                genotypes,
+                num_classes=network.num_classes,
+                side=side,
+                channels=network.channels,
+                cells_per_stage=network.cells_per_stage,
+                live=live,
+            )
+            / 1e6
+        )
+    return columns
 
 
 def _images_to_score_on(

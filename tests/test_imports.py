@@ -37,6 +37,7 @@ ALLOWED = {
     "run": {
         "batching",
         "benchmark",
+        "counts",
         "data",
         "errors",
         "genotype",

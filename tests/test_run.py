@@ -57,7 +57,8 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
         "summary.json",
     }
     rows = read_scores(workdir)
-    assert list(rows[0]) == ["arch", "score", "accuracy"]
+    counts = ["params", "mflops", "live_params", "live_mflops"]
+    assert list(rows[0]) == ["arch", "score", *counts, "accuracy"]
     assert len(rows) == config.search.num_samples
     summary = json.loads((workdir / "summary.json").read_text())
     best = max(rows, key=lambda row: float(row["score"] or "-inf"))
@@ -77,6 +78,20 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     assert provenance["config"] == json.loads(config.to_json())
     assert len(provenance["minibatch_sha256"]) == 64
     assert "jax" in provenance["versions"]
+
+
+def test_proxies_and_counts_are_columns(finished, tmp_path):
+    workdir, _, _ = finished
+    run.search_and_report(tiny_config(**{"score.proxies": ("nwot", "jacob_cov")}), tmp_path / "all")
+    rows, scores = read_scores(tmp_path / "all"), read_scores(workdir)
+    assert list(rows[0])[:4] == ["arch", "score", "nwot", "jacob_cov"]
+    for row, score in zip(rows, scores, strict=True):
+        assert row["arch"] == score["arch"]
+        # Another program of the same numbers: rounding moves a float32 score by 1e-4 at times.
+        assert float(row["score"]) == pytest.approx(float(score["score"]), rel=1e-3)
+        assert float(row["nwot"]) > 0 > float(row["jacob_cov"])
+        assert int(row["live_params"]) <= int(row["params"])
+        assert float(row["live_mflops"]) <= float(row["mflops"])
 
 
 def test_printed_table_names_what_a_person_looks_for(finished):
