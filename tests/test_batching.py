@@ -164,6 +164,7 @@ def test_no_cells_give_no_scores(score):
         ({"num_inits": 0}, "num_inits: found 0"),
         ({"fresh_batch": 1}, "fresh_batch: found 1"),
         ({"augment": True}, "augment: needs fresh_batch"),
+        ({"class_balanced": True}, "class_balanced: needs fresh_batch"),
     ],
 )
 def test_bad_protocol_is_refused(arguments, message):
