@@ -10,7 +10,7 @@ import pytest
 
 from epe_nas_jax import InputError, parse_arch, run
 from epe_nas_jax.data import NAMES
-from epe_nas_jax.genotype import decode, has_path, live_form
+from epe_nas_jax.genotype import canonical_form, decode, has_path, live_form
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -19,6 +19,7 @@ from configs import (  # noqa: E402
     cifar10,
     cifar100,
     digits,
+    folder,
     imagenet16_120,
     released_protocol,
     test,
@@ -69,6 +70,8 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     assert summary["num_degenerate"] == sum(row["score"] == "" for row in rows)
     live = live_form(np.array([parse_arch(row["arch"]) for row in rows]))
     assert summary["num_networks"] == len({tuple(row) for row in live.tolist()})
+    forms = {canonical_form(parse_arch(row["arch"])) for row in rows}
+    assert summary["num_isomorphic_classes"] == len(forms)
     assert summary["ms_per_cell"] == pytest.approx(1000 * summary["seconds"] / len(rows))
     assert {"compile_seconds", "device"} <= set(summary)
     spearman = summary["rank_correlation"]["spearman"]
@@ -194,7 +197,7 @@ def test_a_file_is_no_work_directory(tmp_path):
 
 def test_configs_only_override_keys_of_the_base():
     keys = set(base.get_config().to_dict())
-    for module in (cifar10, cifar100, digits, imagenet16_120, released_protocol, test):
+    for module in (cifar10, cifar100, digits, folder, imagenet16_120, released_protocol, test):
         config = module.get_config()
         assert set(config.to_dict()) == keys
         assert config.data.name in NAMES
