@@ -82,7 +82,7 @@ def is_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return not any(file.endswith(".npy") for file in archive.namelist())
     try:
-        return tarfile.is_tarfile(path)
+        return path.exists() and tarfile.is_tarfile(path)
     except EOFError:
         return False
 
@@ -113,6 +113,8 @@ def read_archive(name: str, path: Path, split: str) -> Batch:
         raise InputError(f"{path}: broken or truncated ({error})") from None
     pixels = np.concatenate([parts[file][0] for file in wanted])
     labels = np.concatenate([parts[file][1] for file in wanted])
+    if not len(pixels):
+        raise InputError(f"{path}: found no images of the classes of {name}")
     images = pixels.reshape(-1, _CHANNELS, form.side, form.side).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels.astype(np.int32)
 

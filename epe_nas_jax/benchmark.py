@@ -92,6 +92,8 @@ def read_accuracies(path: str, column: str) -> dict[str, float]:
 
 def _check_table(path: str, table: pd.DataFrame, column: str) -> dict[str, float]:
     """Accuracy by arch string from the columns `arch` and the wanted one."""
+    if not len(table):
+        raise InputError(f"{path}: found no cells, expected accuracies")
     for arch in table["arch"]:
         try:
             parse_arch(arch)

@@ -4,10 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pooch
+from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
 
 _CHUNK_BYTES = 2**20
+# Seconds: a bar appears with the first bytes, not with an attempt that fails.
+_BAR_DELAY = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,16 @@ ARCHIVES = {
 }
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A progress bar as pooch uses it: true before its size is known, and begun anew to fill it."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def reset(self, total: float | None = None) -> None:  # noqa: ARG002
+        self.n = 0
+
+
 def default_cache() -> Path:
     """The folder of the user's cache directory in which downloads are kept."""
     return Path(pooch.os_cache("epe_nas_jax")) / "data"
@@ -63,13 +76,14 @@ def fetch(archive: Archive, cache: Path) -> Path:
     """
     pooch.get_logger().setLevel("WARNING")
     try:
-        path = pooch.retrieve(
-            archive.url,
-            known_hash=f"md5:{archive.md5}",
-            fname=archive.file_name,
-            path=cache,
-            downloader=pooch.HTTPDownloader(progressbar=True, chunk_size=_CHUNK_BYTES),
-        )
+        with _Bar(unit="B", unit_scale=True, mininterval=0, delay=_BAR_DELAY) as bar:
+            path = pooch.retrieve(
+                archive.url,
+                known_hash=f"md5:{archive.md5}",
+                fname=archive.file_name,
+                path=cache,
+                downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK_BYTES),
+            )
     except (OSError, ValueError) as error:
         raise InputError(
             f"{archive.url}: could not be downloaded ({error}); get it in another way and put it "
