@@ -10,7 +10,7 @@ from epe_nas_jax.errors import InputError
 
 _CHUNK_BYTES = 2**20
 # Seconds: a bar appears with the first bytes, not with an attempt that fails.
-_BAR_DELAY = 1e-9
+_BAR_DELAY = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
