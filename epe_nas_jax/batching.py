@@ -48,6 +48,7 @@ class Protocol:
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.
       augment: crop and flip the fresh mini-batches.
+      class_balanced: draw as many images of each class as possible into the fresh mini-batches.
     """
 
     init: str = "shared"
@@ -55,6 +56,7 @@ class Protocol:
     num_inits: int = 1
     fresh_batch: int | None = None
     augment: bool = False
+    class_balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.init not in INITS:
@@ -67,6 +69,10 @@ class Protocol:
         if self.augment and self.fresh_batch is None:
             raise InputError(
                 "augment: needs fresh_batch; augment a mini-batch before scoring on it"
+            )
+        if self.class_balanced and self.fresh_batch is None:
+            raise InputError(
+                "class_balanced: needs fresh_batch; balance a mini-batch before scoring on it"
             )
 
     @property
@@ -299,6 +305,7 @@ def _score_share(
                     protocol.fresh_batch,
                     augment=protocol.augment,
                     black=black,
+                    balanced_classes=network.num_classes if protocol.class_balanced else None,
                 )
             return cell_proxies(
                 variables, genotype, *minibatch, network=network, proxies=protocol.proxies

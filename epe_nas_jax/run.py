@@ -16,7 +16,7 @@ from epe_nas_jax import benchmark, counts, ranking
 from epe_nas_jax.batching import CellScorer, Protocol
 from epe_nas_jax.data import Dataset, check_batch_size, draw_fixed_minibatch, load_dataset
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import check_num_samples, format_arch
+from epe_nas_jax.genotype import canonical_form, check_num_samples, format_arch
 from epe_nas_jax.network import Network
 from epe_nas_jax.report import result_table
 from epe_nas_jax.search import SearchResult, random_search
@@ -74,6 +74,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
             num_inits=config.score.num_inits,
             fresh_batch=config.data.batch_size if config.data.fresh_minibatch else None,
             augment=config.data.augment and config.data.fresh_minibatch,
+            class_balanced=config.data.class_balanced and config.data.fresh_minibatch,
         ),
         cells_per_step=cells_per_step_of(config),
         live_form=config.score.live_form,
@@ -124,6 +125,8 @@ def dataset_of(config: ConfigDict) -> Dataset:
         config.data.path,
         images_key=config.data.images_key,
         labels_key=config.data.labels_key,
+        side=config.data.side,
+        download=config.data.download,
     )
 
 
@@ -193,7 +196,13 @@ def _images_to_score_on(
     if config.data.fresh_minibatch:
         check_batch_size(size, dataset)
         return dataset.normalised(), dataset.labels
-    return draw_fixed_minibatch(key, dataset, size, augment=config.data.augment)
+    return draw_fixed_minibatch(
+        key,
+        dataset,
+        size,
+        augment=config.data.augment,
+        class_balanced=config.data.class_balanced,
+    )
 
 
 def _summarise(
@@ -210,6 +219,7 @@ def _summarise(
         "best_score": None if result.best is None else float(result.scores[result.best]),
         "num_scored": num_scored,
         "num_networks": num_networks,
+        "num_isomorphic_classes": len(set(map(canonical_form, result.genotypes))),
         "num_degenerate": int(np.isnan(result.scores).sum()),
         "seconds": seconds,
         "compile_seconds": compile_seconds,

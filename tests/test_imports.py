@@ -27,7 +27,10 @@ ALLOWED = {
     "planning": {"errors", "network"},
     "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
     # ---
-    "data": {"errors", "minibatch"},
+    "archives": {"errors"},
+    "folders": {"errors"},
+    "download": {"errors"},
+    "data": {"archives", "download", "errors", "folders", "minibatch"},
     "benchmark": {"errors", "genotype"},
     "pytorch": {"convert", "errors", "genotype"},
     "comparison": {"convert", "genotype", "jacobian", "network", "pytorch", "ranking"},
@@ -123,6 +126,11 @@ def test_pytorch_is_imported_only_when_it_is_needed():
         "import sys, epe_nas_jax.pytorch, epe_nas_jax.convert;"
         "assert not {'torch', 'xautodl'} & set(sys.modules)"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nats_bench_is_imported_only_when_it_is_needed():
+    code = "import sys, epe_nas_jax.benchmark; assert 'nats_bench' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
