@@ -22,6 +22,7 @@ ALLOWED = {
     "minibatch": {"errors", "network"},
     "ranking": set(),
     "search": {"genotype", "ranking"},
+    "simulation": set(),
     "planning": {"errors", "network"},
     "batching": {"errors", "genotype", "minibatch", "network", "planning", "score"},
     # ---
@@ -29,6 +30,8 @@ ALLOWED = {
     "benchmark": {"errors", "genotype"},
     "pytorch": {"convert", "errors", "genotype"},
     "comparison": {"convert", "genotype", "jacobian", "network", "pytorch", "ranking"},
+    "scored": {"errors", "genotype"},
+    "evaluation": {"ranking", "scored", "simulation"},
     "plots": set(),
     "report": set(),
     "workdir": {"_version", "errors"},
@@ -63,6 +66,16 @@ ALLOWED = {
     "cli": {"errors", "runtime"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
+    "tables": {
+        "benchmark",
+        "cli",
+        "errors",
+        "evaluation",
+        "plots",
+        "report",
+        "scored",
+        "workdir",
+    },
 }
 CORE = (
     "genotype",
@@ -74,6 +87,7 @@ CORE = (
     "minibatch",
     "ranking",
     "search",
+    "simulation",
 )
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 
