@@ -4,6 +4,9 @@ Stem, then three stages of equal cells at C, 2C and 4C channels with a residual 
 before the second and the third, then batch norm, ReLU, global average pool and a linear layer.
 Batch norm always uses the statistics of the mini-batch: the network is scored untrained.
 
+With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree:
+a collection of counts, int32 `[N, N]`, one for every node or layer that ReLUs read.
+
 A genotype given as Python or NumPy ints is static: only its operations are built. A traced genotype
 builds every operation's weights and chooses on the device. Both give the same numbers, because a
 weight is drawn from a key folded from (layer, edge, operation) and from nothing else.
@@ -13,11 +16,13 @@ Shape legend: N images, H height and width, C channels, K classes, E = 6 edges.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from epe_nas_jax import ops
 from epe_nas_jax.errors import InputError
@@ -108,6 +113,10 @@ class Cell(nn.Module):
                     weights = self._edge_weights(op, edge, x.shape[-1], drawn)
                     incoming.append(ops.apply_operation(op, nodes[source], weights))
             nodes.append(sum(incoming[1:], start=incoming[0]))
+        for source in range(NUM_NODES - 1):
+            edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
+            num_relus = sum(_has_relu(genotype[edge]) for edge in edges)
+            _tell_relus(self, f"relus_{source}", nodes[source], num_relus)
         return nodes[-1]
 
     def _edge_weights(
@@ -135,7 +144,9 @@ class Reduction(nn.Module):
             kernel = _scale(drawn[number], shape)
             return ConvBN(shape, self.param_dtype, name=name)(kernel)
 
+        _tell_relus(self, "relus_a", x)
         y = ops.relu_conv_bn(x, conv_bn("conv_a", 0, x.shape[-1]), stride=2)
+        _tell_relus(self, "relus_b", y)
         y = ops.relu_conv_bn(y, conv_bn("conv_b", 1, self.channels))
         shape = (1, 1, x.shape[-1], self.channels)
         shortcut = _scale(drawn[2], shape)
@@ -153,7 +164,9 @@ class Head(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        features = jnp.mean(nn.relu(ops.batch_norm(x, scale, bias)), axis=(1, 2))
+        x = ops.batch_norm(x, scale, bias)
+        _tell_relus(self, "relus", x)
+        features = jnp.mean(nn.relu(x), axis=(1, 2))
 
         kernel = _scale(drawn[0], (channels, self.num_classes))
         offset = _scale(drawn[1], (self.num_classes,), fan_in=channels)
@@ -176,6 +189,21 @@ class ConvBN(nn.Module):
             scale=self.param("scale", nn.initializers.ones, channels, self.param_dtype),
             bias=self.param("bias", nn.initializers.zeros, channels, self.param_dtype),
         )
+
+
+def _has_relu(op: int | jax.Array) -> Any:
+    """1 for an operation that starts with a ReLU, 0 for another."""
+    return sum(op == OPERATIONS.index(name) for name in KERNEL_SIZES)
+
+
+def _tell_relus(module: nn.Module, name: str, x: jax.Array, num_relus: int | jax.Array = 1) -> None:
+    """Tells the agreement of some ReLUs that all read x, `[N, H, W, C]`."""
+    if module.is_initializing() or not module.is_mutable_collection("relus"):
+        return
+    none = jnp.zeros((len(x), len(x)), jnp.int32)
+    count = jnp.asarray(num_relus, jnp.int32)
+    agreement = lax.cond(count > 0, ops.relu_agreement, lambda _: none, lax.stop_gradient(x))
+    module.sow("relus", name, count * agreement)
 
 
 def check_images(images: jax.Array | np.ndarray) -> None:
