@@ -47,7 +47,7 @@ def read_scores(path: str) -> pd.DataFrame:
 
     Args:
       path: a CSV file, or CSV.gz, with columns `arch` and `score`; every other column of numbers is
-        a further proxy.
+        a further proxy, whose infinities (`nwot` of a singular kernel) are no scores.
 
     Returns:
       Scores by arch string, a column a proxy, `score` first; a cell drawn twice is there once.
@@ -63,10 +63,10 @@ def read_scores(path: str) -> pd.DataFrame:
         raise InputError(f"{path}, {SCORE}: found text, expected numbers")
     numbers = table.select_dtypes("number").astype(np.float64)
     proxies = [SCORE, *(name for name in numbers if name not in (SCORE, *_NO_PROXIES))]
-    for name in proxies:
-        if np.isinf(numbers[name]).any():
-            raise InputError(f"{path}, {name}: found inf, expected numbers, or nothing for none")
-    scores = numbers[proxies].reset_index().drop_duplicates().set_index("arch")
+    if np.isinf(numbers[SCORE]).any():
+        raise InputError(f"{path}, {SCORE}: found inf, expected numbers, or nothing for none")
+    scores = numbers[proxies].replace([np.inf, -np.inf], np.nan)
+    scores = scores.reset_index().drop_duplicates().set_index("arch")
     repeated = scores.index[scores.index.duplicated()]
     if len(repeated):
         raise InputError(f"{path}: found two different scores of {repeated[0]}, expected one")
