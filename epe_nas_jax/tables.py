@@ -191,11 +191,12 @@ def _plots(cells: ScoredCells, *, num_searches: int, seed: int) -> dict[str, byt
     """The plots of a data set by file name."""
     scores, accuracies = cells.scores[scored.SCORE].to_numpy(), cells.accuracies["test"].to_numpy()
     sizes, curves = evaluation.best_of_n(cells, num_searches=num_searches, seed=seed)
+    measured = f"{cells.dataset} test accuracy"
+    scatter = plots.accuracy_scatter(scores, accuracies, measured)
+    curve = plots.best_of_n(sizes, curves, float(accuracies.mean()), measured)
     return {
-        f"{cells.dataset}_accuracy.png": plots.accuracy_scatter(scores, accuracies, cells.dataset),
-        f"{cells.dataset}_best_of_n.png": plots.best_of_n(
-            sizes, curves, float(accuracies.mean()), cells.dataset
-        ),
+        f"{cells.dataset}_accuracy.png": plots.to_png(scatter),
+        f"{cells.dataset}_best_of_n.png": plots.to_png(curve),
     }
 
 

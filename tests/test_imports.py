@@ -36,6 +36,7 @@ ALLOWED = {
     "evaluation": {"ranking", "scored", "simulation"},
     "plots": set(),
     "report": set(),
+    "page": {"genotype", "plots"},
     "workdir": {"_version", "errors"},
     "run": {
         "batching",
@@ -44,6 +45,7 @@ ALLOWED = {
         "errors",
         "genotype",
         "network",
+        "page",
         "ranking",
         "report",
         "search",

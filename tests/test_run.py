@@ -53,6 +53,7 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     workdir, config, _ = finished
     assert {path.name for path in workdir.iterdir()} == {
         "config.json",
+        "report.html",
         "scores.csv",
         "summary.json",
     }
