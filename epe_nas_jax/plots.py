@@ -207,7 +207,7 @@ def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figu
     axes.barh(classes, parts, height=0.7, color=BLUE)
     labels = [str(c) for c in classes]
     if class_sizes is not None:
-        labels = [f"{c}  ({size} images)" for c, size in enumerate(class_sizes)]
+        labels = [f"{c} ({size} images)" for c, size in enumerate(class_sizes)]
     axes.set_yticks(classes, labels)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
