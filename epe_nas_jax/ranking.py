@@ -3,6 +3,7 @@
 Shape legend: A cells.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,22 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Indices of the k largest scores of `[A]`, best first, without NaN; ties keep their order."""
     order = np.argsort(-scores, kind="stable")
     return order[~np.isnan(scores[order])][:k]
+
+
+def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -> np.ndarray:
+    """The most accurate of the cells that have both a score and an accuracy.
+
+    Args:
+      scores: `[A]`, NaN for a cell without one.
+      accuracies: `[A]`, NaN where unknown.
+      fraction: how many of these cells, above 0 and up to 1, rounded up.
+
+    Returns:
+      Their indices, most accurate first; ties keep their order.
+    """
+    known = np.where(np.isnan(scores), np.nan, accuracies)
+    # Rounded first: 0.1 * 70 is 7.000000000000001 in binary.
+    return top_k(known, math.ceil(round(fraction * np.sum(~np.isnan(known)), 6)))
 
 
 def spearman(

@@ -18,10 +18,12 @@ from epe_nas_jax.data import Dataset, check_batch_size, draw_fixed_minibatch, lo
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import canonical_form, check_num_samples, format_arch
 from epe_nas_jax.network import Network
+from epe_nas_jax.page import run_page
 from epe_nas_jax.report import result_table
 from epe_nas_jax.search import SearchResult, random_search
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
+    REPORT_FILE,
     SCORES_FILE,
     SUMMARY_FILE,
     check_workdir,
@@ -36,7 +38,9 @@ _PROXY_OF_VARIANT = {"released": "epe", "two_branch": "epe_two_branch"}
 
 
 def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
-    """Searches as the config says and leaves `config.json`, `scores.csv`, `summary.json`.
+    """Searches as the config says and leaves its results in the work directory.
+
+    These are `config.json`, `scores.csv`, `summary.json` and `report.html`.
 
     Everything that can be wrong is checked before the first cell is scored, and the files appear
     when the search is over, each of them whole.
@@ -104,7 +108,8 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     archs = [format_arch(genotype) for genotype in result.genotypes]
     num_networks = scorer.num_networks(result.genotypes)
     summary = _summarise(result, archs, accuracies, num_networks, seconds, compile_seconds)
-    write(directory / CONFIG_FILE, to_json(provenance(plain_config, images, labels)))
+    origin = provenance(plain_config, images, labels)
+    write(directory / CONFIG_FILE, to_json(origin))
     columns = [proxies[bytes(genotype)] for genotype in result.genotypes]
     table = pd.DataFrame(columns, columns=["score", *config.score.proxies])
     table.insert(0, "arch", archs)
@@ -115,7 +120,24 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     write(directory / SCORES_FILE, scores_csv.encode())
     write(directory / SUMMARY_FILE, to_json(summary))
-    return result_table(summary, _best_cells(result, archs, accuracies))
+    best = _best_cells(result, archs, accuracies)
+    class_scores = None
+    if result.best is not None:
+        class_scores = scorer.class_scores(result.genotypes[result.best])
+    report = run_page(
+        summary=summary,
+        provenance=origin,
+        best=best,
+        scores=result.scores,
+        accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
+        benchmark_accuracies=None if accuracies is None else np.array(list(accuracies.values())),
+        class_scores=class_scores,
+        class_sizes=None
+        if config.data.fresh_minibatch
+        else np.bincount(labels, minlength=dataset.num_classes),
+    )
+    write(directory / REPORT_FILE, report.encode())
+    return result_table(summary, best)
 
 
 def dataset_of(config: ConfigDict) -> Dataset:

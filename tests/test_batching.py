@@ -55,6 +55,24 @@ def test_score_depends_on_the_cell_only(score, protocol):
     assert not np.allclose(score(CELLS[:1], cells_per_step=4), score(CELLS[:1] * 0 + 3))
 
 
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(num_inits=2),
+        Protocol(init="independent", fresh_batch=6, augment=True),
+    ],
+)
+def test_class_scores_make_up_the_score(minibatch, protocol):
+    scorer = CellScorer(*minibatch, seed=1, network=NETWORK, protocol=protocol)
+    # With a dead operation, whose live form is what is scored.
+    cell = parse_arch(
+        "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
+    )
+    e = scorer.class_scores(cell)
+    assert e.shape == (3,)
+    assert np.allclose(np.abs(e).sum(), scorer(cell[None])[0], **SAME)
+
+
 def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch):
     scorer = CellScorer(*minibatch, seed=0, network=NETWORK, cells_per_step=6)
     one_by_one = scorer(CELLS)

@@ -24,8 +24,9 @@ ALLOWED = {
     "minibatch": {"errors", "network"},
     "ranking": set(),
     "search": {"genotype", "ranking"},
+    "simulation": set(),
     "planning": {"errors", "network"},
-    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
+    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies", "score"},
     # ---
     "archives": {"errors"},
     "folders": {"errors"},
@@ -34,8 +35,11 @@ ALLOWED = {
     "benchmark": {"errors", "genotype"},
     "pytorch": {"convert", "errors", "genotype"},
     "comparison": {"convert", "genotype", "jacobian", "network", "pytorch", "ranking"},
+    "scored": {"errors", "genotype"},
+    "evaluation": {"ranking", "scored", "simulation"},
     "plots": set(),
     "report": set(),
+    "page": {"genotype", "plots"},
     "workdir": {"_version", "errors"},
     "run": {
         "batching",
@@ -45,6 +49,7 @@ ALLOWED = {
         "errors",
         "genotype",
         "network",
+        "page",
         "ranking",
         "report",
         "search",
@@ -69,6 +74,16 @@ ALLOWED = {
     "cli": {"errors", "runtime"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
+    "tables": {
+        "benchmark",
+        "cli",
+        "errors",
+        "evaluation",
+        "plots",
+        "report",
+        "scored",
+        "workdir",
+    },
 }
 CORE = (
     "genotype",
@@ -82,6 +97,7 @@ CORE = (
     "minibatch",
     "ranking",
     "search",
+    "simulation",
 )
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 

@@ -64,3 +64,18 @@ def test_correlation_is_none_where_it_is_undefined(x, y):
 
 def test_small_samples_with_constant_resamples_do_not_warn():
     assert ranking.kendall(np.array([1.0, 2, 3]), np.array([1.0, 2, 3])).value == pytest.approx(1)
+
+
+@given(
+    st.lists(st.tuples(floats, floats), max_size=30),
+    st.sampled_from([0.1, 0.2, 0.5, 1.0]),
+)
+def test_most_accurate_are_the_first_of_the_sorted_cells_with_both(cells, fraction):
+    scores, accuracies = np.array(cells, float).reshape(-1, 2).T
+    both = [
+        i for i in range(len(cells)) if scores[i] == scores[i] and accuracies[i] == accuracies[i]
+    ]
+    in_order = sorted(both, key=lambda i: -accuracies[i])
+    # Tenths of whole numbers, in whole numbers, rounded up.
+    expected = in_order[: -(-len(both) * round(10 * fraction) // 10)]
+    assert ranking.most_accurate(scores, accuracies, fraction).tolist() == expected

@@ -1,6 +1,9 @@
 import csv
+import html
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +45,7 @@ def finished(tmp_path_factory):
     rows = [f"{arch},{50 + i / 1000}" for i, arch in enumerate(archs)]
     table.write_text("arch,top1\n" + "\n".join(rows) + "\n")
     config = tiny_config(**{"benchmark.path": str(table), "benchmark.column": "top1"})
+    config.score.proxies = ("jacob_cov",)
     text = run.search_and_report(config, folder / "work")
     return folder / "work", config, text
 
@@ -55,12 +59,13 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     workdir, config, _ = finished
     assert {path.name for path in workdir.iterdir()} == {
         "config.json",
+        "report.html",
         "scores.csv",
         "summary.json",
     }
     rows = read_scores(workdir)
     counts = ["params", "mflops", "live_params", "live_mflops"]
-    assert list(rows[0]) == ["arch", "score", *counts, "accuracy"]
+    assert list(rows[0]) == ["arch", "score", "jacob_cov", *counts, "accuracy"]
     assert len(rows) == config.search.num_samples
     summary = json.loads((workdir / "summary.json").read_text())
     best = max(rows, key=lambda row: float(row["score"] or "-inf"))
@@ -300,6 +305,20 @@ def test_a_download_without_a_network_says_what_to_get(tmp_path):
     assert f"put it into {tmp_path}/cache/epe_nas_jax/data" in done.stderr
     assert not (tmp_path / "w").exists()
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
+    workdir, config, _ = finished
+    report = (workdir / "report.html").read_text()
+    assert json.loads((workdir / "summary.json").read_text())["best_arch"] in report
+    shown = html.unescape(re.search("<pre[^>]*>(python -m .*?)</pre>", report, re.DOTALL)[1])
+    # A shell joins continued lines; shlex does not.
+    _, _, module, *flags = shlex.split(shown.replace("\\\n", ""))
+    assert module == "epe_nas_jax.main"
+    done = command(*[flag.replace("=DIR", f"={tmp_path}/again") for flag in flags])
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "again/config.json").read_text())
+    assert again["config"] == json.loads(config.to_json())
 
 
 @pytest.mark.parametrize(
