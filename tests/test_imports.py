@@ -22,7 +22,7 @@ ALLOWED = {
     "score": {"errors", "jacobian"},
     "minibatch": {"errors", "network"},
     "ranking": set(),
-    "search": {"genotype", "ranking"},
+    "search": {"errors", "genotype", "ranking"},
     "planning": {"errors", "network"},
     "batching": {"errors", "genotype", "minibatch", "network", "planning", "score"},
     # ---
