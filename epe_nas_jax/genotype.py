@@ -116,6 +116,28 @@ def check_num_samples(num_cells: int, *, replace: bool) -> None:
         )
 
 
+def every_genotype() -> np.ndarray:
+    """All cells in the order of their codes: int32 `[15625, E]`."""
+    return np.asarray(decode(jnp.arange(NUM_CELLS)))
+
+
+def mutate(key: jax.Array, genotypes: np.ndarray | jax.Array) -> jax.Array:
+    """Gives every cell another operation on one edge: one of its neighbours, drawn uniformly.
+
+    Args:
+      key: random key, consumed.
+      genotypes: int `[A, E]`.
+
+    Returns:
+      int32 `[A, E]`.
+    """
+    edge_key, shift_key = jax.random.split(key)
+    edges = jax.random.randint(edge_key, (len(genotypes), 1), 0, NUM_EDGES)
+    shifts = jax.random.randint(shift_key, (len(genotypes), 1), 1, NUM_OPERATIONS)
+    shifts = jnp.where(jnp.arange(NUM_EDGES)[None] == edges, shifts, 0)
+    return ((jnp.asarray(genotypes) + shifts) % NUM_OPERATIONS).astype(jnp.int32)
+
+
 def neighbours(genotype: np.ndarray) -> np.ndarray:
     """The 24 cells that differ from a genotype, int `[E]`, on one edge: int32 `[24, E]`."""
     rows = [

@@ -16,17 +16,13 @@ ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv
 genotypes = st.lists(st.integers(0, 4), min_size=6, max_size=6)
 
 
-def every_genotype():
-    return np.asarray(space.decode(np.arange(space.NUM_CELLS)))
-
-
 def test_arch_string_lists_the_edges_node_by_node():
     assert parse_arch(ARCH).tolist() == [3, 0, 1, 4, 0, 2]
     assert parse_arch(ARCH).dtype == np.int32
 
 
 def test_every_cell_round_trips_through_its_arch_string_and_code():
-    cells = every_genotype()
+    cells = space.every_genotype()
     archs = [format_arch(cell) for cell in cells]
     assert len(set(archs)) == 15625
     assert np.array_equal([parse_arch(arch) for arch in archs], cells)
@@ -77,7 +73,7 @@ def test_bad_genotypes_are_refused(bad, message):
 
 
 def test_341_cells_have_no_path():
-    assert np.sum(~space.has_path(every_genotype())) == 341
+    assert np.sum(~space.has_path(space.every_genotype())) == 341
 
 
 @given(genotypes)
@@ -90,7 +86,7 @@ def test_has_path_agrees_with_reachability(genotype):
 
 
 def test_there_are_9445_live_forms_one_of_them_empty():
-    live = space.live_form(every_genotype())
+    live = space.live_form(space.every_genotype())
     assert len(np.unique(live, axis=0)) == 9445
     assert np.sum(~live.any(axis=1)) == 341
 
@@ -107,7 +103,7 @@ def test_live_form_keeps_the_operations_on_paths_and_no_others(genotype):
 
 def test_there_are_6466_isomorphic_classes_those_of_nas_bench_201():
     structure = pytest.importorskip("xautodl.models.cell_searchs.genotypes").Structure
-    cells = every_genotype()
+    cells = space.every_genotype()
     forms = [space.canonical_form(cell) for cell in cells]
     assert len(set(forms)) == 6466
     theirs = [
@@ -130,7 +126,7 @@ def test_cells_of_one_form_compute_the_same():
     # Random maps that are not linear stand for the operations, the same on every edge.
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(5, 3, 3))
-    cells = every_genotype()
+    cells = space.every_genotype()
 
     def apply(ops, node):
         ops = ops[:, None, None]
@@ -159,6 +155,17 @@ def test_neighbours_differ_on_one_edge(genotype):
     assert others.shape == (24, 6)
     assert (np.sum(others != np.array(genotype), axis=1) == 1).all()
     assert len({tuple(row) for row in others}) == 24
+
+
+def test_mutations_are_the_neighbours_and_equally_likely():
+    cell = np.array([3, 0, 1, 4, 0, 2])
+    children = np.asarray(space.mutate(jax.random.key(0), np.tile(cell, (4800, 1))))
+    assert children.dtype == np.int32
+    found, times = np.unique(children, axis=0, return_counts=True)
+    expected = {tuple(row) for row in space.neighbours(cell).tolist()}
+    assert {tuple(row) for row in found.tolist()} == expected
+    # 200 of each on average, with a standard deviation of 14: five of them.
+    assert (np.abs(times - 200) < 70).all()
 
 
 def test_sample_without_replacement_can_draw_the_whole_space():

@@ -23,7 +23,7 @@ ALLOWED = {
     "proxies": {"errors", "jacobian", "score"},
     "minibatch": {"errors", "network"},
     "ranking": set(),
-    "search": {"genotype", "ranking"},
+    "search": {"errors", "genotype", "ranking"},
     "simulation": set(),
     "planning": {"errors", "network"},
     "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies", "score"},
