@@ -34,6 +34,8 @@ ALLOWED = {
     "plots": set(),
     "report": set(),
     "workdir": {"_version", "errors"},
+    "score_log": {"batching", "errors", "workdir"},
+    "stopping": set(),
     "run": {
         "batching",
         "benchmark",
@@ -43,7 +45,9 @@ ALLOWED = {
         "network",
         "ranking",
         "report",
+        "score_log",
         "search",
+        "stopping",
         "workdir",
     },
     "side_by_side": {
@@ -62,7 +66,7 @@ ALLOWED = {
         "workdir",
     },
     "runtime": set(),
-    "cli": {"errors", "runtime"},
+    "cli": {"errors", "runtime", "stopping"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
 }

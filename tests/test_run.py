@@ -52,8 +52,10 @@ def read_scores(workdir):
 def test_work_directory_holds_the_files_of_the_contract(finished):
     workdir, config, _ = finished
     assert {path.name for path in workdir.iterdir()} == {
+        ".lock-0",
         "config.json",
         "scores.csv",
+        "steps-0.jsonl",
         "summary.json",
     }
     rows = read_scores(workdir)
