@@ -7,13 +7,14 @@ by `ops.grouped_switch`); a CPU device runs cell after cell inside the program.
 A cell's key is folded from the seed and, where cells are to differ, from the cell's code: its score
 depends on (seed, mini-batch, cell) and on nothing else.
 
-Shape legend: A cells, D devices, S cells of a device in a step, E = 6 edges, N images, M images in
-a data set, P proxies, K classes, H height and width.
+Shape legend: A cells, B different ones, b of them in a step, D devices, S cells of a device in a
+step, E = 6 edges, N images, M images in a data set, P proxies,
+K classes, H height and width.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -88,6 +89,8 @@ class CellScorer:
     Attributes:
       cells_per_step: cells handed to a device at a time, S.
       devices: the devices in use.
+      dtype: of the scores.
+      num_proxies: proxies of a cell, P.
     """
 
     def __init__(
@@ -134,8 +137,8 @@ class CellScorer:
             ),
             NamedSharding(self._mesh, PartitionSpec()),  # type: ignore[no-untyped-call]
         )
-        self._dtype = images.dtype
-        self._num_proxies = len(self._protocol.proxies)
+        self.dtype = images.dtype
+        self.num_proxies = len(self._protocol.proxies)
 
     def compile(self) -> None:
         """Compiles the program by running a step without cells."""
@@ -147,19 +150,13 @@ class CellScorer:
 
     def proxies(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The protocol's proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
-        codes, networks, back = self._distinct(check_genotypes(genotypes))
-        scores = np.full((len(networks), self._num_proxies), np.nan, self._dtype)
-        size = self.cells_per_step * len(self.devices)
-        with tqdm(total=len(networks), unit="cell", disable=not self._progress) as bar:
-            for start in range(0, len(networks), size):
-                step = slice(start, start + size)
-                scores[step] = self._run_step(codes[step], networks[step])
-                bar.update(len(networks[step]))
-        return scores[back]
+        codes, networks, back = self.distinct(genotypes)
+        rows = [rows for _, rows in self.steps(codes, networks)]
+        return np.concatenate([np.zeros((0, self.num_proxies), self.dtype), *rows])[back]
 
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
         """Each class's part of the score, e_c, of one genotype `[E]`: `[K]`."""
-        codes, networks, _ = self._distinct(check_genotypes(genotype[None]))
+        codes, networks, _ = self.distinct(genotype[None])
         e = _class_scores(
             codes[0],
             *self._shared,
@@ -169,18 +166,47 @@ class CellScorer:
         )
         return np.asarray(e)
 
-    def num_networks(self, genotypes: np.ndarray | jax.Array) -> int:
-        """How many networks it takes to score genotypes `[A, E]`."""
-        return len(self._distinct(check_genotypes(genotypes))[1])
+    def distinct(
+        self, genotypes: np.ndarray | jax.Array
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What it takes to score cells, each thing once.
 
-    def _distinct(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes of cells, the networks to run for them, and which of these each cell has."""
+        Args:
+          genotypes: the cells, `[A, E]`.
+
+        Returns:
+          Codes `[B]` of what has proxies of its own, in ascending order: networks if all cells
+          share weights and mini-batch, else cells; the networks `[B, E]` to run for them; and which
+          of these each cell has, `[A]`.
+        """
+        cells = check_genotypes(genotypes)
         networks = live_form_of(cells) if self._live_form else cells
-        back = np.arange(len(cells))
-        if self._protocol.all_shared:
-            networks, back = np.unique(networks, axis=0, return_inverse=True)
-            cells = networks
-        return np.asarray(encode(jnp.asarray(cells))), networks, back
+        kinds = networks if self._protocol.all_shared else cells
+        codes, first, back = np.unique(
+            np.asarray(encode(jnp.asarray(kinds))), return_index=True, return_inverse=True
+        )
+        return codes, networks[first], back
+
+    def steps(
+        self, codes: np.ndarray, networks: np.ndarray, num_done: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Scores what `distinct` gave, or part of it, and yields after every step.
+
+        Args:
+          codes: int `[B]`.
+          networks: int `[B, E]`.
+          num_done: how many were scored before, for the progress bar.
+
+        Yields:
+          The step's codes `[b]` and their proxies `[b, P]`.
+        """
+        size = self.cells_per_step * len(self.devices)
+        total = num_done + len(codes)
+        with tqdm(total=total, initial=num_done, unit="cell", disable=not self._progress) as bar:
+            for start in range(0, len(codes), size):
+                step = slice(start, start + size)
+                yield codes[step], self._run_step(codes[step], networks[step])
+                bar.update(len(codes[step]))
 
     def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
         order = deal(networks, len(self.devices), self.cells_per_step)
@@ -197,7 +223,7 @@ class CellScorer:
             mesh=self._mesh,
             at_once=self._at_once,
         )
-        scores = np.empty((int(is_cell.sum()), self._num_proxies), self._dtype)
+        scores = np.empty((int(is_cell.sum()), self.num_proxies), self.dtype)
         scores[order[is_cell]] = np.asarray(dealt)[is_cell]
         return scores
 
