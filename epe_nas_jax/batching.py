@@ -29,7 +29,7 @@ from epe_nas_jax.genotype import NUM_EDGES, check_genotypes, encode
 from epe_nas_jax.genotype import live_form as live_form_of
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
-from epe_nas_jax.planning import deal, plan_steps
+from epe_nas_jax.planning import deal, fit_memory, plan_steps, usable_memory
 from epe_nas_jax.proxies import cell_proxies, check_proxies
 from epe_nas_jax.score import cell_class_scores
 
@@ -118,31 +118,57 @@ class CellScorer:
             )
         self._network = network or Network(num_classes, param_dtype=images.dtype)
         batch_shape = (self._protocol.fresh_batch or len(images), *images.shape[1:])
-        self.cells_per_step, self.devices = plan_steps(
-            cells_per_step, self._network, batch_shape, devices or jax.local_devices()
-        )
-        self._mesh = Mesh(np.array(self.devices), ("cells",))
+        devices = list(devices or jax.local_devices())
         # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
-        self._at_once = self.devices[0].platform != "cpu"
+        self._at_once = devices[0].platform != "cpu"
+        is_planned = cells_per_step == "auto" or not self._at_once
+        self._memory = usable_memory(devices[0]) if is_planned else None
+        self.cells_per_step, num_devices = plan_steps(
+            cells_per_step, self._network, batch_shape, devices
+        )
         self._live_form = live_form
         self._progress = progress
+        self._is_compiled = False
 
         black = np.zeros(images.shape[-1]) if black is None else black
-        self._shared = jax.device_put(
-            (
-                jax.random.key(seed),
-                jnp.asarray(images),
-                jnp.asarray(labels, jnp.int32),
-                jnp.asarray(black, images.dtype),
-            ),
-            NamedSharding(self._mesh, PartitionSpec()),  # type: ignore[no-untyped-call]
+        self._shared: tuple[jax.Array, ...] = (
+            jax.random.key(seed),
+            jnp.asarray(images),
+            jnp.asarray(labels, jnp.int32),
+            jnp.asarray(black, images.dtype),
         )
+        self._place(devices[:num_devices])
         self.dtype = images.dtype
         self.num_proxies = len(self._protocol.proxies)
 
+    def _place(self, devices: list[jax.Device]) -> None:
+        self.devices = devices
+        self._mesh = Mesh(np.array(devices), ("cells",))
+        whole = NamedSharding(self._mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+        self._shared = jax.device_put(self._shared, whole)
+
     def compile(self) -> None:
-        """Compiles the program by running a step without cells."""
-        self._run_step(np.zeros(0, np.int32), np.zeros((0, NUM_EDGES), np.int32))
+        """Compiles the program, once.
+
+        The compiler's account of the memory that the program takes has the last word: if there is
+        less, it is compiled again for fewer cells at once, or on CPUs for fewer devices.
+        """
+        while not self._is_compiled:
+            self._is_compiled = True
+            num_places = self.cells_per_step * len(self.devices)
+            codes = np.full(num_places, _NO_CELL, np.int32)
+            networks = np.zeros((num_places, NUM_EDGES), np.int32)
+            program = _score_step.lower(codes, networks, *self._shared, **self._static()).compile()
+            account = program.memory_analysis()
+            if self._memory is None or account is None:
+                return
+            plan = fit_memory(
+                self.cells_per_step, self.devices, account.temp_size_in_bytes, self._memory
+            )
+            if plan != (self.cells_per_step, len(self.devices)):
+                self.cells_per_step, num_devices = plan
+                self._place(self.devices[:num_devices])
+                self._is_compiled = False
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
@@ -200,6 +226,7 @@ class CellScorer:
         Yields:
           The step's codes `[b]` and their proxies `[b, P]`.
         """
+        self.compile()
         size = self.cells_per_step * len(self.devices)
         total = num_done + len(codes)
         with tqdm(total=total, initial=num_done, unit="cell", disable=not self._progress) as bar:
@@ -214,18 +241,19 @@ class CellScorer:
         # Appended: an empty cell, which fills the places that are left.
         codes = np.append(codes, _NO_CELL).astype(np.int32)[order]
         networks = np.append(networks, np.zeros((1, NUM_EDGES), np.int32), axis=0)[order]
-        dealt = _score_step(
-            codes,
-            networks,
-            *self._shared,
-            network=self._network,
-            protocol=self._protocol,
-            mesh=self._mesh,
-            at_once=self._at_once,
-        )
+        dealt = _score_step(codes, networks, *self._shared, **self._static())
         scores = np.empty((int(is_cell.sum()), self.num_proxies), self.dtype)
         scores[order[is_cell]] = np.asarray(dealt)[is_cell]
         return scores
+
+    def _static(self) -> dict[str, Any]:
+        """What the compiled program is made for, beside shapes."""
+        return {
+            "network": self._network,
+            "protocol": self._protocol,
+            "mesh": self._mesh,
+            "at_once": self._at_once,
+        }
 
 
 def score_cells(
