@@ -44,6 +44,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.score.proxies = ()
     # "shared" weights for all cells, or "independent" ones for each.
     config.score.init = "shared"
+    # What GPUs and TPUs may round factors to: "float32" (not at all), "tensorfloat32", "bfloat16".
+    config.score.precision = "float32"
     # Scores are averaged over this many draws of the weights.
     config.score.num_inits = 1
     # Leave out operations on no path from input to output, and score equal cells once.

@@ -34,6 +34,7 @@ from epe_nas_jax.proxies import cell_proxies, check_proxies
 from epe_nas_jax.score import cell_class_scores
 
 INITS = ("shared", "independent")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 _NO_CELL = -1
 
@@ -46,6 +47,8 @@ class Protocol:
       init: `"shared"`: a layer, edge and operation has the same weights in every cell;
         `"independent"`: every cell has weights of its own, as in the released code.
       proxies: names from `proxies.PROXIES`; the first one is the score.
+      precision: what GPUs and TPUs may round the factors of products to, convolutions included;
+        CPUs always compute in full, and so do correlations everywhere.
       num_inits: how many times weights are drawn; the scores are averaged.
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.
@@ -55,6 +58,7 @@ class Protocol:
 
     init: str = "shared"
     proxies: tuple[str, ...] = ("epe",)
+    precision: str = "float32"
     num_inits: int = 1
     fresh_batch: int | None = None
     augment: bool = False
@@ -64,6 +68,8 @@ class Protocol:
         if self.init not in INITS:
             raise InputError(f"init: found {self.init!r}, expected one of {INITS}")
         check_proxies(self.proxies)
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision: found {self.precision!r}, expected one of {PRECISIONS}")
         if self.num_inits < 1:
             raise InputError(f"num_inits: found {self.num_inits}, expected at least 1")
         if self.fresh_batch is not None and self.fresh_batch < 2:
@@ -327,14 +333,15 @@ def _score_step(
     score_share = functools.partial(
         _score_share, network=network, protocol=protocol, at_once=at_once
     )
-    return jax.shard_map(
-        score_share,
-        mesh=mesh,
-        in_specs=(share, share, *[whole] * len(shared)),
-        out_specs=share,
-        # The rule of `grouped_switch` knows nothing of devices.
-        check_vma=False,
-    )(codes, networks, *shared)
+    with jax.default_matmul_precision(protocol.precision):
+        return jax.shard_map(
+            score_share,
+            mesh=mesh,
+            in_specs=(share, share, *[whole] * len(shared)),
+            out_specs=share,
+            # The rule of `grouped_switch` knows nothing of devices.
+            check_vma=False,
+        )(codes, networks, *shared)
 
 
 def _score_share(

@@ -25,7 +25,7 @@ BATCH_NORM_EPSILON = 1e-5
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # By parity of a pixel: which kernel tap (last axis) leads to the output pixel above and below.
 _TAPS_OF_PARITY = (((0, 1, 0), (0, 0, 0)), ((0, 0, 1), (1, 0, 0)))
-_BLOCKS_PER_GROUP_SWITCH = 16
+_BLOCKS_PER_GROUP_SWITCH = 32
 _FEW_CHANNELS = 16
 
 

@@ -83,6 +83,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         protocol=Protocol(
             init=config.score.init,
             proxies=_proxies_of(config),
+            precision=config.score.precision,
             num_inits=config.score.num_inits,
             fresh_batch=config.data.batch_size if config.data.fresh_minibatch else None,
             augment=config.data.augment and config.data.fresh_minibatch,

@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -189,6 +190,20 @@ def test_the_compilers_account_of_memory_has_the_last_word(minibatch, monkeypatc
     assert len(scorer.devices) == 1
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_are_told_their_precision(minibatch, precision):
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK, protocol=Protocol(precision=precision))
+    size = scorer.cells_per_step * len(scorer.devices)
+    shapes = (np.zeros(size, np.int32), np.zeros((size, 6), np.int32))
+    text = _score_step.lower(*shapes, *scorer._shared, **scorer._static()).as_text()
+    said = re.findall(
+        r"stablehlo\.convolution.*precision_config = \[#stablehlo<precision (\w+)>", text
+    )
+    assert len(said) > 10
+    # A kernel that is only turned around, not multiplied, keeps its full precision.
+    assert set(said) == {{"float32": "HIGHEST", "bfloat16": "DEFAULT"}[precision]}
+
+
 @pytest.mark.slow
 def test_the_341_cells_without_a_path_and_only_they_have_no_score(minibatch):
     images, labels = minibatch[0].astype(np.float32), minibatch[1]
@@ -215,6 +230,7 @@ def test_no_cells_give_no_scores(score):
             {"proxies": ("epe", "other")},
             "proxy: found 'other', expected one of epe, epe_two_branch",
         ),
+        ({"precision": "half"}, "precision: found 'half'"),
         ({"proxies": ()}, "proxies: found none"),
         ({"proxies": ("nwot", "nwot")}, "proxies: found 'nwot' twice"),
         ({"num_inits": 0}, "num_inits: found 0"),
