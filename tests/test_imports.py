@@ -26,7 +26,7 @@ ALLOWED = {
     "search": {"genotype", "ranking"},
     "simulation": set(),
     "planning": {"errors", "network"},
-    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies", "score"},
+    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
     # ---
     "data": {"errors", "minibatch"},
     "benchmark": {"errors", "genotype"},
