@@ -26,7 +26,7 @@ ALLOWED = {
     "search": {"errors", "genotype", "ranking"},
     "simulation": set(),
     "planning": {"errors", "network"},
-    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies", "score"},
+    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
     # ---
     "archives": {"errors"},
     "folders": {"errors"},
