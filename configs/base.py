@@ -52,9 +52,22 @@ def get_config() -> ml_collections.ConfigDict:
     config.score.live_form = True
 
     config.search = ml_collections.ConfigDict()
+    # random, evolution or local.
+    config.search.algorithm = "random"
+    # How many different cells are scored.
     config.search.num_samples = 100
-    # Whether a cell may be drawn twice, as in the released code.
+    # Random search only: whether a cell may be drawn twice, as in the released code.
     config.search.replace = False
+    # Evolution and local search: cells to score at a time. Fewer learn more from each, more use a
+    # GPU better; 24 is the number of a cell's neighbours.
+    config.search.candidates_per_step = 24
+    # Evolution: cells alive, and how many of them compete to be a parent.
+    config.search.population = 30
+    config.search.tournament = 10
+    # Only score cells with at most so many parameters and millions of FLOPs, counted as built;
+    # 0: no limit.
+    config.search.max_params = 0
+    config.search.max_mflops = 0.0
 
     config.benchmark = ml_collections.ConfigDict()
     # Trained accuracies by arch string, as CSV, JSON or NATS-Bench's own files, and the column.
