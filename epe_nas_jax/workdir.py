@@ -20,8 +20,19 @@ SCORES_FILE = "scores.csv"
 SUMMARY_FILE = "summary.json"
 COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
+METRICS_FILE = "metrics.csv"
+CURVE_FILE = "curve.png"
+CHECKPOINTS = "checkpoints"
 
-_RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, COMPARE_FILE, PLOT_FILE)
+_RESULT_FILES = (
+    SCORES_FILE,
+    SUMMARY_FILE,
+    COMPARE_FILE,
+    PLOT_FILE,
+    METRICS_FILE,
+    CURVE_FILE,
+    CHECKPOINTS,
+)
 
 
 def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
