@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
         figures["ms_per_cell"] = ms_per_cell(sides, steps)
     figures["peak_memory_gb"] = peak_memory() / 1e9
     figures["matmul_gflops"] = matmul_flops() / 1e9
-    figures["gflop_per_cell"] = float(np.mean(flop(live_form(cells)))) / 1e9
+    figures["gflop_per_cell"] = float(np.mean(jacobian_flop(live_form(cells)))) / 1e9
     ours = figures["ms_per_cell"]["ours"]["median"]
     figures["gflops"] = figures["gflop_per_cell"] / ours * 1e3
     print(table(figures))
@@ -182,8 +182,11 @@ def matmul_flops(size: int = 4096) -> float:
     return float(np.median(found))
 
 
-def flop(genotypes: np.ndarray) -> np.ndarray:
-    """Operations of all convolutions, forward and backward to the input: `[A]` of `[A, E]`."""
+def jacobian_flop(genotypes: np.ndarray) -> np.ndarray:
+    """Operations of all convolutions, forward and backward to the input: `[A]` of `[A, E]`.
+
+    For a mini-batch, a multiply-add counting as two; `counts.flops` are an image's, by the tables.
+    """
     macs = np.full(len(genotypes), 27.0 * CHANNELS * SIDE**2)
     for stage in range(3):
         channels, pixels = CHANNELS * 2**stage, (SIDE // 2**stage) ** 2

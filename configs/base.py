@@ -33,6 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.score = ml_collections.ConfigDict()
     # "released", or "two_branch" for the paper's other formula above 100 classes.
     config.score.variant = "released"
+    # Further columns of scores.csv from the same pass: epe_two_branch, jacob_cov, nwot.
+    config.score.proxies = ()
     # "shared" weights for all cells, or "independent" ones for each.
     config.score.init = "shared"
     # Scores are averaged over this many draws of the weights.

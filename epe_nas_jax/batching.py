@@ -8,7 +8,7 @@ A cell's key is folded from the seed and, where cells are to differ, from the ce
 depends on (seed, mini-batch, cell) and on nothing else.
 
 Shape legend: A cells, D devices, S cells of a device in a step, E = 6 edges, N images, M images in
-a data set, H height and width.
+a data set, P proxies, H height and width.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from epe_nas_jax.genotype import live_form as live_form_of
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
 from epe_nas_jax.planning import deal, plan_steps
-from epe_nas_jax.score import VARIANTS, cell_score
+from epe_nas_jax.proxies import cell_proxies, check_proxies
 
 INITS = ("shared", "independent")
 
@@ -43,7 +43,7 @@ class Protocol:
     Attributes:
       init: `"shared"`: a layer, edge and operation has the same weights in every cell;
         `"independent"`: every cell has weights of its own, as in the released code.
-      variant: the formula, as in `score.epe_score`.
+      proxies: names from `proxies.PROXIES`; the first one is the score.
       num_inits: how many times weights are drawn; the scores are averaged.
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.
@@ -51,7 +51,7 @@ class Protocol:
     """
 
     init: str = "shared"
-    variant: str = "released"
+    proxies: tuple[str, ...] = ("epe",)
     num_inits: int = 1
     fresh_batch: int | None = None
     augment: bool = False
@@ -59,8 +59,7 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.init not in INITS:
             raise InputError(f"init: found {self.init!r}, expected one of {INITS}")
-        if self.variant not in VARIANTS:
-            raise InputError(f"score variant: found {self.variant!r}, expected one of {VARIANTS}")
+        check_proxies(self.proxies)
         if self.num_inits < 1:
             raise InputError(f"num_inits: found {self.num_inits}, expected at least 1")
         if self.fresh_batch is not None and self.fresh_batch < 2:
@@ -77,7 +76,12 @@ class Protocol:
 
 
 class CellScorer:
-    """Cells scored on one data set by one protocol; a score function for any search."""
+    """Cells scored on one data set by one protocol; a score function for any search.
+
+    Attributes:
+      cells_per_step: cells handed to a device at a time, S.
+      devices: the devices in use.
+    """
 
     def __init__(
         self,
@@ -124,6 +128,7 @@ class CellScorer:
             NamedSharding(self._mesh, PartitionSpec()),  # type: ignore[no-untyped-call]
         )
         self._dtype = images.dtype
+        self._num_proxies = len(self._protocol.proxies)
 
     def compile(self) -> None:
         """Compiles the program by running a step without cells."""
@@ -131,8 +136,12 @@ class CellScorer:
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
+        return self.proxies(genotypes)[:, 0]
+
+    def proxies(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
+        """The protocol's proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
         codes, networks, back = self._distinct(check_genotypes(genotypes))
-        scores = np.full(len(networks), np.nan, self._dtype)
+        scores = np.full((len(networks), self._num_proxies), np.nan, self._dtype)
         size = self.cells_per_step * len(self.devices)
         with tqdm(total=len(networks), unit="cell", disable=not self._progress) as bar:
             for start in range(0, len(networks), size):
@@ -169,7 +178,7 @@ class CellScorer:
             mesh=self._mesh,
             at_once=self._at_once,
         )
-        scores = np.empty(int(is_cell.sum()), self._dtype)
+        scores = np.empty((int(is_cell.sum()), self._num_proxies), self._dtype)
         scores[order[is_cell]] = np.asarray(dealt)[is_cell]
         return scores
 
@@ -236,7 +245,7 @@ def _score_step(
     mesh: Mesh,
     at_once: bool,
 ) -> jax.Array:
-    """Scores `[D * S]` of the cells of one step, dealt to the devices of the mesh.
+    """Proxies `[D * S, P]` of the cells of one step, dealt to the devices of the mesh.
 
     What all devices get whole is said at `_score_share`.
     """
@@ -267,7 +276,7 @@ def _score_share(
     protocol: Protocol,
     at_once: bool,
 ) -> jax.Array:
-    """Scores `[S]` of one device's share: codes `[S]` of the cells, networks `[S, E]` to run."""
+    """Proxies `[S, P]` of one device's share: codes `[S]` of cells, networks `[S, E]` to run."""
     init_keys = jax.random.split(key, protocol.num_inits)
     weights_keys, batch_keys = jnp.unstack(jax.vmap(jax.random.split)(init_keys), axis=1)
 
@@ -291,17 +300,17 @@ def _score_share(
                     augment=protocol.augment,
                     black=black,
                 )
-            return cell_score(
-                variables, genotype, *minibatch, network=network, variant=protocol.variant
+            return cell_proxies(
+                variables, genotype, *minibatch, network=network, proxies=protocol.proxies
             )
 
-        return jnp.mean(lax.map(score_once, (weights_keys, batch_keys, shared)))
+        return jnp.mean(lax.map(score_once, (weights_keys, batch_keys, shared)), axis=0)
 
     if at_once:
         return jax.vmap(score)(codes, networks)
 
     def score_if_cell(place: tuple[jax.Array, jax.Array]) -> jax.Array:
-        no_score = jnp.full((), jnp.nan, images.dtype)
+        no_score = jnp.full(len(protocol.proxies), jnp.nan, images.dtype)
         return lax.cond(place[0] == _NO_CELL, lambda *_: no_score, score, *place)
 
     return lax.map(score_if_cell, (codes, networks))

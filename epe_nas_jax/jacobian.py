@@ -26,5 +26,21 @@ def input_jacobian(
     Returns:
       The input Jacobian, one row an image: `[N, D]`.
     """
-    gradient = jax.grad(lambda x: jnp.sum(apply_fn(variables, x)))(images)
-    return gradient.reshape(images.shape[0], -1)
+
+    def with_aux(variables: Any, images: jax.Array) -> tuple[jax.Array, None]:
+        return apply_fn(variables, images), None
+
+    return input_jacobian_and_aux(with_aux, variables, images)[0]
+
+
+def input_jacobian_and_aux(
+    apply_fn: Callable[[Any, jax.Array], tuple[jax.Array, Any]], variables: Any, images: jax.Array
+) -> tuple[jax.Array, Any]:
+    """The same for a network that returns logits and something else, which is returned too."""
+
+    def sum_of_logits(images: jax.Array) -> tuple[jax.Array, Any]:
+        logits, aux = apply_fn(variables, images)
+        return jnp.sum(logits), aux
+
+    gradient, aux = jax.grad(sum_of_logits, has_aux=True)(images)
+    return gradient.reshape(images.shape[0], -1), aux

@@ -5,6 +5,9 @@ before the second and the third, then batch norm, ReLU, global average pool and 
 Batch norm uses the statistics of the mini-batch, with which a network is scored untrained and is
 trained; what was trained is evaluated with their running averages, the collection `batch_stats`.
 
+With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree:
+a collection of counts, int32 `[N, N]`, one for every node or layer that ReLUs read.
+
 A genotype given as Python or NumPy ints is static: only its operations are built. A traced genotype
 builds every operation's weights and chooses on the device. Both give the same numbers, because a
 weight is drawn from a key folded from (layer, edge, operation) and from nothing else.
@@ -14,11 +17,13 @@ Shape legend: N images, H height and width, C channels, K classes, E = 6 edges.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from epe_nas_jax import ops
 from epe_nas_jax.errors import InputError
@@ -126,6 +131,10 @@ class Cell(nn.Module):
                     op = op if isinstance(op, jax.Array) else int(op)
                     incoming.append(self._apply_edge(edge, op, nodes[source], drawn))
             nodes.append(sum(incoming[1:], start=incoming[0]))
+        for source in range(NUM_NODES - 1):
+            edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
+            num_relus = sum(_has_relu(genotype[edge]) for edge in edges)
+            _tell_relus(self, f"relus_{source}", nodes[source], num_relus)
         return nodes[-1]
 
     def _apply_edge(
@@ -156,9 +165,13 @@ class Reduction(nn.Module):
             shape = (3, 3, x.shape[-1], self.channels)
             module = ConvBN(shape, self.param_dtype, name=name)
             weights = module(_scale(drawn[number], shape))
-            return ops.relu_conv_bn(x, weights, stride, _norm_of(module, self.use_running_average))[0]
+            return ops.relu_conv_bn(x, weights, stride, _norm_of(module, self.use_running_average))[
+                0
+            ]
 
+        _tell_relus(self, "relus_a", x)
         y = relu_conv_bn("conv_a", 0, x, stride=2)
+        _tell_relus(self, "relus_b", y)
         y = relu_conv_bn("conv_b", 1, y, stride=1)
         shape = (1, 1, x.shape[-1], self.channels)
         shortcut = _scale(drawn[2], shape)
@@ -177,8 +190,9 @@ class Head(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        y, _ = _norm_of(self, self.use_running_average)(x, scale, bias)
-        features = jnp.mean(nn.relu(y), axis=(1, 2))
+        x, _ = _norm_of(self, self.use_running_average)(x, scale, bias)
+        _tell_relus(self, "relus", x)
+        features = jnp.mean(nn.relu(x), axis=(1, 2))
 
         kernel = _scale(drawn[0], (channels, self.num_classes))
         offset = _scale(drawn[1], (self.num_classes,), fan_in=channels)
@@ -227,6 +241,21 @@ def _norm_of(module: nn.Module, use_running_average: bool) -> ops.Normalise:
         return ops.normalise(x, scale, bias, moments)
 
     return norm
+
+
+def _has_relu(op: int | jax.Array) -> Any:
+    """1 for an operation that starts with a ReLU, 0 for another."""
+    return sum(op == OPERATIONS.index(name) for name in KERNEL_SIZES)
+
+
+def _tell_relus(module: nn.Module, name: str, x: jax.Array, num_relus: int | jax.Array = 1) -> None:
+    """Tells the agreement of some ReLUs that all read x, `[N, H, W, C]`."""
+    if module.is_initializing() or not module.is_mutable_collection("relus"):
+        return
+    none = jnp.zeros((len(x), len(x)), jnp.int32)
+    count = jnp.asarray(num_relus, jnp.int32)
+    agreement = lax.cond(count > 0, ops.relu_agreement, lambda _: none, lax.stop_gradient(x))
+    module.sow("relus", name, count * agreement)
 
 
 def check_images(images: jax.Array | np.ndarray) -> None:

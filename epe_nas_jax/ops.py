@@ -186,6 +186,40 @@ def avg_pool_3x3(x: jax.Array) -> jax.Array:
     return _box_sum(x) / _window_sizes(x)
 
 
+def relu_agreement(x: jax.Array) -> jax.Array:
+    """In how many of x's units two images' ReLUs are both open or both closed.
+
+    Args:
+      x: what the ReLUs read, `[N, H, W, C]`.
+
+    Returns:
+      Counts, int32 `[N, N]`.
+    """
+    units = (x > 0).reshape(len(x), -1)
+    return lax.platform_dependent(units, cpu=_agreement_by_bits, default=_agreement_by_product)
+
+
+def _agreement_by_product(units: jax.Array) -> jax.Array:
+    # Exact: +1 and -1 have no rounding in bfloat16, nor have their sums in float32.
+    signs = jnp.where(units, 1, -1).astype(jnp.bfloat16)
+    products = jnp.matmul(signs, signs.T, preferred_element_type=jnp.float32)
+    return (units.shape[1] + products.astype(jnp.int32)) // 2
+
+
+def _agreement_by_bits(units: jax.Array) -> jax.Array:
+    """The same by counting bits, 32 units to a word: twice as fast on CPUs."""
+    num_images, num_units = units.shape
+    units = jnp.pad(units, ((0, 0), (0, -num_units % 32))).reshape(num_images, 32, -1)
+    bits = units.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[None, :, None]
+    words = jnp.sum(bits, axis=1, dtype=jnp.uint32).T
+
+    def differing(image: jax.Array) -> jax.Array:
+        different = lax.population_count(words ^ words[:, image][:, None])
+        return jnp.sum(different, axis=0, dtype=jnp.uint32).astype(jnp.int32)
+
+    return num_units - lax.map(differing, jnp.arange(num_images))
+
+
 def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """`lax.switch` whose batching rule groups by branch instead of computing every branch.
 

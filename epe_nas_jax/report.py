@@ -69,7 +69,9 @@ def training_table(summary: Mapping[str, Any]) -> str:
     for seed, train, accuracy in zip(
         summary["seeds"], summary["train_accuracy"], held_out, strict=True
     ):
-        lines.append(f"{seed:>4}{train:>18.2f}" + ("" if accuracy is None else f"{accuracy:>14.2f}"))
+        lines.append(
+            f"{seed:>4}{train:>18.2f}" + ("" if accuracy is None else f"{accuracy:>14.2f}")
+        )
     lines += ["", f"cell        {summary['arch']}"]
     lines.append(
         f"trained     {summary['epochs']} epochs on {summary['num_train_images']} images, "

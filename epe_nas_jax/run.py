@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from ml_collections import ConfigDict
 
 from epe_nas_jax import benchmark, ranking
@@ -31,6 +32,7 @@ from epe_nas_jax.workdir import (
 )
 
 _NUM_BEST = 5
+_PROXY_OF_VARIANT = {"released": "epe", "two_branch": "epe_two_branch"}
 
 
 def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -67,7 +69,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         network=network_of(config, dataset.num_classes, jnp.float32),
         protocol=Protocol(
             init=config.score.init,
-            variant=config.score.variant,
+            proxies=_proxies_of(config),
             num_inits=config.score.num_inits,
             fresh_batch=config.data.batch_size if config.data.fresh_minibatch else None,
             augment=config.data.augment and config.data.fresh_minibatch,
@@ -82,9 +84,16 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     scorer.compile()
     compile_seconds = time.perf_counter() - start
     start = time.perf_counter()
+    proxies: dict[bytes, np.ndarray] = {}
+
+    def score_fn(genotypes: np.ndarray) -> np.ndarray:
+        rows = scorer.proxies(genotypes)
+        proxies.update(zip(map(bytes, genotypes), rows, strict=True))
+        return rows[:, 0]
+
     result = random_search(
         search_key,
-        scorer,
+        score_fn,
         num_samples=config.search.num_samples,
         replace=config.search.replace,
     )
@@ -94,7 +103,13 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     num_networks = scorer.num_networks(result.genotypes)
     summary = _summarise(result, archs, accuracies, num_networks, seconds, compile_seconds)
     write(directory / CONFIG_FILE, to_json(provenance(plain_config, images, labels)))
-    write(directory / SCORES_FILE, _scores_csv(archs, result.scores, accuracies).encode())
+    columns = [proxies[bytes(genotype)] for genotype in result.genotypes]
+    table = pd.DataFrame(columns, columns=["score", *config.score.proxies])
+    table.insert(0, "arch", archs)
+    if accuracies is not None:
+        table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
+    scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    write(directory / SCORES_FILE, scores_csv.encode())
     write(directory / SUMMARY_FILE, to_json(summary))
     return result_table(summary, _best_cells(result, archs, accuracies))
 
@@ -130,6 +145,16 @@ def cells_per_step_of(config: ConfigDict) -> int | str:
     """A number, or `"auto"`; on the command line the number arrives as text."""
     value: int | str = config.cells_per_step
     return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+def _proxies_of(config: ConfigDict) -> tuple[str, ...]:
+    """The score, and the further columns of `scores.csv`."""
+    variant = config.score.variant
+    if variant not in _PROXY_OF_VARIANT:
+        raise InputError(
+            f"score variant: found {variant!r}, expected one of {', '.join(_PROXY_OF_VARIANT)}"
+        )
+    return (_PROXY_OF_VARIANT[variant], *config.score.proxies)
 
 
 def _images_to_score_on(
@@ -193,18 +218,3 @@ def _best_cells(
             cell["accuracy"] = accuracies.get(archs[index])
         best.setdefault(archs[index], cell)
     return list(best.values())
-
-
-def _scores_csv(archs: list[str], scores: np.ndarray, accuracies: dict[str, float] | None) -> str:
-    header = "arch,score" if accuracies is None else "arch,score,accuracy"
-    lines = [header]
-    for arch, score in zip(archs, scores, strict=True):
-        cells = [arch, _number(float(score))]
-        if accuracies is not None:
-            cells.append(_number(accuracies.get(arch, np.nan)))
-        lines.append(",".join(cells))
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.9g}"

@@ -133,9 +133,7 @@ class Metrics:
         write(self._path, buffer.getvalue().encode())
 
 
-def _train(
-    seed: int, training: Training, split: Split, metrics: Metrics, directory: Path
-) -> None:
+def _train(seed: int, training: Training, split: Split, metrics: Metrics, directory: Path) -> None:
     """Trains one seed from its last checkpoint to the end, with a checkpoint after every epoch."""
     whole, share = _placements(training.recipe.batch_size)
     init_key, order_key, augment_key = jax.random.split(jax.random.key(seed), 3)
@@ -185,9 +183,7 @@ def _evaluate(
     ]
 
 
-def _filled_batches(
-    dataset: Dataset, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _filled_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """A data set in mini-batches of one size, of which the last is filled up."""
     for start in range(0, len(dataset.images), batch_size):
         rows = np.arange(start, start + batch_size)
@@ -237,7 +233,9 @@ def _best_of_run(directory: Path) -> str:
     try:
         arch = json.loads(path.read_text())["best_arch"]
     except FileNotFoundError:
-        raise InputError(f"from_run {directory}: no {SUMMARY_FILE}, expected a finished search") from None
+        raise InputError(
+            f"from_run {directory}: no {SUMMARY_FILE}, expected a finished search"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: holds no best_arch, expected a finished search's") from None
     if arch is None:

@@ -28,3 +28,21 @@ def epe_score(jacobian, labels, num_classes, variant):
         for b in per_class.values():
             total += abs(a - b)
     return total / len(per_class)
+
+
+def jacob_cov(jacobian):
+    """Mellor et al.'s first score of an input Jacobian `[N, D]`, in float64."""
+    k = 1e-5
+    total = 0.0
+    for eigenvalue in np.linalg.eigvalsh(np.corrcoef(jacobian.astype(np.float64))):
+        total -= np.log(eigenvalue + k) + 1 / (eigenvalue + k)
+    return total
+
+
+def nwot(layers):
+    """Mellor et al.'s second score of ReLU codes, a list of bool `[N, units]`."""
+    kernel = 0.0
+    for units in layers:
+        ones = units.astype(np.float64)
+        kernel = kernel + ones @ ones.T + (1 - ones) @ (1 - ones).T
+    return np.linalg.slogdet(kernel)[1]

@@ -160,7 +160,12 @@ def test_no_cells_give_no_scores(score):
     ("arguments", "message"),
     [
         ({"init": "other"}, "init: found 'other'"),
-        ({"variant": "other"}, "score variant: found 'other'"),
+        (
+            {"proxies": ("epe", "other")},
+            "proxy: found 'other', expected one of epe, epe_two_branch",
+        ),
+        ({"proxies": ()}, "proxies: found none"),
+        ({"proxies": ("nwot", "nwot")}, "proxies: found 'nwot' twice"),
         ({"num_inits": 0}, "num_inits: found 0"),
         ({"fresh_batch": 1}, "fresh_batch: found 1"),
         ({"augment": True}, "augment: needs fresh_batch"),

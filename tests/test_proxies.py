@@ -1,0 +1,132 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from epe_nas_jax import Network, Protocol, input_jacobian, score_cells
+from epe_nas_jax import genotype as space
+from epe_nas_jax.batching import CellScorer
+from epe_nas_jax.ops import _agreement_by_bits, _agreement_by_product, relu_agreement
+from epe_nas_jax.proxies import PROXIES, jacob_cov_score, nwot_score
+
+NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
+CELLS = np.asarray(space.sample(jax.random.key(5), 12))
+
+
+def test_jacob_cov_is_numpys():
+    jacobian = np.random.default_rng(0).normal(size=(20, 50))
+    assert np.allclose(jacob_cov_score(jacobian), oracles.jacob_cov(jacobian), rtol=1e-9)
+
+
+def test_jacob_cov_of_equal_jacobians_is_low_and_of_a_zero_one_undefined():
+    jacobian = np.random.default_rng(0).normal(size=(20, 50))
+    twins = jacobian.copy()
+    twins[1] = twins[0]
+    # Of an eigenvalue of 0 rounding leaves up to 1e-14, beside the offset of 1e-5.
+    assert np.allclose(jacob_cov_score(twins), oracles.jacob_cov(twins), rtol=1e-6)
+    assert jacob_cov_score(twins) < -1e5
+    jacobian[3] = 0
+    assert np.isnan(jacob_cov_score(jacobian))
+
+
+def test_jacob_cov_in_float32_is_near_that_in_float64():
+    jacobian = np.random.default_rng(0).normal(size=(64, 192)).astype(np.float32)
+    # Eigenvalues above 0.1: their rounding errors of 1e-6 move a term by 1e-4 at most.
+    assert np.allclose(jacob_cov_score(jacobian), oracles.jacob_cov(jacobian), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 4, 3), (6, 4, 4, 4), (3, 2, 2, 1)])
+@pytest.mark.parametrize("count", [relu_agreement, _agreement_by_bits, _agreement_by_product])
+def test_agreement_counts_units(shape, count):
+    x = np.random.default_rng(1).normal(size=shape)
+    x.flat[::7] = 0
+    units = (x > 0).reshape(len(x), -1)
+    expected = (units[:, None] == units[None, :]).sum(axis=2)
+    got = count(jnp.asarray(x if count is relu_agreement else units))
+    assert np.array_equal(got, expected)
+
+
+def test_nwot_is_numpys():
+    units = np.random.default_rng(2).random((10, 300)) > 0.5
+    agreement = (units[:, None] == units[None, :]).sum(axis=2)
+    expected = oracles.nwot([units[:, :100], units[:, 100:]])
+    assert np.allclose(nwot_score(jnp.asarray(agreement), jnp.float64), expected, rtol=1e-12)
+    assert nwot_score(jnp.ones((4, 4), jnp.int32)) == -np.inf
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_network_tells_each_relu_once(minibatch, static):
+    images, _ = minibatch
+    # Node 0 feeds two convolutions, node 1 none, node 2 one.
+    cell = space.parse_arch(
+        "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|nor_conv_3x3~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+    )
+    genotype = tuple(cell.tolist()) if static else jnp.asarray(cell)
+    variables = NETWORK.init(jax.random.key(0), images, genotype)
+    assert set(variables) == {"params"}
+    logits, told = NETWORK.apply(variables, images, genotype, mutable=["relus"])
+    assert np.array_equal(logits, NETWORK.apply(variables, images, genotype))
+    # An image agrees with itself in all units of every ReLU.
+    per_image = {
+        path: told["relus"][module][name][0][0, 0]
+        for module, names in told["relus"].items()
+        for name in names
+        for path in [f"{module}/{name}"]
+    }
+    stages = [8 * 8 * 4, 4 * 4 * 8, 2 * 2 * 16]
+    expected = {"head/relus": stages[2]}
+    for i, units in enumerate(stages):
+        expected |= {
+            f"cell_{i}/relus_0": 2 * units,
+            f"cell_{i}/relus_1": 0,
+            f"cell_{i}/relus_2": units,
+        }
+    for i in (0, 1):
+        expected |= {
+            f"reduction_{i}/relus_a": stages[i],
+            f"reduction_{i}/relus_b": stages[i + 1],
+        }
+    assert per_image == expected
+
+
+def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch):
+    images, labels = minibatch
+    scorer = CellScorer(images, labels, seed=7, network=NETWORK, protocol=Protocol(proxies=PROXIES))
+    got = scorer.proxies(CELLS)
+    assert got.shape == (12, 4)
+    weights_key, _ = jax.random.split(jax.random.split(jax.random.key(7), 1)[0])
+    for cell, row in zip(space.live_form(CELLS)[:4], got, strict=False):
+        cell = tuple(cell.tolist())
+        variables = NETWORK.init(weights_key, images, cell)
+        jacobian = input_jacobian(lambda v, x, c=cell: NETWORK.apply(v, x, c), variables, images)
+        _, told = NETWORK.apply(variables, images, cell, mutable=["relus"])
+        expected = [
+            oracles.epe_score(np.asarray(jacobian), labels, 3, "released"),
+            oracles.epe_score(np.asarray(jacobian), labels, 3, "two_branch"),
+            oracles.jacob_cov(np.asarray(jacobian)),
+            np.linalg.slogdet(sum(jax.tree.leaves(told)).astype(float))[1],
+        ]
+        # Eigenvalues near 0, of 8 images only, magnify rounding.
+        assert np.allclose(row, expected, rtol=1e-7, equal_nan=True)
+
+
+def test_further_proxies_change_no_score_and_order_is_kept(minibatch):
+    score = CellScorer(*minibatch, seed=0, network=NETWORK)
+    both = CellScorer(
+        *minibatch, seed=0, network=NETWORK, protocol=Protocol(proxies=("nwot", "epe"))
+    )
+    assert np.allclose(both.proxies(CELLS)[:, 1], score(CELLS), rtol=1e-9, equal_nan=True)
+    assert np.array_equal(both(CELLS), both.proxies(CELLS)[:, 0], equal_nan=True)
+    assert np.array_equal(
+        score(CELLS), score_cells(CELLS, *minibatch, seed=0, network=NETWORK), equal_nan=True
+    )
+
+
+def test_proxies_at_once_equal_those_one_by_one(minibatch):
+    scorer = CellScorer(
+        *minibatch, seed=0, network=NETWORK, protocol=Protocol(proxies=PROXIES), cells_per_step=6
+    )
+    one_by_one = scorer.proxies(CELLS)
+    scorer._at_once = True
+    assert np.allclose(scorer.proxies(CELLS), one_by_one, rtol=1e-7, equal_nan=True)
