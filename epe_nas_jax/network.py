@@ -229,14 +229,16 @@ def _norm_of(module: nn.Module, use_running_average: bool) -> ops.Normalise:
             module.put_variable("batch_stats", "mean", jnp.zeros_like(bias))
             module.put_variable("batch_stats", "var", jnp.ones_like(scale))
         if use_running_average:
-            mean = module.get_variable("batch_stats", "mean")
-            return ops.normalise(x, scale, bias, (mean, module.get_variable("batch_stats", "var")))
+            average: list[jax.Array] = [
+                module.get_variable("batch_stats", name) for name in ("mean", "var")
+            ]
+            return ops.normalise(x, scale, bias, (average[0], average[1]))
         moments = ops.batch_moments(x)
         if module.is_mutable_collection("batch_stats") and not module.is_initializing():
             size = math.prod(x.shape[:3])
             new = {"mean": moments[0], "var": moments[1] * size / (size - 1)}
             for name, value in new.items():
-                old = module.get_variable("batch_stats", name)
+                old: jax.Array = module.get_variable("batch_stats", name)
                 module.put_variable("batch_stats", name, old + _MOMENTUM * (value - old))
         return ops.normalise(x, scale, bias, moments)
 

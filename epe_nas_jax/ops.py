@@ -43,7 +43,7 @@ class ConvBN(NamedTuple):
     bias: jax.Array
 
 
-# Batch normalisation of `[N, H, W, D]` by scale and bias `[D]`: the output, and 1 / deviation `[D]`.
+# From `[N, H, W, D]`, scale and bias `[D]` to the normalised, and the inverse deviation `[D]`.
 Normalise = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -89,7 +89,7 @@ def apply_operation(
       op: index into `genotype.OPERATIONS`; a Python int is static, an array is traced.
       x: the source node, `[N, H, W, C]`.
       weights: the edge's weights; a traced index needs those of every operation.
-      norm: how a static convolution is normalised; a traced one goes by the mini-batch's statistics.
+      norm: how a static convolution is normalised; a traced one is by the mini-batch.
 
     Returns:
       The edge's output, `[N, H, W, C]`.

@@ -211,7 +211,7 @@ def evaluate(
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     x = _normalise(images, training)
-    logits = training.network.apply(variables, x, training.genotype, use_running_average=True)
+    logits: Any = training.network.apply(variables, x, training.genotype, use_running_average=True)
     return _sums(logits, labels)
 
 

@@ -119,7 +119,7 @@ class Metrics:
         self._path = path
         self.rows: list[dict[str, Any]] = []
         if path.exists():
-            self.rows = pd.read_csv(path).to_dict("records")
+            self.rows = [dict(row) for _, row in pd.read_csv(path).astype(object).iterrows()]
 
     def keep(self, seed: int, num_epochs: int) -> None:
         """Forgets epochs of a seed that no checkpoint holds."""
@@ -157,7 +157,7 @@ def _train(seed: int, training: Training, split: Split, metrics: Metrics, direct
                 state, sums = train_step(state, augment_key, *batch, training=training)
                 collected.append(sums)
                 # The device always has its next step, and no more.
-                jax.block_until_ready(collected[-2:][0])
+                jax.block_until_ready(collected[-2:][0])  # type: ignore[no-untyped-call]
                 bar.update()
             row = {
                 "seed": seed,
@@ -201,7 +201,7 @@ def _means(name: str, collected: list[Sums]) -> dict[str, float]:
 
 
 def _placements(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
-    """Whole on every device, and shared out by images, on as many devices as divide a mini-batch."""
+    """Whole on all devices, and shared out by images; as many devices as divide a mini-batch."""
     devices = jax.local_devices()
     num_devices = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     mesh = Mesh(np.array(devices[:num_devices]), ("images",))
