@@ -19,10 +19,9 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from epe_nas_jax import benchmark
-from epe_nas_jax.data import Dataset, load_dataset
+from epe_nas_jax.data import Dataset, has_test_split
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import format_arch, has_path, parse_arch
-from epe_nas_jax.plots import training_curves
 from epe_nas_jax.report import training_table
 from epe_nas_jax.run import dataset_of, network_of
 from epe_nas_jax.training import (
@@ -37,11 +36,12 @@ from epe_nas_jax.training import (
     learning_rate,
     train_step,
 )
+from epe_nas_jax.training_page import training_page
 from epe_nas_jax.workdir import (
     CHECKPOINTS,
     CONFIG_FILE,
-    CURVE_FILE,
     METRICS_FILE,
+    REPORT_FILE,
     SUMMARY_FILE,
     check_workdir,
     device_name,
@@ -50,8 +50,6 @@ from epe_nas_jax.workdir import (
     write,
 )
 
-# Arrays of an .npz file's test split.
-_TEST_KEYS = ("x_test", "y_test")
 _HASH = "minibatch_sha256"
 
 
@@ -70,7 +68,8 @@ class Split(NamedTuple):
 
 
 def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
-    """Trains as the config says and leaves `config.json`, `metrics.csv`, `summary.json`, the curve.
+    """Trains as the config says and leaves its files: `config.json`, `metrics.csv`,
+    `checkpoints`, and at the end `summary.json` and `report.html`.
 
     A training that was interrupted goes on from its last whole epoch, and ends as if it had not
     been interrupted; one that is finished is only reported.
@@ -98,16 +97,15 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         table_accuracy = accuracies.get(arch)
     split = _split(config)
     training = _training_of(config, arch, split.train)
-    _record(directory, plain_config, split)
+    origin = _record(directory, plain_config, split)
 
     metrics = Metrics(directory / METRICS_FILE)
     for seed in range(config.seed, config.seed + config.train.num_seeds):
         _train(seed, training, split, metrics, directory / CHECKPOINTS / f"seed_{seed}")
 
     summary = _summarise(arch, training, split, metrics.rows, table_accuracy)
-    curves = training_curves(metrics.rows, split.name, table_accuracy)
-    write(directory / CURVE_FILE, curves)
     write(directory / SUMMARY_FILE, to_json(summary))
+    write(directory / REPORT_FILE, training_page(summary, origin, metrics.rows).encode())
     return training_table(summary)
 
 
@@ -247,18 +245,15 @@ def _split(config: ConfigDict) -> Split:
     """What the config's data set trains on and is measured on.
 
     Raises:
-      InputError: as `load_dataset`, or the held-out images have classes of their own.
+      InputError: as `load_dataset`.
     """
     dataset = dataset_of(config)
     if config.train.validation:
         return _halves(dataset)
-    held_out = _test_images(config)
-    if held_out and held_out.labels.max() >= dataset.num_classes:
-        raise InputError(
-            f"{config.data.path}: found label {held_out.labels.max()} among the test images, "
-            f"expected 0..{dataset.num_classes - 1}"
-        )
-    return Split(dataset, held_out, "test")
+    data = config.data
+    if not has_test_split(data.name, data.path, data.images_key):
+        return Split(dataset, None, "test")
+    return Split(dataset, dataset_of(config, "test"), "test")
 
 
 def _halves(dataset: Dataset) -> Split:
@@ -269,19 +264,6 @@ def _halves(dataset: Dataset) -> Split:
         for rows in np.array_split(order, 2)
     )
     return Split(train, held_out, "validation")
-
-
-def _test_images(config: ConfigDict) -> Dataset | None:
-    """The test split of the config's data set, or None if it has none."""
-    if not config.data.path:
-        return None
-    with np.load(config.data.path, allow_pickle=False) as archive:
-        if _TEST_KEYS[0] not in archive:
-            return None
-    images_key, labels_key = _TEST_KEYS
-    return load_dataset(
-        config.data.name, config.data.path, images_key=images_key, labels_key=labels_key
-    )
 
 
 def _training_of(config: ConfigDict, arch: str, dataset: Dataset) -> Training:
@@ -296,7 +278,7 @@ def _training_of(config: ConfigDict, arch: str, dataset: Dataset) -> Training:
     )
 
 
-def _record(directory: Path, config: dict[str, Any], split: Split) -> None:
+def _record(directory: Path, config: dict[str, Any], split: Split) -> dict[str, Any]:
     """Writes where the results will come from, before there are any.
 
     Raises:
@@ -308,13 +290,15 @@ def _record(directory: Path, config: dict[str, Any], split: Split) -> None:
     path = directory / CONFIG_FILE
     if not path.exists():
         write(path, to_json(content))
-        return
-    found, expected = json.loads(path.read_text()).get(_HASH), content[_HASH]
+        return content
+    earlier: dict[str, Any] = json.loads(path.read_text())
+    found, expected = earlier.get(_HASH), content[_HASH]
     if found != expected:
         raise InputError(
             f"workdir {directory}: holds a training on other images, found {_HASH} {found}, "
             f"expected {expected}"
         )
+    return earlier
 
 
 def _summarise(

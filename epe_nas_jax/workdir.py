@@ -18,19 +18,19 @@ from epe_nas_jax.errors import InputError
 CONFIG_FILE = "config.json"
 SCORES_FILE = "scores.csv"
 SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
 COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
 METRICS_FILE = "metrics.csv"
-CURVE_FILE = "curve.png"
 CHECKPOINTS = "checkpoints"
 
 _RESULT_FILES = (
     SCORES_FILE,
     SUMMARY_FILE,
+    REPORT_FILE,
     COMPARE_FILE,
     PLOT_FILE,
     METRICS_FILE,
-    CURVE_FILE,
     CHECKPOINTS,
 )
 
