@@ -2,7 +2,7 @@
 
 import json
 import os
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,25 @@ from epe_nas_jax.genotype import canonical_form, check_num_samples, format_arch
 from epe_nas_jax.network import Network
 from epe_nas_jax.page import run_page
 from epe_nas_jax.report import result_table
+from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
 from epe_nas_jax.search import SearchResult, random_search
+from epe_nas_jax.stopping import stop_requests
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
     REPORT_FILE,
     SCORES_FILE,
     SUMMARY_FILE,
+    check_same_run,
     check_workdir,
     device_name,
+    locked,
     provenance,
     to_json,
     write,
 )
 
 _NUM_BEST = 5
+_FINISHED = "This run had scored all its cells before: nothing was scored again."
 _PROXY_OF_VARIANT = {"released": "epe", "two_branch": "epe_two_branch"}
 
 
@@ -42,19 +47,22 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
 
     These are `config.json`, `scores.csv`, `summary.json` and `report.html`.
 
-    Everything that can be wrong is checked before the first cell is scored, and the files appear
-    when the search is over, each of them whole.
+    Everything that can be wrong is checked before the first cell is scored. Every finished step is
+    on disk before the next begins, so that a run that was killed goes on where it stopped; the
+    results appear when the search is over, each file whole.
 
     Args:
       config: as in `configs/base.py`.
-      workdir: the work directory; it is made if need be, and may hold an earlier run of the very
-        same config, which is replaced.
+      workdir: the work directory; it is made if need be, and may hold a run of the very same
+        config, which goes on, or whose results are given again if it is finished.
 
     Returns:
       The result as a table to print.
 
     Raises:
       InputError: something in the config, the data or the work directory cannot be used.
+      OSError: the work directory cannot be written.
+      StopRequested: SIGTERM or SIGINT came; what is scored is on disk.
     """
     directory = Path(workdir)
     plain_config = json.loads(config.to_json())
@@ -86,58 +94,52 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         progress=True,
     )
 
-    start = time.perf_counter()
-    scorer.compile()
-    compile_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    proxies: dict[bytes, np.ndarray] = {}
-
-    def score_fn(genotypes: np.ndarray) -> np.ndarray:
-        rows = scorer.proxies(genotypes)
-        proxies.update(zip(map(bytes, genotypes), rows, strict=True))
-        return rows[:, 0]
-
-    result = random_search(
-        search_key,
-        score_fn,
-        num_samples=config.search.num_samples,
-        replace=config.search.replace,
-    )
-    seconds = time.perf_counter() - start
-
-    archs = [format_arch(genotype) for genotype in result.genotypes]
-    num_networks = scorer.num_networks(result.genotypes)
-    summary = _summarise(result, archs, accuracies, num_networks, seconds, compile_seconds)
     origin = provenance(plain_config, images, labels)
-    write(directory / CONFIG_FILE, to_json(origin))
-    columns = [proxies[bytes(genotype)] for genotype in result.genotypes]
-    table = pd.DataFrame(columns, columns=["score", *config.score.proxies])
-    table.insert(0, "arch", archs)
-    for name, count in _counts(result.genotypes, network, side=images.shape[1]).items():
-        table[name] = count
-    if accuracies is not None:
-        table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
-    scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    write(directory / SCORES_FILE, scores_csv.encode())
-    write(directory / SUMMARY_FILE, to_json(summary))
-    best = _best_cells(result, archs, accuracies)
-    class_scores = None
-    if result.best is not None:
-        class_scores = scorer.class_scores(result.genotypes[result.best])
-    report = run_page(
-        summary=summary,
-        provenance=origin,
-        best=best,
-        scores=result.scores,
-        accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
-        benchmark_accuracies=None if accuracies is None else np.array(list(accuracies.values())),
-        class_scores=class_scores,
-        class_sizes=None
-        if config.data.fresh_minibatch
-        else np.bincount(labels, minlength=dataset.num_classes),
-    )
-    write(directory / REPORT_FILE, report.encode())
-    return result_table(summary, best)
+    with locked(directory), stop_requests() as check_stop:
+        check_same_run(directory, origin)
+        with ScoreLog(directory, scorer.num_proxies) as log:
+            write(directory / CONFIG_FILE, to_json(origin))
+            logged = LoggedScorer(scorer, log, check_stop)
+            result = random_search(
+                search_key,
+                logged,
+                num_samples=config.search.num_samples,
+                replace=config.search.replace,
+            )
+        archs = [format_arch(genotype) for genotype in result.genotypes]
+        summary = _summarise(result, archs, accuracies, len(logged.rows), log.steps)
+        table = pd.DataFrame(
+            logged.proxies(result.genotypes), columns=["score", *config.score.proxies]
+        )
+        table.insert(0, "arch", archs)
+        for name, count in _counts(result.genotypes, network, side=images.shape[1]).items():
+            table[name] = count
+        if accuracies is not None:
+            table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
+        best = _best_cells(result, archs, accuracies)
+        class_scores = None
+        if result.best is not None:
+            class_scores = scorer.class_scores(result.genotypes[result.best])
+        report = run_page(
+            summary=summary,
+            provenance=origin,
+            best=best,
+            scores=result.scores,
+            accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
+            benchmark_accuracies=None
+            if accuracies is None
+            else np.array(list(accuracies.values())),
+            class_scores=class_scores,
+            class_sizes=None
+            if config.data.fresh_minibatch
+            else np.bincount(labels, minlength=dataset.num_classes),
+        )
+        scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+        write(directory / SCORES_FILE, scores_csv.encode())
+        write(directory / SUMMARY_FILE, to_json(summary))
+        write(directory / REPORT_FILE, report.encode())
+    text = result_table(summary, best)
+    return text if logged.num_scored else f"{_FINISHED}\n\n{text}"
 
 
 def dataset_of(config: ConfigDict, split: str = "train") -> Dataset:
@@ -233,10 +235,11 @@ def _summarise(
     archs: list[str],
     accuracies: dict[str, float] | None,
     num_networks: int,
-    seconds: float,
-    compile_seconds: float,
+    steps: Mapping[str, Sequence[Step]],
 ) -> dict[str, Any]:
     num_scored = len(archs)
+    every_step = [step for steps_of_process in steps.values() for step in steps_of_process]
+    seconds = sum(step.seconds for step in every_step)
     summary: dict[str, Any] = {
         "best_arch": None if result.best is None else archs[result.best],
         "best_score": None if result.best is None else float(result.scores[result.best]),
@@ -245,7 +248,7 @@ def _summarise(
         "num_isomorphic_classes": len(set(map(canonical_form, result.genotypes))),
         "num_degenerate": int(np.isnan(result.scores).sum()),
         "seconds": seconds,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": sum(step.compile_seconds for step in every_step),
         "ms_per_cell": 1000 * seconds / num_scored,
         "device": device_name(),
     }

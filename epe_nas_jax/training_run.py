@@ -43,14 +43,14 @@ from epe_nas_jax.workdir import (
     METRICS_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
+    check_same_run,
     check_workdir,
     device_name,
+    locked,
     provenance,
     to_json,
     write,
 )
-
-_HASH = "minibatch_sha256"
 
 
 class Split(NamedTuple):
@@ -97,15 +97,18 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         table_accuracy = accuracies.get(arch)
     split = _split(config)
     training = _training_of(config, arch, split.train)
-    origin = _record(directory, plain_config, split)
-
-    metrics = Metrics(directory / METRICS_FILE)
-    for seed in range(config.seed, config.seed + config.train.num_seeds):
-        _train(seed, training, split, metrics, directory / CHECKPOINTS / f"seed_{seed}")
-
-    summary = _summarise(arch, training, split, metrics.rows, table_accuracy)
-    write(directory / SUMMARY_FILE, to_json(summary))
-    write(directory / REPORT_FILE, training_page(summary, origin, metrics.rows).encode())
+    origin = provenance(
+        plain_config, split.train.images, split.train.labels, ("optax", "orbax-checkpoint")
+    )
+    with locked(directory):
+        check_same_run(directory, origin)
+        write(directory / CONFIG_FILE, to_json(origin))
+        metrics = Metrics(directory / METRICS_FILE)
+        for seed in range(config.seed, config.seed + config.train.num_seeds):
+            _train(seed, training, split, metrics, directory / CHECKPOINTS / f"seed_{seed}")
+        summary = _summarise(arch, training, split, metrics.rows, table_accuracy)
+        write(directory / SUMMARY_FILE, to_json(summary))
+        write(directory / REPORT_FILE, training_page(summary, origin, metrics.rows).encode())
     return training_table(summary)
 
 
@@ -276,29 +279,6 @@ def _training_of(config: ConfigDict, arch: str, dataset: Dataset) -> Training:
         mean=tuple(dataset.mean.tolist()),
         std=tuple(dataset.std.tolist()),
     )
-
-
-def _record(directory: Path, config: dict[str, Any], split: Split) -> dict[str, Any]:
-    """Writes where the results will come from, before there are any.
-
-    Raises:
-      InputError: an earlier run of the directory had other images.
-    """
-    content = provenance(
-        config, split.train.images, split.train.labels, ("optax", "orbax-checkpoint")
-    )
-    path = directory / CONFIG_FILE
-    if not path.exists():
-        write(path, to_json(content))
-        return content
-    earlier: dict[str, Any] = json.loads(path.read_text())
-    found, expected = earlier.get(_HASH), content[_HASH]
-    if found != expected:
-        raise InputError(
-            f"workdir {directory}: holds a training on other images, found {_HASH} {found}, "
-            f"expected {expected}"
-        )
-    return earlier
 
 
 def _summarise(

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epe_nas_jax import InputError, Network, Protocol, jacobian_score, parse_arch, score_cells
+from epe_nas_jax import (
+    InputError,
+    Network,
+    Protocol,
+    batching,
+    jacobian_score,
+    parse_arch,
+    score_cells,
+)
 from epe_nas_jax import genotype as space
 from epe_nas_jax.batching import CellScorer, _score_step
 
@@ -169,6 +177,16 @@ def test_one_program_serves_any_number_of_cells(minibatch):
         scorer.compile()
         assert scorer(space.sample(jax.random.key(0), num_cells)).shape == (num_cells,)
         assert _score_step._cache_size() == programs + 1
+
+
+def test_the_compilers_account_of_memory_has_the_last_word(minibatch, monkeypatch):
+    scores = score_cells(CELLS, *minibatch, seed=0, network=NETWORK)
+    # This program takes 1.04 MB a device; the estimate does not see what is usable here.
+    monkeypatch.setattr(batching, "usable_memory", lambda _: 1_500_000)
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK)
+    assert len(scorer.devices) == 2
+    assert np.allclose(scorer(CELLS), scores, **SAME)
+    assert len(scorer.devices) == 1
 
 
 @pytest.mark.slow

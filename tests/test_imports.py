@@ -42,6 +42,8 @@ ALLOWED = {
     "report": set(),
     "page": {"genotype", "plots"},
     "workdir": {"_version", "errors"},
+    "score_log": {"batching", "errors", "workdir"},
+    "stopping": set(),
     "run": {
         "batching",
         "benchmark",
@@ -53,7 +55,9 @@ ALLOWED = {
         "page",
         "ranking",
         "report",
+        "score_log",
         "search",
+        "stopping",
         "workdir",
     },
     "side_by_side": {
@@ -84,7 +88,7 @@ ALLOWED = {
         "workdir",
     },
     "runtime": set(),
-    "cli": {"errors", "runtime"},
+    "cli": {"errors", "runtime", "stopping"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
     "train": {"cli", "training_run"},

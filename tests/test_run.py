@@ -58,9 +58,11 @@ def read_scores(workdir):
 def test_work_directory_holds_the_files_of_the_contract(finished):
     workdir, config, _ = finished
     assert {path.name for path in workdir.iterdir()} == {
+        ".lock-0",
         "config.json",
         "report.html",
         "scores.csv",
+        "steps-0.jsonl",
         "summary.json",
     }
     rows = read_scores(workdir)
@@ -304,7 +306,8 @@ def test_a_download_without_a_network_says_what_to_get(tmp_path):
     assert done.stderr.startswith("error: https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")
     assert f"put it into {tmp_path}/cache/epe_nas_jax/data" in done.stderr
     assert not (tmp_path / "w").exists()
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    data_cache = tmp_path / "cache/epe_nas_jax/data"
+    assert not [path for path in data_cache.rglob("*") if path.is_file()]
 
 
 def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):

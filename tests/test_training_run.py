@@ -79,7 +79,7 @@ def finished(tmp_path_factory):
 
 def test_the_files_of_a_training(finished):
     workdir, config, text = finished
-    assert {path.name for path in workdir.iterdir()} == {
+    assert {path.name for path in workdir.iterdir() if path.name[0] != "."} == {
         "checkpoints",
         "config.json",
         "metrics.csv",
@@ -137,7 +137,7 @@ def test_another_cell_recipe_or_data_set_is_refused_and_nothing_changes(finished
     kept = images.read_bytes()
     arrays = dict(np.load(images))
     np.savez(images, **{**arrays, "x_train": arrays["x_train"][::-1]})
-    with pytest.raises(InputError, match="holds a training on other images"):
+    with pytest.raises(InputError, match="minibatch_sha256: found"):
         train_and_report(config, workdir)
     images.write_bytes(kept)
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
