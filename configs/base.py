@@ -74,6 +74,22 @@ def get_config() -> ml_collections.ConfigDict:
     config.benchmark.path = ""
     config.benchmark.column = ""
 
+    # Only read by epe_nas_jax.train: the cell as an arch string, or the directory of a finished
+    # search, whose best cell it is.
+    config.arch = ""
+    config.from_run = ""
+    config.train = ml_collections.ConfigDict()
+    # Trainings with the seeds seed, seed + 1, ...
+    config.train.num_seeds = 1
+    config.train.epochs = 200
+    config.train.batch_size = 256
+    config.train.learning_rate = 0.1
+    config.train.momentum = 0.9
+    config.train.weight_decay = 5e-4
+    config.train.augment = True
+    # Train on half of the training images and measure accuracy on the other half.
+    config.train.validation = False
+
     # Only read by epe_nas_jax.compare.
     config.compare = ml_collections.ConfigDict()
     config.compare.num_cells = 50

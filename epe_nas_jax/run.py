@@ -163,11 +163,12 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     return text if logged.num_scored else f"{_FINISHED}\n\n{text}"
 
 
-def dataset_of(config: ConfigDict) -> Dataset:
+def dataset_of(config: ConfigDict, split: str = "train") -> Dataset:
     """The data set that a config names; raises as `load_dataset`."""
     return load_dataset(
         config.data.name,
         config.data.path,
+        split=split,
         images_key=config.data.images_key,
         labels_key=config.data.labels_key,
         side=config.data.side,
