@@ -20,6 +20,7 @@ ALLOWED = {
     "jacobian": set(),
     "score": {"errors", "jacobian"},
     "minibatch": {"errors", "network"},
+    "networks": {"errors", "jacobian", "minibatch", "score"},
     "ranking": set(),
     "search": {"genotype", "ranking"},
     "planning": {"errors", "network"},
@@ -72,6 +73,7 @@ CORE = (
     "jacobian",
     "score",
     "minibatch",
+    "networks",
     "ranking",
     "search",
 )
