@@ -358,12 +358,15 @@ def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, m
     asked = []
 
     def sums(_, genotypes):
-        asked.append(genotypes)
         return np.asarray(genotypes).sum(axis=1, keepdims=True).astype(np.float32)
 
+    def score(_, genotypes):
+        asked.append(genotypes)
+        return sums(_, genotypes)[:, 0]
+
     # The search alone: other tests compute scores and look at the report.
-    monkeypatch.setattr(run.CellScorer, "proxies", sums)
-    monkeypatch.setattr(run.CellScorer, "compile", lambda _: None)
+    monkeypatch.setattr(run.LoggedScorer, "proxies", sums)
+    monkeypatch.setattr(run.LoggedScorer, "__call__", score)
     monkeypatch.setattr(run.CellScorer, "class_scores", lambda *_: None)
     monkeypatch.setattr(run, "run_page", lambda **_: "")
     config = tiny_config(
