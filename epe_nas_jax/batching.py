@@ -8,12 +8,13 @@ A cell's key is folded from the seed and, where cells are to differ, from the ce
 depends on (seed, mini-batch, cell) and on nothing else.
 
 Shape legend: A cells, B different ones, b of them in a step, D devices, S cells of a device in a
-step, E = 6 edges, N images, M images in a data set, P proxies, H height and width.
+step, E = 6 edges, N images, M images in a data set, P proxies,
+K classes, H height and width.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
 from epe_nas_jax.planning import deal, plan_steps
 from epe_nas_jax.proxies import cell_proxies, check_proxies
+from epe_nas_jax.score import cell_class_scores
 
 INITS = ("shared", "independent")
 
@@ -48,6 +50,7 @@ class Protocol:
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.
       augment: crop and flip the fresh mini-batches.
+      class_balanced: draw as many images of each class as possible into the fresh mini-batches.
     """
 
     init: str = "shared"
@@ -55,6 +58,7 @@ class Protocol:
     num_inits: int = 1
     fresh_batch: int | None = None
     augment: bool = False
+    class_balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.init not in INITS:
@@ -67,6 +71,10 @@ class Protocol:
         if self.augment and self.fresh_batch is None:
             raise InputError(
                 "augment: needs fresh_batch; augment a mini-batch before scoring on it"
+            )
+        if self.class_balanced and self.fresh_batch is None:
+            raise InputError(
+                "class_balanced: needs fresh_batch; balance a mini-batch before scoring on it"
             )
 
     @property
@@ -145,6 +153,18 @@ class CellScorer:
         codes, networks, back = self.distinct(genotypes)
         rows = [rows for _, rows in self.steps(codes, networks)]
         return np.concatenate([np.zeros((0, self.num_proxies), self.dtype), *rows])[back]
+
+    def class_scores(self, genotype: np.ndarray) -> np.ndarray:
+        """Each class's part of the score, e_c, of one genotype `[E]`: `[K]`."""
+        codes, networks, _ = self.distinct(genotype[None])
+        e = _class_scores(
+            codes[0],
+            *self._shared,
+            genotype=tuple(networks[0].tolist()),
+            network=self._network,
+            protocol=self._protocol,
+        )
+        return np.asarray(e)
 
     def distinct(
         self, genotypes: np.ndarray | jax.Array
@@ -302,34 +322,19 @@ def _score_share(
     at_once: bool,
 ) -> jax.Array:
     """Proxies `[S, P]` of one device's share: codes `[S]` of cells, networks `[S, E]` to run."""
-    init_keys = jax.random.split(key, protocol.num_inits)
-    weights_keys, batch_keys = jnp.unstack(jax.vmap(jax.random.split)(init_keys), axis=1)
-
-    def draw_weights(weights_key: jax.Array) -> Any:
-        return network.init(weights_key, images[:1], networks[0])
-
-    shared = lax.map(draw_weights, weights_keys) if protocol.init == "shared" else None
+    draws = _draw_inits(key, networks[0], images, network=network, protocol=protocol)
+    measure = functools.partial(cell_proxies, network=network, proxies=protocol.proxies)
 
     def score(code: jax.Array, genotype: jax.Array) -> jax.Array:
-        def score_once(draws: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
-            weights_key, batch_key, variables = draws
-            if variables is None:
-                variables = draw_weights(jax.random.fold_in(weights_key, code))
-            minibatch = images, labels
-            if protocol.fresh_batch:
-                minibatch = draw_minibatch(
-                    jax.random.fold_in(batch_key, code),
-                    images,
-                    labels,
-                    protocol.fresh_batch,
-                    augment=protocol.augment,
-                    black=black,
-                )
-            return cell_proxies(
-                variables, genotype, *minibatch, network=network, proxies=protocol.proxies
-            )
-
-        return jnp.mean(lax.map(score_once, (weights_keys, batch_keys, shared)), axis=0)
+        return _mean_over_inits(
+            measure,
+            draws,
+            code,
+            genotype,
+            (images, labels, black),
+            network=network,
+            protocol=protocol,
+        )
 
     if at_once:
         return jax.vmap(score)(codes, networks)
@@ -339,3 +344,76 @@ def _score_share(
         return lax.cond(place[0] == _NO_CELL, lambda *_: no_score, score, *place)
 
     return lax.map(score_if_cell, (codes, networks))
+
+
+@functools.partial(jax.jit, static_argnames=("genotype", "network", "protocol"))
+def _class_scores(
+    code: jax.Array,
+    key: jax.Array,
+    *data: jax.Array,
+    genotype: tuple[int, ...],
+    network: Network,
+    protocol: Protocol,
+) -> jax.Array:
+    """Each class's part of one cell's score, `[K]`."""
+    measure = functools.partial(cell_class_scores, network=network)
+    draws = _draw_inits(key, genotype, data[0], network=network, protocol=protocol)
+    return _mean_over_inits(
+        measure, draws, code, genotype, data, network=network, protocol=protocol
+    )
+
+
+def _draw_inits(
+    key: jax.Array, genotype: Any, images: jax.Array, *, network: Network, protocol: Protocol
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Keys of weights and of mini-batches, one an init, and the weights that all cells share."""
+    init_keys = jax.random.split(key, protocol.num_inits)
+    weights_keys, batch_keys = jnp.unstack(jax.vmap(jax.random.split)(init_keys), axis=1)
+    if protocol.init != "shared":
+        return weights_keys, batch_keys, None
+    shared = lax.map(lambda key: network.init(key, images[:1], genotype), weights_keys)
+    return weights_keys, batch_keys, shared
+
+
+def _mean_over_inits(
+    measure: Callable[..., jax.Array],
+    draws: tuple[jax.Array, jax.Array, Any],
+    code: jax.Array,
+    genotype: Any,
+    data: Sequence[jax.Array],
+    *,
+    network: Network,
+    protocol: Protocol,
+) -> jax.Array:
+    """The mean of what is measured of one cell over its draws of weights and mini-batches.
+
+    Args:
+      measure: `(variables, genotype, images, labels) -> array`.
+      draws: as from `_draw_inits`.
+      code: of the cell.
+      genotype: the network to run for it.
+      data: images, labels and a black pixel.
+      network: the network around the cell.
+      protocol: how to score.
+    """
+    images, labels, black = data
+
+    def measure_once(draws: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
+        weights_key, batch_key, variables = draws
+        if variables is None:
+            key = jax.random.fold_in(weights_key, code)
+            variables = network.init(key, images[:1], genotype)
+        minibatch = images, labels
+        if protocol.fresh_batch:
+            minibatch = draw_minibatch(
+                jax.random.fold_in(batch_key, code),
+                images,
+                labels,
+                protocol.fresh_batch,
+                augment=protocol.augment,
+                black=black,
+                balanced_classes=network.num_classes if protocol.class_balanced else None,
+            )
+        return measure(variables, genotype, *minibatch)
+
+    return jnp.mean(lax.map(measure_once, draws), axis=0)

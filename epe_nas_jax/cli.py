@@ -1,4 +1,4 @@
-"""The command line that every command shares: two flags, and errors in one line."""
+"""The command line that every command shares: flags, and errors in one line."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -25,13 +25,28 @@ def run_command(work: Callable[[ConfigDict, str], str]) -> None:
     workdir = flags.DEFINE_string("workdir", None, "Directory for the results.", required=True)
     flags.mark_flag_as_required("config")  # type: ignore[no-untyped-call]
 
+    def prepare_and_work() -> str:
+        runtime.prepare()
+        return work(config.value, workdir.value)
+
+    run_with_flags(prepare_and_work)
+
+
+def run_with_flags(work: Callable[[], str]) -> None:
+    """Runs a command whose flags are defined.
+
+    Whatever the user can mend is told in one line and exits with 2.
+
+    Args:
+      work: reads the flags and returns the text to print.
+    """
+
     def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             _fail(f"argument {argv[1]!r}: expected flags only")
         logging.set_verbosity(logging.WARNING)
-        runtime.prepare()
         try:
-            print(work(config.value, workdir.value))
+            print(work())
         except (InputError, OSError) as error:
             _fail(str(error))
         except StopRequested as stop:

@@ -3,6 +3,7 @@
 Shape legend: A cells.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,39 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Indices of the k largest scores of `[A]`, best first, without NaN; ties keep their order."""
     order = np.argsort(-scores, kind="stable")
     return order[~np.isnan(scores[order])][:k]
+
+
+def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -> np.ndarray:
+    """The most accurate of the cells that have both a score and an accuracy.
+
+    Args:
+      scores: `[A]`, NaN for a cell without one.
+      accuracies: `[A]`, NaN where unknown.
+      fraction: how many of these cells, above 0 and up to 1, rounded up.
+
+    Returns:
+      Their indices, most accurate first; ties keep their order.
+    """
+    known = np.where(np.isnan(scores), np.nan, accuracies)
+    # Rounded first: 0.1 * 70 is 7.000000000000001 in binary.
+    return top_k(known, math.ceil(round(fraction * np.sum(~np.isnan(known)), 6)))
+
+
+def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Indices of the cells that no other beats, cheapest first.
+
+    A cell is beaten by one that scores no worse and costs no more, and is better in one of the two.
+    Of cells that are alike in both the first is taken.
+
+    Args:
+      scores: `[A]`, larger is better; cells with NaN are left out.
+      costs: `[A]`, smaller is better, such as parameters or FLOPs.
+    """
+    order = np.lexsort((-scores, costs))
+    order = order[~np.isnan(scores[order])]
+    best_so_far = np.maximum.accumulate(scores[order])
+    # The front is where the best score so far rises: at the first of its equal values.
+    return order[np.unique(best_so_far, return_index=True)[1]]
 
 
 def spearman(

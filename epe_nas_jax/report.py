@@ -1,7 +1,40 @@
 """What a person reads of a finished run."""
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Table(NamedTuple):
+    """A table of text; the first column is words, the others are numbers."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def as_text(table: Table) -> str:
+    """A table as aligned lines of text."""
+    lines = [table.header, *table.rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
+    aligned = [
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([table.title, "", *aligned])
+
+
+def as_markdown(table: Table) -> str:
+    """A table as Markdown."""
+    rule = ["---"] + ["---:"] * (len(table.header) - 1)
+    lines = [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        for line in (table.header, rule, *table.rows)
+    ]
+    return "\n".join([f"**{table.title}**", "", *lines])
 
 
 def result_table(summary: Mapping[str, Any], best: list[dict[str, Any]]) -> str:
@@ -111,3 +144,112 @@ def _score(score: float | None) -> str:
 
 def _error(error: float | None) -> str:
     return "-" if error is None else f"{error:.1e}"
+
+
+def search_table(rows: Sequence[Mapping[str, Any]], num_searches: int) -> Table:
+    """Simulated searches on all data sets as the paper's table.
+
+    Args:
+      rows: as from `evaluation.search_rows`, of one data set after the other.
+      num_searches: how many searches a mean is of.
+    """
+    columns = [
+        (dataset, what)
+        for dataset in dict.fromkeys(row["dataset"] for row in rows)
+        for what in ("validation", "test")
+        if any(row["dataset"] == dataset and f"{what}_mean" in row for row in rows)
+    ]
+    lines: dict[tuple[str, int | None], dict[Any, str]] = {}
+    for row in rows:
+        line = lines.setdefault((row["method"], row["samples"]), {})
+        if "seconds" in row:
+            line["seconds"] = f"{row['seconds']:.2f}"
+        for what in ("validation", "test"):
+            if f"{what}_mean" in row:
+                line[row["dataset"], what] = _spread(row, what)
+    has_seconds = any("seconds" in line for line in lines.values())
+    keys = ["seconds", *columns] if has_seconds else columns
+    header = ["chosen by", "N", *(key if isinstance(key, str) else " ".join(key) for key in keys)]
+    return Table(
+        f"Accuracy in %: mean ± standard deviation of {num_searches} random searches of N cells",
+        header,
+        [
+            [method, "" if samples is None else str(samples)] + [line.get(key, "-") for key in keys]
+            for (method, samples), line in sorted(lines.items(), key=_by_samples)
+        ],
+    )
+
+
+def same_cells_table(
+    published: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
+) -> Table:
+    """Published scores of EPE-NAS beside ours, on the same cells.
+
+    Args:
+      published: rows as from `evaluation.correlation_row`, one a data set.
+      ours: the same, in the same order.
+    """
+    return Table(
+        "Spearman of EPE-NAS with test accuracy, 95 % interval, on the same cells",
+        ["EPE-NAS", *(f"{row['dataset']}, {row['num_cells']} cells" for row in ours)],
+        [
+            [who, *(_interval(row["spearman"]["all"]) for row in rows)]
+            for who, rows in (("published", published), ("ours", ours))
+        ],
+    )
+
+
+def correlation_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Spearman, Kendall and regret of every proxy on one data set, best Spearman first.
+
+    Args:
+      rows: as from `evaluation.correlation_row`, with `cells`, which cells these are, in words.
+    """
+    which = [row["cells"] for row in rows]
+    rows = sorted(rows, key=lambda row: (which.index(row["cells"]), -_spearman(row)))
+    proxies = [[row["proxy"], f"{row['num_cells']} {row['cells']}"] for row in rows]
+    dataset, parts, sizes = rows[0]["dataset"], list(rows[0]["spearman"]), list(rows[0]["regret"])
+    tables = []
+    for name in ("Spearman", "Kendall"):
+        values = [[_interval(row[name.lower()][part]) for part in parts] for row in rows]
+        tables.append(
+            Table(
+                f"{dataset}: {name} with test accuracy, 95 % interval",
+                ["proxy", "cells", *parts],
+                [[*proxy, *value] for proxy, value in zip(proxies, values, strict=True)],
+            )
+        )
+    lost = [[_points(row["regret"].get(size)) for size in sizes] for row in rows]
+    regret = Table(
+        f"{dataset}: test accuracy lost to the best of the N cells drawn, points",
+        ["proxy", "cells", *(f"N = {size}" for size in sizes)],
+        [[*proxy, *points] for proxy, points in zip(proxies, lost, strict=True)],
+    )
+    return [*tables, regret]
+
+
+def _by_samples(line: tuple[tuple[str, int | None], Any]) -> tuple[bool, int]:
+    """Choice at random first, then searches by their length, then what is best of all."""
+    (method, samples), _ = line
+    return samples is None and method.startswith("best"), samples or 0
+
+
+def _spread(row: Mapping[str, Any], what: str) -> str:
+    deviation = row.get(f"{what}_deviation")
+    text = _points(row[f"{what}_mean"])
+    return text if deviation is None or text == "-" else f"{text} ± {deviation:.2f}"
+
+
+def _spearman(row: Mapping[str, Any]) -> float:
+    correlation = row["spearman"]["all"]
+    return -2 if correlation is None else correlation["value"]
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _interval(correlation: Mapping[str, float] | None) -> str:
+    if correlation is None:
+        return "-"
+    return f"{correlation['value']:.3f} [{correlation['low']:.3f}, {correlation['high']:.3f}]"

@@ -3,7 +3,7 @@
 Shape legend: N images, D inputs per image, H height and width, K classes, E = 6 edges.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -46,13 +46,33 @@ def correlation_matrix(jacobian: jax.Array) -> jax.Array:
     return jnp.clip(jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST), -1, 1)
 
 
+def class_scores(jacobian: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
+    """Each class's part of the score, e_c (EPE-NAS, section 3).
+
+    With rho the correlation matrix: the sum of log(|rho_ij| + 1e-5) over the ordered pairs (i, j)
+    of images of class c, i = j included.
+
+    Args:
+      jacobian: input Jacobian, `[N, D]`.
+      labels: classes 0..K-1, int `[N]`.
+      num_classes: K.
+
+    Returns:
+      `[K]`: 0 for a class without images, NaN for one with an image whose Jacobian has no variance.
+    """
+    same_class = labels[:, None] == labels[None, :]
+    log_rho = jnp.log(jnp.abs(correlation_matrix(jacobian)) + LOG_OFFSET)
+    # Selected, not multiplied by 0: a NaN stays within its own class.
+    pair_sums = jnp.sum(jnp.where(same_class, log_rho, 0), axis=1)
+    return jax.ops.segment_sum(pair_sums, labels, num_classes)
+
+
 def epe_score(
     jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str = "released"
 ) -> jax.Array:
     """The score of a network from its input Jacobian; larger is better.
 
-    With rho the correlation matrix and e_c the sum of log(|rho_ij| + 1e-5) over the ordered pairs
-    (i, j) of class c, i = j included:
+    With e_c as in `class_scores`:
 
     * `"released"`: sum_c |e_c|, for any number of classes, as the released code runs;
     * `"two_branch"`: the same up to 100 classes; for more, e_c is divided by its number of images
@@ -73,15 +93,11 @@ def epe_score(
       InputError: wrong rank, dtype or variant, or as many labels as there are not images.
     """
     _check_score_arguments(jacobian, labels, num_classes, variant)
-    same_class = labels[:, None] == labels[None, :]
-    log_rho = jnp.log(jnp.abs(correlation_matrix(jacobian)) + LOG_OFFSET)
-    # Selected, not multiplied by 0: a NaN stays within its own class.
-    pair_sums = jnp.sum(jnp.where(same_class, log_rho, 0), axis=1)
-    e = jax.ops.segment_sum(pair_sums, labels, num_classes)
+    e = class_scores(jacobian, labels, num_classes)
     if variant == "released" or num_classes <= CLASS_LIMIT:
         return jnp.sum(jnp.abs(e))
 
-    sizes = jax.ops.segment_sum(jnp.ones_like(pair_sums), labels, num_classes)
+    sizes = jax.ops.segment_sum(jnp.ones_like(labels, e.dtype), labels, num_classes)
     counts = sizes > 1
     e = jnp.where(counts, e / sizes, 0)
     both_count = counts[:, None] & counts[None, :]
@@ -144,6 +160,23 @@ def cell_score(
 
     jacobian = input_jacobian(apply_fn, variables, images)
     return epe_score(jacobian, labels, network.num_classes, variant)
+
+
+def cell_class_scores(
+    variables: Any,
+    genotype: jax.Array | Sequence[int],
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    network: CellNetwork,
+) -> jax.Array:
+    """Each class's part `[K]` of the score of one cell; arguments as of `cell_score`."""
+
+    def apply_fn(variables: Any, images: jax.Array) -> jax.Array:
+        return network.apply(variables, images, genotype)
+
+    jacobian = input_jacobian(apply_fn, variables, images)
+    return class_scores(jacobian, labels, network.num_classes)
 
 
 def _check_score_arguments(

@@ -29,7 +29,7 @@ from epe_nas_jax.data import draw_fixed_minibatch
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import NUM_EDGES, parse_arch, sample
 from epe_nas_jax.network import Network
-from epe_nas_jax.plots import score_scatter
+from epe_nas_jax.plots import score_scatter, to_png
 from epe_nas_jax.report import comparison_table
 from epe_nas_jax.run import cells_per_step_of, dataset_of, network_of
 from epe_nas_jax.score import cell_score
@@ -89,7 +89,11 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     network = network_of(config, dataset.num_classes, dtype)
     images, labels = draw_fixed_minibatch(
-        batch_key, dataset, config.data.batch_size, augment=config.data.augment
+        batch_key,
+        dataset,
+        config.data.batch_size,
+        augment=config.data.augment,
+        class_balanced=config.data.class_balanced,
     )
     images = images.astype(dtype)
 
@@ -139,7 +143,7 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     content = provenance(plain_config, images, labels, packages)
     write(directory / CONFIG_FILE, to_json(content))
     write(directory / COMPARE_FILE, to_json({"summary": summary, "cells": rows}))
-    write(directory / PLOT_FILE, plot)
+    write(directory / PLOT_FILE, to_png(plot))
     return comparison_table(summary, rows)
 
 

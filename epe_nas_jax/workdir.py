@@ -21,10 +21,11 @@ from epe_nas_jax.errors import InputError
 CONFIG_FILE = "config.json"
 SCORES_FILE = "scores.csv"
 SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
 COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
 
-_RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, COMPARE_FILE, PLOT_FILE)
+_RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, REPORT_FILE, COMPARE_FILE, PLOT_FILE)
 _LOG_FILE = "steps-{}.jsonl"
 _LOCK_FILE = ".lock-{}"
 # What may change between the parts of a run: it changes no score.

@@ -55,6 +55,24 @@ def test_score_depends_on_the_cell_only(score, protocol):
     assert not np.allclose(score(CELLS[:1], cells_per_step=4), score(CELLS[:1] * 0 + 3))
 
 
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(num_inits=2),
+        Protocol(init="independent", fresh_batch=6, augment=True),
+    ],
+)
+def test_class_scores_make_up_the_score(minibatch, protocol):
+    scorer = CellScorer(*minibatch, seed=1, network=NETWORK, protocol=protocol)
+    # With a dead operation, whose live form is what is scored.
+    cell = parse_arch(
+        "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
+    )
+    e = scorer.class_scores(cell)
+    assert e.shape == (3,)
+    assert np.allclose(np.abs(e).sum(), scorer(cell[None])[0], **SAME)
+
+
 def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch):
     scorer = CellScorer(*minibatch, seed=0, network=NETWORK, cells_per_step=6)
     one_by_one = scorer(CELLS)
@@ -80,6 +98,21 @@ def test_live_form_scores_are_those_of_the_cells_as_written(score, protocol):
     )
     assert np.isfinite(live).sum() >= 12
     assert np.array_equal(live, as_written, equal_nan=True)
+
+
+def test_fresh_minibatches_can_be_class_balanced(minibatch):
+    # Two images of two classes and six copies of one image of the third: a balanced mini-batch of
+    # six holds the same images, whichever are drawn, in some order.
+    images, labels = minibatch
+    of_class = [images[labels == label] for label in range(3)]
+    copies = np.repeat(of_class[2][:1], 6, axis=0)
+    data = np.concatenate([of_class[0][:2], of_class[1][:2], copies])
+    classes = np.array([0, 0, 1, 1, 2, 2, 2, 2, 2, 2], np.int32)
+    score = functools.partial(score_cells, CELLS, seed=0, network=NETWORK)
+    expected = score(data[:6], classes[:6])
+    balanced = Protocol(fresh_batch=6, class_balanced=True)
+    assert np.isfinite(expected).sum() >= len(CELLS) - 1
+    assert np.allclose(score(data, classes, protocol=balanced), expected, **SAME)
 
 
 def test_equal_live_forms_are_scored_once(minibatch, monkeypatch):
@@ -169,6 +202,7 @@ def test_no_cells_give_no_scores(score):
         ({"num_inits": 0}, "num_inits: found 0"),
         ({"fresh_batch": 1}, "fresh_batch: found 1"),
         ({"augment": True}, "augment: needs fresh_batch"),
+        ({"class_balanced": True}, "class_balanced: needs fresh_batch"),
     ],
 )
 def test_bad_protocol_is_refused(arguments, message):

@@ -23,26 +23,35 @@ ALLOWED = {
     "proxies": {"errors", "jacobian", "score"},
     "minibatch": {"errors", "network"},
     "ranking": set(),
-    "search": {"genotype", "ranking"},
+    "search": {"errors", "genotype", "ranking"},
+    "simulation": set(),
     "planning": {"errors", "network"},
-    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
+    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies", "score"},
     # ---
-    "data": {"errors", "minibatch"},
+    "archives": {"errors"},
+    "folders": {"errors"},
+    "download": {"errors"},
+    "data": {"archives", "download", "errors", "folders", "minibatch"},
     "benchmark": {"errors", "genotype"},
     "pytorch": {"convert", "errors", "genotype"},
     "comparison": {"convert", "genotype", "jacobian", "network", "pytorch", "ranking"},
+    "scored": {"errors", "genotype"},
+    "evaluation": {"ranking", "scored", "simulation"},
     "plots": set(),
     "report": set(),
+    "page": {"genotype", "plots"},
     "workdir": {"_version", "errors"},
     "score_log": {"batching", "errors", "workdir"},
     "stopping": set(),
     "run": {
         "batching",
         "benchmark",
+        "counts",
         "data",
         "errors",
         "genotype",
         "network",
+        "page",
         "ranking",
         "report",
         "score_log",
@@ -69,6 +78,16 @@ ALLOWED = {
     "cli": {"errors", "runtime", "stopping"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
+    "tables": {
+        "benchmark",
+        "cli",
+        "errors",
+        "evaluation",
+        "plots",
+        "report",
+        "scored",
+        "workdir",
+    },
 }
 CORE = (
     "genotype",
@@ -82,6 +101,7 @@ CORE = (
     "minibatch",
     "ranking",
     "search",
+    "simulation",
 )
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 
@@ -126,6 +146,11 @@ def test_pytorch_is_imported_only_when_it_is_needed():
         "import sys, epe_nas_jax.pytorch, epe_nas_jax.convert;"
         "assert not {'torch', 'xautodl'} & set(sys.modules)"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nats_bench_is_imported_only_when_it_is_needed():
+    code = "import sys, epe_nas_jax.benchmark; assert 'nats_bench' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

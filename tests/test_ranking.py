@@ -21,6 +21,21 @@ def test_best_index_is_the_first_largest_number():
     assert ranking.best_index(np.array([np.nan, np.nan])) is None
 
 
+def beats(other, cell):
+    """Whether one cell, (score, cost), is no worse than another in both and better in one."""
+    return other[0] >= cell[0] and other[1] <= cell[1] and other != cell
+
+
+@given(st.lists(st.tuples(floats | st.integers(0, 3), st.integers(0, 4)), max_size=25))
+def test_pareto_front_holds_what_nothing_beats(cells):
+    front = ranking.pareto_front(*np.array(cells, float).reshape(-1, 2).T)
+    numbers = [cell for cell in cells if cell[0] == cell[0]]
+    expected = {cell for cell in numbers if not any(beats(other, cell) for other in numbers)}
+    # Each pair once, by its first cell, cheapest first.
+    assert [cells[i] for i in front] == sorted(expected, key=lambda cell: cell[1])
+    assert all(cells.index(cells[i]) == i for i in front)
+
+
 def concordance(x, y):
     """Kendall's tau by counting pairs, for values without ties."""
     signs = [np.sign((x[i] - x[j]) * (y[i] - y[j])) for i in range(len(x)) for j in range(i)]
@@ -64,3 +79,18 @@ def test_correlation_is_none_where_it_is_undefined(x, y):
 
 def test_small_samples_with_constant_resamples_do_not_warn():
     assert ranking.kendall(np.array([1.0, 2, 3]), np.array([1.0, 2, 3])).value == pytest.approx(1)
+
+
+@given(
+    st.lists(st.tuples(floats, floats), max_size=30),
+    st.sampled_from([0.1, 0.2, 0.5, 1.0]),
+)
+def test_most_accurate_are_the_first_of_the_sorted_cells_with_both(cells, fraction):
+    scores, accuracies = np.array(cells, float).reshape(-1, 2).T
+    both = [
+        i for i in range(len(cells)) if scores[i] == scores[i] and accuracies[i] == accuracies[i]
+    ]
+    in_order = sorted(both, key=lambda i: -accuracies[i])
+    # Tenths of whole numbers, in whole numbers, rounded up.
+    expected = in_order[: -(-len(both) * round(10 * fraction) // 10)]
+    assert ranking.most_accurate(scores, accuracies, fraction).tolist() == expected

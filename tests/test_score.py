@@ -5,7 +5,7 @@ import oracles
 import pytest
 
 from epe_nas_jax import InputError, epe_score, input_jacobian
-from epe_nas_jax.score import correlation_matrix
+from epe_nas_jax.score import class_scores, correlation_matrix
 
 
 def random_case(num_classes, num_images, seed, num_inputs=7):
@@ -34,6 +34,24 @@ def test_score_is_the_loop_over_classes(num_classes, num_images, variant):
     got = epe_score(jacobian, labels, num_classes, variant)
     expected = oracles.epe_score(jacobian, labels, num_classes, variant)
     assert np.allclose(got, expected, rtol=1e-10, equal_nan=True)
+
+
+def test_class_scores_are_the_loop_over_pairs():
+    jacobian, labels = random_case(6, 20, 2)
+    labels = labels[labels != 4]
+    jacobian = jacobian[: len(labels)]
+    jacobian[0] = 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = np.corrcoef(jacobian)
+    expected = [
+        sum(np.log(abs(rho[i, j]) + 1e-5) for i in rows for j in rows)
+        for rows in (np.flatnonzero(labels == label) for label in range(6))
+    ]
+    got = class_scores(jacobian, labels, 6)
+    assert np.allclose(got, expected, rtol=1e-10, equal_nan=True)
+    assert got[4] == 0
+    assert np.isnan(got[labels[0]])
+    assert np.isnan(got).sum() == 1
 
 
 def test_single_image_adds_log_of_one_plus_k_or_is_dropped():
