@@ -352,3 +352,53 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, uninterrupted):
     kept = log[: log.rindex(b"\n") + 1]
     assert kept
     assert (tmp_path / "steps-0.jsonl").read_bytes().startswith(kept)
+
+
+FIFTY_KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+from epe_nas_jax.score_log import LoggedScorer, ScoreLog
+from epe_nas_jax.workdir import locked
+sys.path.insert(0, "tests")
+from test_score_log import Scorer
+
+def run():
+    with locked(DIRECTORY), ScoreLog(DIRECTORY, 2) as log:
+        LoggedScorer(Scorer(2), log, lambda: None).proxies(CELLS)
+
+CELLS = np.arange(300)[:, None]
+DIRECTORY = Path(sys.argv[1])
+draw = random.Random(0)
+killed = 0
+begin = time.monotonic()
+run()
+seconds = time.monotonic() - begin
+(DIRECTORY / "steps-0.jsonl").rename(DIRECTORY / "undisturbed")
+while killed < 50:
+    child = os.fork()
+    if not child:
+        run()
+        os._exit(0)
+    time.sleep(draw.uniform(0, seconds / 30))
+    os.kill(child, signal.SIGKILL)
+    killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+print((DIRECTORY / "steps-0.jsonl").read_bytes().count(b"\\n"))
+run()
+"""
+
+
+def test_fifty_kills_at_any_instant_lose_nothing_and_repeat_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FIFTY_KILLS, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) <= 150
+    logs = [records(tmp_path / name) for name in ("undisturbed", "steps-0.jsonl")]
+    undisturbed, killed = ([(s["codes"], s["proxies"]) for s in log] for log in logs)
+    assert killed == undisturbed
+    assert codes_in(logs[1]) == list(range(300))
