@@ -5,6 +5,8 @@ with trained accuracies.
 
 Command:  python benchmarks/agreement.py --benchmark=nasbench201.csv.gz \
               --column=cifar10_test_200 a.csv.gz b.csv.gz ...
+
+Of a single file, such as that of `benchmarks/noise.py`, the columns are compared.
 """
 
 from collections.abc import Sequence
@@ -45,12 +47,12 @@ def agreement_table(scores: pd.DataFrame) -> Table:
 def main(argv: Sequence[str]) -> None:
     """Prints the table as Markdown."""
     paths = argv[1:]
-    if len(paths) < 2:
-        raise app.UsageError("expected two files of scores or more")
+    if not paths:
+        raise app.UsageError("expected files of scores")
     columns = {Path(path).name: read_scores(path)[SCORE] for path in paths}
     if len(columns) < len(paths):
         raise app.UsageError("expected files of different names")
-    scores = pd.DataFrame(columns)
+    scores = read_scores(paths[0]) if len(paths) == 1 else pd.DataFrame(columns)
     if _BENCHMARK.value:
         accuracies = read_accuracies(_BENCHMARK.value, _COLUMN.value)
         scores["accuracy"] = [accuracies.get(str(arch), np.nan) for arch in scores.index]

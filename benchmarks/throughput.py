@@ -8,6 +8,7 @@ compilation is apart. Random images do: the time does not depend on the pixels.
 Command:  python benchmarks/throughput.py --cells=100 --turns=3 --json=throughput.json
 """
 
+import functools
 import json
 import multiprocessing
 import platform
@@ -26,7 +27,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from epe_nas_jax import Network, Protocol, pytorch, runtime
-from epe_nas_jax.batching import INITS, CellScorer
+from epe_nas_jax.batching import INITS, PRECISIONS, CellScorer
 from epe_nas_jax.convert import Sizes
 from epe_nas_jax.genotype import live_form, sample
 from epe_nas_jax.workdir import device_name
@@ -36,10 +37,11 @@ _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_b
 _TURNS = flags.DEFINE_integer("turns", 3, "How often each side scores a cell.", lower_bound=1)
 _INIT = flags.DEFINE_enum("init", "shared", INITS, "Weights of our cells.")
 _PRECISION = flags.DEFINE_enum(
-    "precision", "highest", ["default", "high", "highest"], "Of our products, on GPUs and TPUs."
+    "precision", "float32", PRECISIONS, "Of our products, on GPUs and TPUs."
 )
 _STEP = flags.DEFINE_integer("cells_per_step", 0, "Cells of a device in a step; 0: automatic.")
 _PYTORCH = flags.DEFINE_bool("pytorch", True, "Run PyTorch's side.")
+_PROXIES = flags.DEFINE_list("proxies", ["epe"], "What we compute of a cell.")
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
 SIDE, CHANNELS, CELLS_PER_STAGE, NUM_CLASSES = 32, 16, 5, 10
@@ -50,19 +52,24 @@ def main(argv: Sequence[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
     runtime.prepare()
-    jax.config.update("jax_default_matmul_precision", _PRECISION.value)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(_BATCH.value, SIDE, SIDE, 3)).astype(np.float32)
     labels = rng.integers(0, NUM_CLASSES, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
-    scorer = CellScorer(
+    make_scorer = functools.partial(
+        CellScorer,
         images,
         labels,
         seed=0,
         network=Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
-        protocol=Protocol(init=_INIT.value),
+        protocol=Protocol(
+            init=_INIT.value, precision=_PRECISION.value, proxies=tuple(_PROXIES.value)
+        ),
         cells_per_step=_STEP.value or "auto",
     )
+    compiling = compile_seconds(make_scorer)
+    scorer = make_scorer()
+    scorer.compile()
     figures: dict[str, Any] = {
         "device": device_name(),
         "versions": {
@@ -75,17 +82,21 @@ def main(argv: Sequence[str]) -> None:
         "precision": _PRECISION.value,
         "devices": len(scorer.devices),
         "cells_per_step": scorer.cells_per_step,
-        **compile_seconds(scorer),
+        "proxies": _PROXIES.value,
+        **compiling,
     }
     size = scorer.cells_per_step * len(scorer.devices)
+    if not _PYTORCH.value:
+        size = len(cells)
     steps = [cells[first : first + size] for first in range(0, len(cells), size)]
+    figures["networks"] = sum(len(scorer.distinct(step)[0]) for step in steps)
     sides: dict[str, Callable[[np.ndarray], float]] = {"ours": lambda step: seconds(scorer, step)}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process:
         if _PYTORCH.value:
             figures["versions"]["torch"] = metadata.version("torch")
-            for name, at_its_best in (("as released", False), ("at its best", True)):
-                sides[f"PyTorch {name}"] = torch_side(torch_process, images, at_its_best)
+            sides["PyTorch as released"] = torch_side(torch_process, images)
+            sides["PyTorch at its best"] = torch_side(torch_process, images, at_its_best=True)
         figures["ms_per_cell"] = ms_per_cell(sides, steps)
     figures["peak_memory_gb"] = peak_memory() / 1e9
     figures["matmul_gflops"] = matmul_flops() / 1e9
@@ -97,13 +108,14 @@ def main(argv: Sequence[str]) -> None:
         Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def compile_seconds(scorer: CellScorer) -> dict[str, float]:
+def compile_seconds(make_scorer: Callable[[], CellScorer]) -> dict[str, float]:
     """Seconds to compile our program, cold and from the cache of compiled programs."""
     found = {}
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         for name in ("compile_seconds_cold", "compile_seconds_cached"):
             jax.clear_caches()
+            scorer = make_scorer()
             start = time.perf_counter()
             scorer.compile()
             found[name] = time.perf_counter() - start
@@ -119,7 +131,7 @@ def seconds(scorer: CellScorer, step: np.ndarray) -> float:
 
 
 def torch_side(
-    torch_process: ProcessPoolExecutor, images: np.ndarray, at_its_best: bool
+    torch_process: ProcessPoolExecutor, images: np.ndarray, **how: bool
 ) -> Callable[[np.ndarray], float]:
     """Seconds a cell of PyTorch's."""
     sizes = Sizes(CHANNELS, CELLS_PER_STAGE, NUM_CLASSES)
@@ -133,7 +145,7 @@ def torch_side(
                 images,
                 sizes=sizes,
                 device=device,
-                at_its_best=at_its_best,
+                **how,
             )
             for cell in step
         ]
@@ -214,6 +226,8 @@ def table(figures: dict[str, Any]) -> str:
         )
     lines += [
         "",
+        f"networks, ours        {figures['networks']}, "
+        f"{ours * figures['cells'] / figures['networks']:.1f} ms each",
         f"compiling ours        {figures['compile_seconds_cold']:.1f} s, "
         f"{figures['compile_seconds_cached']:.1f} s from the cache",
         f"peak memory, ours     {figures['peak_memory_gb']:.1f} GB",

@@ -44,20 +44,51 @@ def get_config() -> ml_collections.ConfigDict:
     config.score.proxies = ()
     # "shared" weights for all cells, or "independent" ones for each.
     config.score.init = "shared"
+    # What GPUs and TPUs may round factors to: "float32" (not at all), "tensorfloat32", "bfloat16".
+    config.score.precision = "float32"
     # Scores are averaged over this many draws of the weights.
     config.score.num_inits = 1
     # Leave out operations on no path from input to output, and score equal cells once.
     config.score.live_form = True
 
     config.search = ml_collections.ConfigDict()
+    # random, evolution or local.
+    config.search.algorithm = "random"
+    # How many different cells are scored.
     config.search.num_samples = 100
-    # Whether a cell may be drawn twice, as in the released code.
+    # Random search only: whether a cell may be drawn twice, as in the released code.
     config.search.replace = False
+    # Evolution and local search: cells to score at a time. Fewer learn more from each, more use a
+    # GPU better; 24 is the number of a cell's neighbours.
+    config.search.candidates_per_step = 24
+    # Evolution: cells alive, and how many of them compete to be a parent.
+    config.search.population = 30
+    config.search.tournament = 10
+    # Only score cells with at most so many parameters and millions of FLOPs, counted as built;
+    # 0: no limit.
+    config.search.max_params = 0
+    config.search.max_mflops = 0.0
 
     config.benchmark = ml_collections.ConfigDict()
     # Trained accuracies by arch string, as CSV, JSON or NATS-Bench's own files, and the column.
     config.benchmark.path = ""
     config.benchmark.column = ""
+
+    # Only read by epe_nas_jax.train: the cell as an arch string, or the directory of a finished
+    # search, whose best cell it is.
+    config.arch = ""
+    config.from_run = ""
+    config.train = ml_collections.ConfigDict()
+    # Trainings with the seeds seed, seed + 1, ...
+    config.train.num_seeds = 1
+    config.train.epochs = 200
+    config.train.batch_size = 256
+    config.train.learning_rate = 0.1
+    config.train.momentum = 0.9
+    config.train.weight_decay = 5e-4
+    config.train.augment = True
+    # Train on half of the training images and measure accuracy on the other half.
+    config.train.validation = False
 
     # Only read by epe_nas_jax.compare.
     config.compare = ml_collections.ConfigDict()

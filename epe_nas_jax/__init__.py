@@ -7,6 +7,7 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import format_arch, parse_arch
 from epe_nas_jax.jacobian import input_jacobian
 from epe_nas_jax.network import Network
+from epe_nas_jax.networks import network_score, score_networks
 from epe_nas_jax.score import epe_score, jacobian_score
 
 __all__ = (
@@ -19,7 +20,9 @@ __all__ = (
     "from_state_dict",
     "input_jacobian",
     "jacobian_score",
+    "network_score",
     "parse_arch",
     "score_cells",
+    "score_networks",
     "to_state_dict",
 )

@@ -14,7 +14,7 @@ K classes, H height and width.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -29,11 +29,11 @@ from epe_nas_jax.genotype import NUM_EDGES, check_genotypes, encode
 from epe_nas_jax.genotype import live_form as live_form_of
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
-from epe_nas_jax.planning import deal, plan_steps
+from epe_nas_jax.planning import deal, fit_memory, plan_steps, usable_memory
 from epe_nas_jax.proxies import cell_proxies, check_proxies
-from epe_nas_jax.score import cell_class_scores
 
 INITS = ("shared", "independent")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 _NO_CELL = -1
 
@@ -46,6 +46,8 @@ class Protocol:
       init: `"shared"`: a layer, edge and operation has the same weights in every cell;
         `"independent"`: every cell has weights of its own, as in the released code.
       proxies: names from `proxies.PROXIES`; the first one is the score.
+      precision: what GPUs and TPUs may round the factors of products to, convolutions included;
+        CPUs always compute in full, and so do correlations everywhere.
       num_inits: how many times weights are drawn; the scores are averaged.
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.
@@ -55,6 +57,7 @@ class Protocol:
 
     init: str = "shared"
     proxies: tuple[str, ...] = ("epe",)
+    precision: str = "float32"
     num_inits: int = 1
     fresh_batch: int | None = None
     augment: bool = False
@@ -64,6 +67,8 @@ class Protocol:
         if self.init not in INITS:
             raise InputError(f"init: found {self.init!r}, expected one of {INITS}")
         check_proxies(self.proxies)
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision: found {self.precision!r}, expected one of {PRECISIONS}")
         if self.num_inits < 1:
             raise InputError(f"num_inits: found {self.num_inits}, expected at least 1")
         if self.fresh_batch is not None and self.fresh_batch < 2:
@@ -118,31 +123,57 @@ class CellScorer:
             )
         self._network = network or Network(num_classes, param_dtype=images.dtype)
         batch_shape = (self._protocol.fresh_batch or len(images), *images.shape[1:])
-        self.cells_per_step, self.devices = plan_steps(
-            cells_per_step, self._network, batch_shape, devices or jax.local_devices()
-        )
-        self._mesh = Mesh(np.array(self.devices), ("cells",))
+        devices = list(devices or jax.local_devices())
         # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
-        self._at_once = self.devices[0].platform != "cpu"
+        self._at_once = devices[0].platform != "cpu"
+        is_planned = cells_per_step == "auto" or not self._at_once
+        self._memory = usable_memory(devices[0]) if is_planned else None
+        self.cells_per_step, num_devices = plan_steps(
+            cells_per_step, self._network, batch_shape, devices
+        )
         self._live_form = live_form
         self._progress = progress
+        self._is_compiled = False
 
         black = np.zeros(images.shape[-1]) if black is None else black
-        self._shared = jax.device_put(
-            (
-                jax.random.key(seed),
-                jnp.asarray(images),
-                jnp.asarray(labels, jnp.int32),
-                jnp.asarray(black, images.dtype),
-            ),
-            NamedSharding(self._mesh, PartitionSpec()),  # type: ignore[no-untyped-call]
+        self._shared: tuple[jax.Array, ...] = (
+            jax.random.key(seed),
+            jnp.asarray(images),
+            jnp.asarray(labels, jnp.int32),
+            jnp.asarray(black, images.dtype),
         )
+        self._place(devices[:num_devices])
         self.dtype = images.dtype
         self.num_proxies = len(self._protocol.proxies)
 
+    def _place(self, devices: list[jax.Device]) -> None:
+        self.devices = devices
+        self._mesh = Mesh(np.array(devices), ("cells",))
+        whole = NamedSharding(self._mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+        self._shared = jax.device_put(self._shared, whole)
+
     def compile(self) -> None:
-        """Compiles the program by running a step without cells."""
-        self._run_step(np.zeros(0, np.int32), np.zeros((0, NUM_EDGES), np.int32))
+        """Compiles the program, once.
+
+        The compiler's account of the memory that the program takes has the last word: if there is
+        less, it is compiled again for fewer cells at once, or on CPUs for fewer devices.
+        """
+        while not self._is_compiled:
+            self._is_compiled = True
+            num_places = self.cells_per_step * len(self.devices)
+            codes = np.full(num_places, _NO_CELL, np.int32)
+            networks = np.zeros((num_places, NUM_EDGES), np.int32)
+            program = _score_step.lower(codes, networks, *self._shared, **self._static()).compile()
+            account = program.memory_analysis()
+            if self._memory is None or account is None:
+                return
+            plan = fit_memory(
+                self.cells_per_step, self.devices, account.temp_size_in_bytes, self._memory
+            )
+            if plan != (self.cells_per_step, len(self.devices)):
+                self.cells_per_step, num_devices = plan
+                self._place(self.devices[:num_devices])
+                self._is_compiled = False
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
@@ -155,16 +186,10 @@ class CellScorer:
         return np.concatenate([np.zeros((0, self.num_proxies), self.dtype), *rows])[back]
 
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
-        """Each class's part of the score, e_c, of one genotype `[E]`: `[K]`."""
+        """Each class's part e_c, `[K]`, of the score of a genotype `[E]`, as in `class_scores`."""
+        self.compile()
         codes, networks, _ = self.distinct(genotype[None])
-        e = _class_scores(
-            codes[0],
-            *self._shared,
-            genotype=tuple(networks[0].tolist()),
-            network=self._network,
-            protocol=self._protocol,
-        )
-        return np.asarray(e)
+        return self._run(codes, networks)[1][0]
 
     def distinct(
         self, genotypes: np.ndarray | jax.Array
@@ -200,6 +225,7 @@ class CellScorer:
         Yields:
           The step's codes `[b]` and their proxies `[b, P]`.
         """
+        self.compile()
         size = self.cells_per_step * len(self.devices)
         total = num_done + len(codes)
         with tqdm(total=total, initial=num_done, unit="cell", disable=not self._progress) as bar:
@@ -209,23 +235,33 @@ class CellScorer:
                 bar.update(len(codes[step]))
 
     def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
+        """Proxies of the cells of a step, a row a cell."""
+        return self._run(codes, networks)[0]
+
+    def _run(self, codes: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Proxies and class scores of the cells of a step, a row a cell."""
         order = deal(networks, len(self.devices), self.cells_per_step)
         is_cell = order < len(codes)
         # Appended: an empty cell, which fills the places that are left.
         codes = np.append(codes, _NO_CELL).astype(np.int32)[order]
         networks = np.append(networks, np.zeros((1, NUM_EDGES), np.int32), axis=0)[order]
-        dealt = _score_step(
-            codes,
-            networks,
-            *self._shared,
-            network=self._network,
-            protocol=self._protocol,
-            mesh=self._mesh,
-            at_once=self._at_once,
-        )
-        scores = np.empty((int(is_cell.sum()), self.num_proxies), self.dtype)
-        scores[order[is_cell]] = np.asarray(dealt)[is_cell]
-        return scores
+        proxies, e = _score_step(codes, networks, *self._shared, **self._static())
+
+        def in_order(dealt: jax.Array) -> np.ndarray:
+            rows = np.empty((int(is_cell.sum()), dealt.shape[1]), dealt.dtype)
+            rows[order[is_cell]] = np.asarray(dealt)[is_cell]
+            return rows
+
+        return in_order(proxies), in_order(e)
+
+    def _static(self) -> dict[str, Any]:
+        """What the compiled program is made for, beside shapes."""
+        return {
+            "network": self._network,
+            "protocol": self._protocol,
+            "mesh": self._mesh,
+            "at_once": self._at_once,
+        }
 
 
 def score_cells(
@@ -289,8 +325,8 @@ def _score_step(
     protocol: Protocol,
     mesh: Mesh,
     at_once: bool,
-) -> jax.Array:
-    """Proxies `[D * S, P]` of the cells of one step, dealt to the devices of the mesh.
+) -> tuple[jax.Array, jax.Array]:
+    """Proxies `[D * S, P]` and class scores `[D * S, K]` of a step, dealt to the mesh's devices.
 
     What all devices get whole is said at `_score_share`.
     """
@@ -299,14 +335,15 @@ def _score_step(
     score_share = functools.partial(
         _score_share, network=network, protocol=protocol, at_once=at_once
     )
-    return jax.shard_map(
-        score_share,
-        mesh=mesh,
-        in_specs=(share, share, *[whole] * len(shared)),
-        out_specs=share,
-        # The rule of `grouped_switch` knows nothing of devices.
-        check_vma=False,
-    )(codes, networks, *shared)
+    with jax.default_matmul_precision(protocol.precision):
+        return jax.shard_map(
+            score_share,
+            mesh=mesh,
+            in_specs=(share, share, *[whole] * len(shared)),
+            out_specs=share,
+            # The rule of `grouped_switch` knows nothing of devices.
+            check_vma=False,
+        )(codes, networks, *shared)
 
 
 def _score_share(
@@ -320,100 +357,48 @@ def _score_share(
     network: Network,
     protocol: Protocol,
     at_once: bool,
-) -> jax.Array:
-    """Proxies `[S, P]` of one device's share: codes `[S]` of cells, networks `[S, E]` to run."""
-    draws = _draw_inits(key, networks[0], images, network=network, protocol=protocol)
-    measure = functools.partial(cell_proxies, network=network, proxies=protocol.proxies)
+) -> tuple[jax.Array, jax.Array]:
+    """Proxies `[S, P]` and class scores `[S, K]` of one device's share.
 
-    def score(code: jax.Array, genotype: jax.Array) -> jax.Array:
-        return _mean_over_inits(
-            measure,
-            draws,
-            code,
-            genotype,
-            (images, labels, black),
-            network=network,
-            protocol=protocol,
-        )
+    Its cells are given by their codes `[S]` and the networks `[S, E]` to run.
+    """
+    init_keys = jax.random.split(key, protocol.num_inits)
+    weights_keys, batch_keys = jnp.unstack(jax.vmap(jax.random.split)(init_keys), axis=1)
+
+    def draw_weights(weights_key: jax.Array) -> Any:
+        return network.init(weights_key, images[:1], networks[0])
+
+    shared = lax.map(draw_weights, weights_keys) if protocol.init == "shared" else None
+
+    def score(code: jax.Array, genotype: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def score_once(draws: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+            weights_key, batch_key, variables = draws
+            if variables is None:
+                variables = draw_weights(jax.random.fold_in(weights_key, code))
+            minibatch = images, labels
+            if protocol.fresh_batch:
+                minibatch = draw_minibatch(
+                    jax.random.fold_in(batch_key, code),
+                    images,
+                    labels,
+                    protocol.fresh_batch,
+                    augment=protocol.augment,
+                    black=black,
+                    balanced_classes=network.num_classes if protocol.class_balanced else None,
+                )
+            return cell_proxies(
+                variables, genotype, *minibatch, network=network, proxies=protocol.proxies
+            )
+
+        proxies, e = lax.map(score_once, (weights_keys, batch_keys, shared))
+        return jnp.mean(proxies, axis=0), jnp.mean(e, axis=0)
 
     if at_once:
         return jax.vmap(score)(codes, networks)
 
-    def score_if_cell(place: tuple[jax.Array, jax.Array]) -> jax.Array:
-        no_score = jnp.full(len(protocol.proxies), jnp.nan, images.dtype)
+    def score_if_cell(place: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        widths = len(protocol.proxies), network.num_classes
+        no_score = tuple(jnp.full(width, jnp.nan, images.dtype) for width in widths)
         return lax.cond(place[0] == _NO_CELL, lambda *_: no_score, score, *place)
 
     return lax.map(score_if_cell, (codes, networks))
-
-
-@functools.partial(jax.jit, static_argnames=("genotype", "network", "protocol"))
-def _class_scores(
-    code: jax.Array,
-    key: jax.Array,
-    *data: jax.Array,
-    genotype: tuple[int, ...],
-    network: Network,
-    protocol: Protocol,
-) -> jax.Array:
-    """Each class's part of one cell's score, `[K]`."""
-    measure = functools.partial(cell_class_scores, network=network)
-    draws = _draw_inits(key, genotype, data[0], network=network, protocol=protocol)
-    return _mean_over_inits(
-        measure, draws, code, genotype, data, network=network, protocol=protocol
-    )
-
-
-def _draw_inits(
-    key: jax.Array, genotype: Any, images: jax.Array, *, network: Network, protocol: Protocol
-) -> tuple[jax.Array, jax.Array, Any]:
-    """Keys of weights and of mini-batches, one an init, and the weights that all cells share."""
-    init_keys = jax.random.split(key, protocol.num_inits)
-    weights_keys, batch_keys = jnp.unstack(jax.vmap(jax.random.split)(init_keys), axis=1)
-    if protocol.init != "shared":
-        return weights_keys, batch_keys, None
-    shared = lax.map(lambda key: network.init(key, images[:1], genotype), weights_keys)
-    return weights_keys, batch_keys, shared
-
-
-def _mean_over_inits(
-    measure: Callable[..., jax.Array],
-    draws: tuple[jax.Array, jax.Array, Any],
-    code: jax.Array,
-    genotype: Any,
-    data: Sequence[jax.Array],
-    *,
-    network: Network,
-    protocol: Protocol,
-) -> jax.Array:
-    """The mean of what is measured of one cell over its draws of weights and mini-batches.
-
-    Args:
-      measure: `(variables, genotype, images, labels) -> array`.
-      draws: as from `_draw_inits`.
-      code: of the cell.
-      genotype: the network to run for it.
-      data: images, labels and a black pixel.
-      network: the network around the cell.
-      protocol: how to score.
-    """
-    images, labels, black = data
-
-    def measure_once(draws: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
-        weights_key, batch_key, variables = draws
-        if variables is None:
-            key = jax.random.fold_in(weights_key, code)
-            variables = network.init(key, images[:1], genotype)
-        minibatch = images, labels
-        if protocol.fresh_batch:
-            minibatch = draw_minibatch(
-                jax.random.fold_in(batch_key, code),
-                images,
-                labels,
-                protocol.fresh_batch,
-                augment=protocol.augment,
-                black=black,
-                balanced_classes=network.num_classes if protocol.class_balanced else None,
-            )
-        return measure(variables, genotype, *minibatch)
-
-    return jnp.mean(lax.map(measure_once, draws), axis=0)

@@ -3,9 +3,9 @@
 PyTorch's side is the `state_dict` of NAS-Bench-201's `TinyNetwork` (the package xautodl, and the
 released EPE-NAS code), a mapping from names to arrays; ours the variables of `network.Network`.
 
-Batch norm's running statistics and counters have no counterpart here, because an untrained network
-is scored with the statistics of the mini-batch: they are dropped on the way in, and on the way back
-they are what PyTorch starts with (mean 0, variance 1, counter 0).
+Batch norm's running statistics are dropped on the way in, because an untrained network is scored
+with the statistics of the mini-batch. On the way back they are those of a trained network, or what
+PyTorch starts with (mean 0, variance 1); the counter, which its momentum does not use, is 0.
 
 Shape legend: C channels of the first stage, K classes, E = 6 edges.
 """
@@ -128,7 +128,7 @@ def to_state_dict(
 
     Returns:
       What `TinyNetwork.load_state_dict` takes, as NumPy arrays (copies, in the dtype they came in);
-      batch norm's running statistics are those of a new network.
+      batch norm's running statistics are the variables' or, without any, those of a new network.
 
     Raises:
       InputError: an array is missing, unexpected, of another shape or not floating point.
@@ -160,11 +160,16 @@ def to_state_dict(
         value = np.asarray(arrays[path]).copy()
         _check(f"variables, array {path!r}", value, shape)
         state_dict[entry.name] = value.transpose(np.argsort(axes))
-    for norm in _norms(entries):
-        scale = state_dict[f"{norm}.weight"]
-        statistics = (np.zeros_like(scale), np.ones_like(scale), np.zeros((), np.int64))
-        for name, value in zip(_STATISTICS, statistics, strict=True):
-            state_dict[f"{norm}.{name}"] = value
+    averages = dict(_walk(variables.get("batch_stats", {})))
+    for entry in entries:
+        if entry.path[-1] == "scale":
+            norm, path = entry.name.removesuffix(".weight"), "/".join(entry.path[:-1])
+            scale = state_dict[entry.name]
+            mean = averages.get(f"{path}/mean", np.zeros_like(scale))
+            variance = averages.get(f"{path}/var", np.ones_like(scale))
+            statistics = (np.array(mean), np.array(variance), np.zeros((), np.int64))
+            for name, value in zip(_STATISTICS, statistics, strict=True):
+                state_dict[f"{norm}.{name}"] = value
     return state_dict
 
 

@@ -135,6 +135,19 @@ def load_dataset(
     return _dataset(images, labels, known.num_classes, known.mean, known.std)
 
 
+def has_test_split(name: str, path: str, images_key: str) -> bool:
+    """Whether a data set that `load_dataset` can load has a test split; arguments as there."""
+    if name == "digits":
+        return False
+    place = Path(path)
+    if name == "folder":
+        return (place / "train").is_dir() and (place / "test").is_dir()
+    if not path or is_archive(place):
+        return True
+    with np.load(place, allow_pickle=False) as archive:
+        return "train" in images_key and _key_of(images_key, "test") in archive
+
+
 def draw_fixed_minibatch(
     key: jax.Array,
     dataset: Dataset,

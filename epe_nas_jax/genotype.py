@@ -121,6 +121,7 @@ def every_genotype() -> np.ndarray:
     return np.asarray(decode(jnp.arange(NUM_CELLS)))
 
 
+@jax.jit
 def mutate(key: jax.Array, genotypes: np.ndarray | jax.Array) -> jax.Array:
     """Gives every cell another operation on one edge: one of its neighbours, drawn uniformly.
 

@@ -19,12 +19,19 @@ _PADDING_SHARE = 8
 def check_minibatch(
     images: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int | None
 ) -> int:
-    """Checks images and labels at the door and returns the number of classes.
+    """Checks images `[N, H, H, 3]` and labels at the door and returns the number of classes.
 
     Raises:
       InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range.
     """
     check_images(images)
+    return check_labels(images, labels, num_classes)
+
+
+def check_labels(
+    images: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int | None
+) -> int:
+    """The same for images `[N, ...]` of any shape."""
     if len(images) < 2:
         raise InputError(f"images: found {len(images)}, expected at least 2 to correlate")
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):

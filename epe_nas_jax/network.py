@@ -2,7 +2,8 @@
 
 Stem, then three stages of equal cells at C, 2C and 4C channels with a residual reduction block
 before the second and the third, then batch norm, ReLU, global average pool and a linear layer.
-Batch norm always uses the statistics of the mini-batch: the network is scored untrained.
+Batch norm uses the statistics of the mini-batch, with which a network is scored untrained and is
+trained; what was trained is evaluated with their running averages, the collection `batch_stats`.
 
 With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree:
 a collection of counts, int32 `[N, N]`, one for every node or layer that ReLUs read.
@@ -31,11 +32,17 @@ from epe_nas_jax.genotype import EDGES, KERNEL_SIZES, NUM_EDGES, NUM_NODES, OPER
 Genotype = Sequence[int] | np.ndarray | jax.Array
 
 _NUM_STAGES = 3
+# Share of a mini-batch's statistics in a running average.
+_MOMENTUM = 0.1
 _TENSORS_PER_LAYER = NUM_EDGES * len(KERNEL_SIZES)
 
 
 class Network(nn.Module):
     """A network built from one cell; `init(key, images, genotype)` and `apply` as usual in Flax.
+
+    Running averages are kept where the variables have them. `init(..., use_running_average=True)`
+    makes them, `apply(..., mutable=["batch_stats"])` moves them towards the mini-batch's statistics
+    and `apply(..., use_running_average=True)` normalises by them.
 
     Attributes:
       num_classes: K.
@@ -50,8 +57,15 @@ class Network(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, genotype: Genotype) -> jax.Array:
-        """Logits `[N, K]` of images `[N, H, H, 3]`; genotype is int `[E]`, static or traced.
+    def __call__(
+        self, images: jax.Array, genotype: Genotype, *, use_running_average: bool = False
+    ) -> jax.Array:
+        """Logits `[N, K]` of images.
+
+        Args:
+          images: `[N, H, H, 3]`.
+          genotype: the cell, int `[E]`, static or traced.
+          use_running_average: normalise by running averages; the genotype must be static.
 
         Raises:
           InputError: images are not square, floating and of a side divisible by 4.
@@ -60,6 +74,7 @@ class Network(nn.Module):
         # Drawn once at the root, so that no weight depends on a module's name.
         key = self.make_rng("params") if self.is_initializing() else None
         dtype = self.param_dtype
+        average = use_running_average
 
         layer = 0
         x = images
@@ -70,16 +85,16 @@ class Network(nn.Module):
             size = 9 * channels * max(channels, images.shape[-1])
             drawn = _draw_layers(key, layer, num_layers, size, dtype)
             if stage == 0:
-                x = Stem(channels, dtype, name="stem")(x, drawn[0])
+                x = Stem(channels, dtype, average, name="stem")(x, drawn[0])
             else:
-                x = Reduction(channels, dtype, name=f"reduction_{stage - 1}")(x, drawn[0])
+                x = Reduction(channels, dtype, average, name=f"reduction_{stage - 1}")(x, drawn[0])
             for i in range(self.cells_per_stage):
                 name = f"cell_{stage * self.cells_per_stage + i}"
-                x = Cell(dtype, name=name)(x, genotype, drawn[1 + i])
+                x = Cell(dtype, average, name=name)(x, genotype, drawn[1 + i])
             layer += num_layers
         size = (channels + 1) * self.num_classes
         drawn = _draw_layers(key, layer, 1, size, dtype)
-        return Head(self.num_classes, dtype, name="head")(x, drawn[0])
+        return Head(self.num_classes, dtype, average, name="head")(x, drawn[0])
 
 
 class Stem(nn.Module):
@@ -87,19 +102,23 @@ class Stem(nn.Module):
 
     channels: int
     param_dtype: jnp.dtype
+    use_running_average: bool
 
     @nn.compact
     def __call__(self, images: jax.Array, drawn: jax.Array) -> jax.Array:
         shape = (3, 3, images.shape[-1], self.channels)
         kernel = _scale(drawn[0], shape)
-        weights = ConvBN(shape, self.param_dtype, name="conv_bn")(kernel)
-        return ops.batch_norm(ops.convolve(images, weights.kernel), weights.scale, weights.bias)
+        module = ConvBN(shape, self.param_dtype, name="conv_bn")
+        weights = module(kernel)
+        norm = _norm_of(module, self.use_running_average)
+        return norm(ops.convolve(images, weights.kernel), weights.scale, weights.bias)[0]
 
 
 class Cell(nn.Module):
     """A searched cell, `[N, H, H, C]` to itself: every node is the sum of its incoming edges."""
 
     param_dtype: jnp.dtype
+    use_running_average: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, genotype: Genotype, drawn: jax.Array) -> jax.Array:
@@ -110,8 +129,7 @@ class Cell(nn.Module):
                 if edge_target == target:
                     op = genotype[edge]
                     op = op if isinstance(op, jax.Array) else int(op)
-                    weights = self._edge_weights(op, edge, x.shape[-1], drawn)
-                    incoming.append(ops.apply_operation(op, nodes[source], weights))
+                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn))
             nodes.append(sum(incoming[1:], start=incoming[0]))
         for source in range(NUM_NODES - 1):
             edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
@@ -119,16 +137,19 @@ class Cell(nn.Module):
             _tell_relus(self, f"relus_{source}", nodes[source], num_relus)
         return nodes[-1]
 
-    def _edge_weights(
-        self, op: int | jax.Array, edge: int, channels: int, drawn: jax.Array
-    ) -> ops.EdgeWeights:
+    def _apply_edge(
+        self, edge: int, op: int | jax.Array, x: jax.Array, drawn: jax.Array
+    ) -> jax.Array:
+        channels = x.shape[-1]
         weights: dict[str, ops.ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
+        norm: ops.Normalise = ops.normalise
         for number, (name, size) in enumerate(KERNEL_SIZES.items()):
             if isinstance(op, jax.Array) or OPERATIONS[op] == name:
                 kernel = _scale(drawn[2 * edge + number], (size, size, channels, channels))
                 module = ConvBN(kernel.shape, self.param_dtype, name=f"edge_{edge}_{name}")
                 weights[name] = module(kernel)
-        return ops.EdgeWeights(**weights)
+                norm = _norm_of(module, self.use_running_average)
+        return ops.apply_operation(op, x, ops.EdgeWeights(**weights), norm)
 
 
 class Reduction(nn.Module):
@@ -136,18 +157,22 @@ class Reduction(nn.Module):
 
     channels: int
     param_dtype: jnp.dtype
+    use_running_average: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, drawn: jax.Array) -> jax.Array:
-        def conv_bn(name: str, number: int, channels_in: int) -> ops.ConvBN:
-            shape = (3, 3, channels_in, self.channels)
-            kernel = _scale(drawn[number], shape)
-            return ConvBN(shape, self.param_dtype, name=name)(kernel)
+        def relu_conv_bn(name: str, number: int, x: jax.Array, stride: int) -> jax.Array:
+            shape = (3, 3, x.shape[-1], self.channels)
+            module = ConvBN(shape, self.param_dtype, name=name)
+            weights = module(_scale(drawn[number], shape))
+            return ops.relu_conv_bn(x, weights, stride, _norm_of(module, self.use_running_average))[
+                0
+            ]
 
         _tell_relus(self, "relus_a", x)
-        y = ops.relu_conv_bn(x, conv_bn("conv_a", 0, x.shape[-1]), stride=2)
+        y = relu_conv_bn("conv_a", 0, x, stride=2)
         _tell_relus(self, "relus_b", y)
-        y = ops.relu_conv_bn(y, conv_bn("conv_b", 1, self.channels))
+        y = relu_conv_bn("conv_b", 1, y, stride=1)
         shape = (1, 1, x.shape[-1], self.channels)
         shortcut = _scale(drawn[2], shape)
         return ops.convolve(_halve(x), self.param("shortcut", lambda _: shortcut)) + y
@@ -158,13 +183,14 @@ class Head(nn.Module):
 
     num_classes: int
     param_dtype: jnp.dtype
+    use_running_average: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, drawn: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        x = ops.batch_norm(x, scale, bias)
+        x, _ = _norm_of(self, self.use_running_average)(x, scale, bias)
         _tell_relus(self, "relus", x)
         features = jnp.mean(nn.relu(x), axis=(1, 2))
 
@@ -189,6 +215,34 @@ class ConvBN(nn.Module):
             scale=self.param("scale", nn.initializers.ones, channels, self.param_dtype),
             bias=self.param("bias", nn.initializers.zeros, channels, self.param_dtype),
         )
+
+
+def _norm_of(module: nn.Module, use_running_average: bool) -> ops.Normalise:
+    """The batch norm of a module, with running averages (`mean`, `var`) where the module has them.
+
+    As PyTorch does, an average moves a tenth of the way to a mini-batch's statistics, of which the
+    variance is the unbiased one, and starts from mean 0 and variance 1.
+    """
+
+    def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if use_running_average and module.is_initializing():
+            module.put_variable("batch_stats", "mean", jnp.zeros_like(bias))
+            module.put_variable("batch_stats", "var", jnp.ones_like(scale))
+        if use_running_average:
+            average: list[jax.Array] = [
+                module.get_variable("batch_stats", name) for name in ("mean", "var")
+            ]
+            return ops.normalise(x, scale, bias, (average[0], average[1]))
+        moments = ops.batch_moments(x)
+        if module.is_mutable_collection("batch_stats") and not module.is_initializing():
+            size = math.prod(x.shape[:3])
+            new = {"mean": moments[0], "var": moments[1] * size / (size - 1)}
+            for name, value in new.items():
+                old: jax.Array = module.get_variable("batch_stats", name)
+                module.put_variable("batch_stats", name, old + _MOMENTUM * (value - old))
+        return ops.normalise(x, scale, bias, moments)
+
+    return norm
 
 
 def _has_relu(op: int | jax.Array) -> Any:

@@ -68,6 +68,11 @@ def run_page(
         "</div>",
         _time_and_origin(summary, provenance),
     ]
+    return document(title, sections)
+
+
+def document(title: str, sections: Sequence[str]) -> str:
+    """A page with a title and sections, which are HTML."""
     style = Path(__file__).with_name("page.css").read_text()
     # The page can fetch nothing, whatever a string in it tries.
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -131,15 +136,19 @@ def cell_drawing(arch: str) -> str:
     )
 
 
-def command_of(config: Mapping[str, Any]) -> str:
+def command_of(
+    config: Mapping[str, Any], module: str = "main", unread: Sequence[str] = ("compare", "train")
+) -> str:
     """The command that repeats a run; keys with nothing in them are left out.
 
     Args:
       config: the resolved config in JSON's types.
+      module: of the command.
+      unread: sections of the config that it does not read.
     """
-    parts = ["python -m epe_nas_jax.main --config=configs/base.py --workdir=DIR"]
+    parts = [f"python -m epe_nas_jax.{module} --config=configs/base.py --workdir=DIR"]
     for section, values in config.items():
-        if section == "compare":
+        if section in unread:
             continue
         keys = (
             {f"{section}.{name}": value for name, value in values.items()}
@@ -182,14 +191,19 @@ def _headline(
         ("cells scored", f"{summary['num_scored']:,}"),
         ("without a score", f"{summary['num_degenerate']:,}"),
     ]
-    tiles = "".join(
-        f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts
-    )
     if summary["best_arch"] is None:
         best = "<p>No cell has a score.</p>"
     else:
-        best = f'<p class="best">The best cell is<br>{_arch(summary["best_arch"])}</p>'
-    return f'<header><h1>{escape(title)}</h1>{best}<dl class="facts">{tiles}</dl></header>'
+        best = f'<p class="best">The best cell is<br>{arch_code(summary["best_arch"])}</p>'
+    return header(title, best, facts)
+
+
+def header(title: str, lead: str, facts: Sequence[tuple[str, str]]) -> str:
+    """The head of a page: its title, a lead, which is HTML, and facts as (name, value)."""
+    tiles = "".join(
+        f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts
+    )
+    return f'<header><h1>{escape(title)}</h1>{lead}<dl class="facts">{tiles}</dl></header>'
 
 
 def _best_cells(best: Sequence[Mapping[str, Any]]) -> str:
@@ -202,7 +216,7 @@ def _best_cells(best: Sequence[Mapping[str, Any]]) -> str:
             row.append(_number(cell.get("accuracy"), 2))
         rows.append(
             "".join(f"<td>{escape(value)}</td>" for value in row)
-            + f"<td>{_arch(cell['arch'])}</td>"
+            + f"<td>{arch_code(cell['arch'])}</td>"
         )
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -220,7 +234,7 @@ def _scatter(scores: np.ndarray, accuracies: np.ndarray, summary: Mapping[str, A
     chosen = None if np.isnan(scores).all() else int(np.nanargmax(scores))
     correlations = summary["rank_correlation"]
     plot = plots.accuracy_scatter(scores, accuracies, "accuracy after training", chosen)
-    return _figure(
+    return figure(
         "Score against accuracy",
         plots.to_svg(plot, "accuracy"),
         f"{correlations['num_cells']:,} cells with both; the ring is the best cell. Spearman "
@@ -230,7 +244,7 @@ def _scatter(scores: np.ndarray, accuracies: np.ndarray, summary: Mapping[str, A
 
 
 def _distribution(scores: np.ndarray, summary: Mapping[str, Any]) -> str:
-    return _figure(
+    return figure(
         "Scores",
         plots.to_svg(plots.score_histogram(scores), "scores"),
         f"{np.sum(~np.isnan(scores)):,} cells with a score; {summary['num_degenerate']:,} "
@@ -242,12 +256,12 @@ def _progress(scores: np.ndarray, accuracies: np.ndarray | None) -> str:
     caption = "The best score among the cells scored so far"
     caption += "." if accuracies is None else ", and the accuracy of that cell."
     plot = plots.best_so_far(scores, accuracies)
-    return _figure("Best so far", plots.to_svg(plot, "progress"), caption)
+    return figure("Best so far", plots.to_svg(plot, "progress"), caption)
 
 
 def _classes(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> str:
     plot = plots.class_bars(class_scores, class_sizes)
-    return _figure(
+    return figure(
         "Classes of the best cell",
         plots.to_svg(plot, "classes"),
         "|e_c| by class, from which the score is made: a sum over all pairs of a class's images.",
@@ -265,21 +279,27 @@ def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) 
         "images, SHA-256": provenance["minibatch_sha256"],
         "versions": ", ".join(f"{name} {at}" for name, at in provenance["versions"].items()),
     }
+    return origin(rows, command_of(provenance["config"]), provenance["config"])
+
+
+def origin(rows: Mapping[str, str], command: str, config: Mapping[str, Any]) -> str:
+    """Where a page's results come from: facts, the command that repeats them, the config."""
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
         for name, value in rows.items()
     )
-    config = json.dumps(provenance["config"], indent=2)
+    text = json.dumps(config, indent=2)
     return (
         '<section><h2>Time and origin</h2><div class="scroll" tabindex="0">'
         f'<table class="origin">{body}</table></div>'
-        f'<h3>To repeat it</h3><pre tabindex="0">{escape(command_of(provenance["config"]))}</pre>'
-        f'<details><summary>All of the config</summary><pre tabindex="0">{escape(config)}</pre>'
+        f'<h3>To repeat it</h3><pre tabindex="0">{escape(command)}</pre>'
+        f'<details><summary>All of the config</summary><pre tabindex="0">{escape(text)}</pre>'
         "</details></section>"
     )
 
 
-def _figure(heading: str, svg: str, caption: str) -> str:
+def figure(heading: str, svg: str, caption: str) -> str:
+    """A plot, SVG, with its heading and a caption."""
     return (
         f"<figure><h2>{escape(heading)}</h2>"
         f'<div role="img" aria-label="{escape(heading)}: {escape(caption)}">{svg}</div>'
@@ -287,7 +307,7 @@ def _figure(heading: str, svg: str, caption: str) -> str:
     )
 
 
-def _arch(arch: str) -> str:
+def arch_code(arch: str) -> str:
     """An arch string that may break between operations."""
     return f"<code>{escape(arch).replace('|+|', '|+<wbr>|').replace('|', '|<wbr>')}</code>"
 

@@ -5,7 +5,8 @@ Shape legend: A cells, L lengths of a search, K classes.
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -215,6 +216,37 @@ def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figu
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("|e_c|")
     axes.set_ylabel("class")
+    return figure
+
+
+def training_curves(
+    rows: Sequence[Mapping[str, Any]], held_out: str, table_accuracy: float | None
+) -> Figure:
+    """Accuracy over epochs, a line a seed.
+
+    Args:
+      rows: the epochs, as in `metrics.csv`.
+      held_out: name of the held-out images, `"test"` or `"validation"`.
+      table_accuracy: after the table's training, in percent; None where unknown.
+    """
+    figure, axes = _figure(5, 3.6)
+    for name, colour in (("train", GREY), (held_out, BLUE)):
+        label: str | None = name
+        for seed in sorted({row["seed"] for row in rows}):
+            own = [row for row in rows if row["seed"] == seed and f"{name}_accuracy" in row]
+            if own:
+                epochs, values = zip(
+                    *[(row["epoch"], row[f"{name}_accuracy"]) for row in own], strict=True
+                )
+                marker = "." if len(own) == 1 else None
+                axes.plot(epochs, values, color=colour, label=label, marker=marker)
+                label = None
+    if table_accuracy is not None:
+        axes.axhline(table_accuracy, color=ORANGE, linestyle="--", label="table")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy, %")
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 
 

@@ -3,7 +3,8 @@
 EPE-NAS and `jacob_cov` look at the input Jacobian, `nwot` at which ReLUs are open on the way there.
 Larger is better for each.
 
-Shape legend: N images, D inputs per image, H height and width, P proxies, E = 6 edges.
+Shape legend: N images, D inputs per image, H height and width, K classes, P proxies,
+E = 6 edges.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.jacobian import input_jacobian_and_aux
-from epe_nas_jax.score import CellNetwork, correlation_matrix, epe_score
+from epe_nas_jax.score import CellNetwork, class_scores, correlation_matrix, epe_score
 
 PROXIES = ("epe", "epe_two_branch", "jacob_cov", "nwot")
 
@@ -62,7 +63,7 @@ def cell_proxies(
     *,
     network: CellNetwork,
     proxies: tuple[str, ...],
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """Scores one cell by several proxies in one pass; pure, for `jax.jit` and `jax.vmap`.
 
     `nwot` counts the ReLUs of every operation that the genotype has, also of dead ones: give the
@@ -77,7 +78,7 @@ def cell_proxies(
       proxies: names from `PROXIES`.
 
     Returns:
-      The scores, `[P]`.
+      The scores, `[P]`, and each class's part e_c of EPE-NAS, `[K]`, as in `score.class_scores`.
     """
     nwot = "nwot" in proxies
 
@@ -100,7 +101,8 @@ def cell_proxies(
                 agreement = jax.tree.reduce(jnp.add, collected)
                 return nwot_score(agreement, images.dtype)
 
-    return jnp.stack([score(proxy) for proxy in proxies])
+    scores = jnp.stack([score(proxy) for proxy in proxies])
+    return scores, class_scores(jacobian, labels, network.num_classes)
 
 
 def check_proxies(proxies: tuple[str, ...]) -> None:

@@ -88,6 +88,42 @@ def _value(accuracy: float | None) -> str:
     return "unknown" if accuracy is None else f"{accuracy:.2f}"
 
 
+def training_table(summary: Mapping[str, Any]) -> str:
+    """A finished training as a small table.
+
+    Args:
+      summary: the content of `summary.json`.
+
+    Returns:
+      Lines of text.
+    """
+    lines = ["seed    train accuracy" + (f"{'accuracy':>14}" if summary["held_out"] else "")]
+    held_out = summary.get("accuracy", [None] * len(summary["seeds"]))
+    for seed, train, accuracy in zip(
+        summary["seeds"], summary["train_accuracy"], held_out, strict=True
+    ):
+        lines.append(
+            f"{seed:>4}{train:>18.2f}" + ("" if accuracy is None else f"{accuracy:>14.2f}")
+        )
+    lines += ["", f"cell        {summary['arch']}"]
+    lines.append(
+        f"trained     {summary['epochs']} epochs on {summary['num_train_images']} images, "
+        f"{summary['images_per_second']:.0f} images a second, {summary['train_seconds']:.0f} s"
+    )
+    if summary["held_out"]:
+        spread = summary["std_accuracy"]
+        lines.append(
+            f"accuracy    {summary['mean_accuracy']:.2f} % on {summary['num_held_out_images']} "
+            f"{summary['held_out']} images"
+            + ("" if spread is None else f", standard deviation {spread:.2f} between seeds")
+        )
+    else:
+        lines.append("accuracy    no test accuracy: the data set has no test split")
+    if summary["table_accuracy"] is not None:
+        lines.append(f"table       {summary['table_accuracy']:.2f} %")
+    return "\n".join([*lines, f"device      {summary['device']}"])
+
+
 def comparison_table(summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     """A finished comparison with PyTorch as a table, one line a cell.
 

@@ -11,17 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
-from epe_nas_jax import benchmark, counts, ranking
+from epe_nas_jax import benchmark, counts, ranking, search
 from epe_nas_jax.batching import CellScorer, Protocol
 from epe_nas_jax.data import Dataset, check_batch_size, draw_fixed_minibatch, load_dataset
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import canonical_form, check_num_samples, format_arch
+from epe_nas_jax.genotype import (
+    canonical_form,
+    check_num_samples,
+    every_genotype,
+    format_arch,
+)
 from epe_nas_jax.network import Network
 from epe_nas_jax.page import run_page
 from epe_nas_jax.report import result_table
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
-from epe_nas_jax.search import SearchResult, random_search
+from epe_nas_jax.search import NAS_BENCH_201, SearchResult, random_search
 from epe_nas_jax.stopping import stop_requests
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
@@ -37,6 +43,7 @@ from epe_nas_jax.workdir import (
     write,
 )
 
+_ALGORITHMS = ("random", "evolution", "local")
 _NUM_BEST = 5
 _FINISHED = "This run had scored all its cells before: nothing was scored again."
 _PROXY_OF_VARIANT = {"released": "epe", "two_branch": "epe_two_branch"}
@@ -75,6 +82,9 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     search_key, batch_key = jax.random.split(jax.random.key(config.seed))
     images, labels = _images_to_score_on(config, dataset, batch_key)
     network = network_of(config, dataset.num_classes, jnp.float32)
+    algorithm = _algorithm_of(config, network, side=images.shape[1])
+    # Random search hands over all cells at once, and the scorer shows how far it is.
+    at_once = config.search.algorithm == "random"
     scorer = CellScorer(
         images,
         labels,
@@ -83,6 +93,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         protocol=Protocol(
             init=config.score.init,
             proxies=_proxies_of(config),
+            precision=config.score.precision,
             num_inits=config.score.num_inits,
             fresh_batch=config.data.batch_size if config.data.fresh_minibatch else None,
             augment=config.data.augment and config.data.fresh_minibatch,
@@ -91,7 +102,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         cells_per_step=cells_per_step_of(config),
         live_form=config.score.live_form,
         black=dataset.black(),
-        progress=True,
+        progress=at_once,
     )
 
     origin = provenance(plain_config, images, labels)
@@ -100,19 +111,29 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         with ScoreLog(directory, scorer.num_proxies) as log:
             write(directory / CONFIG_FILE, to_json(origin))
             logged = LoggedScorer(scorer, log, check_stop)
-            result = random_search(
-                search_key,
-                logged,
-                num_samples=config.search.num_samples,
-                replace=config.search.replace,
-            )
+            num_samples = config.search.num_samples
+            with tqdm(total=num_samples, unit="cell", disable=at_once) as bar:
+
+                def score_fn(genotypes: np.ndarray) -> np.ndarray:
+                    scores = logged(genotypes)
+                    bar.update(len(genotypes))
+                    return scores
+
+                if config.search.replace:
+                    result = random_search(
+                        search_key, score_fn, num_samples=num_samples, replace=True
+                    )
+                else:
+                    result = search.run(algorithm, search_key, score_fn, num_samples)
         archs = [format_arch(genotype) for genotype in result.genotypes]
         summary = _summarise(result, archs, accuracies, len(logged.rows), log.steps)
+        counted = _counts(result.genotypes, network, side=images.shape[1])
+        summary["pareto_front"] = _pareto_fronts(result, archs, counted)
         table = pd.DataFrame(
             logged.proxies(result.genotypes), columns=["score", *config.score.proxies]
         )
         table.insert(0, "arch", archs)
-        for name, count in _counts(result.genotypes, network, side=images.shape[1]).items():
+        for name, count in counted.items():
             table[name] = count
         if accuracies is not None:
             table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
@@ -142,11 +163,12 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     return text if logged.num_scored else f"{_FINISHED}\n\n{text}"
 
 
-def dataset_of(config: ConfigDict) -> Dataset:
+def dataset_of(config: ConfigDict, split: str = "train") -> Dataset:
     """The data set that a config names; raises as `load_dataset`."""
     return load_dataset(
         config.data.name,
         config.data.path,
+        split=split,
         images_key=config.data.images_key,
         labels_key=config.data.labels_key,
         side=config.data.side,
@@ -212,6 +234,81 @@ def _counts(genotypes: np.ndarray, network: Network, *, side: int) -> dict[str, 
     return columns
 
 
+def _algorithm_of(config: ConfigDict, network: Network, *, side: int) -> search.Algorithm:
+    """The search algorithm that a config names, over the cells within its limits.
+
+    Raises:
+      InputError: an unknown algorithm, a setting that does not go with it, a number out of range,
+        or too few cells within the limits.
+    """
+    settings = config.search
+    name = settings.algorithm
+    if name not in _ALGORITHMS:
+        raise InputError(
+            f"search.algorithm: found {name!r}, expected one of {', '.join(_ALGORITHMS)}"
+        )
+    limits = {
+        limit: getattr(settings, f"max_{limit}")
+        for limit in ("params", "mflops")
+        if getattr(settings, f"max_{limit}")
+    }
+    if settings.replace and (name != "random" or limits):
+        raise InputError("search.replace: found True, expected random search without limits")
+    space = NAS_BENCH_201
+    if limits:
+        every = _counts(every_genotype(), network, side=side)
+        for limit, most in limits.items():
+            if most < every[limit].min():
+                raise InputError(
+                    f"search.max_{limit}: found {most:.9g}, "
+                    f"expected at least {every[limit].min():.9g}, the smallest cell's"
+                )
+
+        def fits(genotypes: np.ndarray) -> np.ndarray:
+            found = _counts(genotypes, network, side=side)
+            return np.all([found[limit] <= most for limit, most in limits.items()], axis=0)
+
+        num_fitting = int(np.sum(fits(every_genotype())))
+        if settings.num_samples > num_fitting:
+            raise InputError(
+                f"number of samples: found {settings.num_samples}, "
+                f"expected at most {num_fitting}, the cells within the limits"
+            )
+        space = search.restrict(NAS_BENCH_201, fits)
+    for key in ("candidates_per_step", "population", "tournament"):
+        if settings[key] < 1:
+            raise InputError(f"search.{key}: found {settings[key]}, expected at least 1")
+    # No more cells are drawn than may be scored, nor than there are.
+    candidates_per_step = min(settings.candidates_per_step, settings.num_samples)
+    if name == "evolution":
+        return search.evolution(
+            population=min(settings.population, settings.num_samples),
+            tournament=settings.tournament,
+            candidates_per_step=candidates_per_step,
+            space=space,
+        )
+    if name == "local":
+        return search.local(candidates_per_step=candidates_per_step, space=space)
+    return search.random(settings.num_samples, space=space)
+
+
+def _pareto_fronts(
+    result: SearchResult, archs: list[str], counted: dict[str, np.ndarray]
+) -> dict[str, list[dict[str, Any]]]:
+    """The cells that none beats in score and parameters, and in score and FLOPs."""
+    return {
+        name: [
+            {
+                "arch": archs[index],
+                "score": float(result.scores[index]),
+                name: counted[name][index].item(),
+            }
+            for index in ranking.pareto_front(result.scores, counted[name])
+        ]
+        for name in ("params", "mflops")
+    }
+
+
 def _images_to_score_on(
     config: ConfigDict, dataset: Dataset, key: jax.Array
 ) -> tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]:
@@ -243,6 +340,7 @@ def _summarise(
         "best_arch": None if result.best is None else archs[result.best],
         "best_score": None if result.best is None else float(result.scores[result.best]),
         "num_scored": num_scored,
+        "num_steps": result.num_steps,
         "num_networks": num_networks,
         "num_isomorphic_classes": len(set(map(canonical_form, result.genotypes))),
         "num_degenerate": int(np.isnan(result.scores).sum()),

@@ -3,7 +3,7 @@
 Shape legend: N images, D inputs per image, H height and width, K classes, E = 6 edges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -160,23 +160,6 @@ def cell_score(
 
     jacobian = input_jacobian(apply_fn, variables, images)
     return epe_score(jacobian, labels, network.num_classes, variant)
-
-
-def cell_class_scores(
-    variables: Any,
-    genotype: jax.Array | Sequence[int],
-    images: jax.Array,
-    labels: jax.Array,
-    *,
-    network: CellNetwork,
-) -> jax.Array:
-    """Each class's part `[K]` of the score of one cell; arguments as of `cell_score`."""
-
-    def apply_fn(variables: Any, images: jax.Array) -> jax.Array:
-        return network.apply(variables, images, genotype)
-
-    jacobian = input_jacobian(apply_fn, variables, images)
-    return class_scores(jacobian, labels, network.num_classes)
 
 
 def _check_score_arguments(

@@ -300,7 +300,8 @@ def restrict(space: Space, accept: Accept) -> Space:
     def mutate(key: jax.Array, genotypes: Cells) -> np.ndarray:
         children = np.array(genotypes)
         missing = np.ones(len(children), bool)
-        for draw_key in jax.random.split(key, _MAX_DRAWS):
+        for _ in range(_MAX_DRAWS):
+            key, draw_key = jax.random.split(key)
             mutated = np.asarray(space.mutate(draw_key, genotypes))
             found = missing & accepts(mutated)
             children[found] = mutated[found]
@@ -315,7 +316,8 @@ def restrict(space: Space, accept: Accept) -> Space:
 
     def sample_by_rejection(key: jax.Array, num_cells: int) -> np.ndarray:
         found: dict[bytes, np.ndarray] = {}
-        for draw_key in jax.random.split(key, _MAX_DRAWS):
+        for _ in range(_MAX_DRAWS):
+            key, draw_key = jax.random.split(key)
             cells = np.asarray(space.sample(draw_key, _CELLS_PER_DRAW))
             found.update((cell.tobytes(), cell) for cell in cells[accepts(cells)])
             if len(found) >= num_cells:

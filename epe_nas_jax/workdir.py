@@ -24,8 +24,18 @@ SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
+METRICS_FILE = "metrics.csv"
+CHECKPOINTS = "checkpoints"
 
-_RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, REPORT_FILE, COMPARE_FILE, PLOT_FILE)
+_RESULT_FILES = (
+    SCORES_FILE,
+    SUMMARY_FILE,
+    REPORT_FILE,
+    COMPARE_FILE,
+    PLOT_FILE,
+    METRICS_FILE,
+    CHECKPOINTS,
+)
 _LOG_FILE = "steps-{}.jsonl"
 _LOCK_FILE = ".lock-{}"
 # What may change between the parts of a run: it changes no score.

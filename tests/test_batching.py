@@ -1,5 +1,6 @@
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epe_nas_jax import InputError, Network, Protocol, jacobian_score, parse_arch, score_cells
+from epe_nas_jax import (
+    InputError,
+    Network,
+    Protocol,
+    batching,
+    jacobian_score,
+    parse_arch,
+    score_cells,
+)
 from epe_nas_jax import genotype as space
 from epe_nas_jax.batching import CellScorer, _score_step
 
@@ -188,6 +197,30 @@ def test_one_program_serves_any_number_of_cells(minibatch):
         assert _score_step._cache_size() == programs + 1
 
 
+def test_the_compilers_account_of_memory_has_the_last_word(minibatch, monkeypatch):
+    scores = score_cells(CELLS, *minibatch, seed=0, network=NETWORK)
+    # This program takes 1.04 MB a device; the estimate does not see what is usable here.
+    monkeypatch.setattr(batching, "usable_memory", lambda _: 1_500_000)
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK)
+    assert len(scorer.devices) == 2
+    assert np.allclose(scorer(CELLS), scores, **SAME)
+    assert len(scorer.devices) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_are_told_their_precision(minibatch, precision):
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK, protocol=Protocol(precision=precision))
+    size = scorer.cells_per_step * len(scorer.devices)
+    shapes = (np.zeros(size, np.int32), np.zeros((size, 6), np.int32))
+    text = _score_step.lower(*shapes, *scorer._shared, **scorer._static()).as_text()
+    said = re.findall(
+        r"stablehlo\.convolution.*precision_config = \[#stablehlo<precision (\w+)>", text
+    )
+    assert len(said) > 10
+    # A kernel that is only turned around, not multiplied, keeps its full precision.
+    assert set(said) == {{"float32": "HIGHEST", "bfloat16": "DEFAULT"}[precision]}
+
+
 @pytest.mark.slow
 def test_the_341_cells_without_a_path_and_only_they_have_no_score(minibatch):
     images, labels = minibatch[0].astype(np.float32), minibatch[1]
@@ -214,6 +247,7 @@ def test_no_cells_give_no_scores(score):
             {"proxies": ("epe", "other")},
             "proxy: found 'other', expected one of epe, epe_two_branch",
         ),
+        ({"precision": "half"}, "precision: found 'half'"),
         ({"proxies": ()}, "proxies: found none"),
         ({"proxies": ("nwot", "nwot")}, "proxies: found 'nwot' twice"),
         ({"num_inits": 0}, "num_inits: found 0"),

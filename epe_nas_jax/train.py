@@ -1,0 +1,7 @@
+"""Trains a cell's network: `python -m epe_nas_jax.train --config=... --workdir=...`."""
+
+from epe_nas_jax.cli import run_command
+from epe_nas_jax.training_run import train_and_report
+
+if __name__ == "__main__":
+    run_command(train_and_report)
