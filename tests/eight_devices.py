@@ -36,15 +36,8 @@ def main():
         )
         scores.append(scorer(cells).tolist())
     # The program of eight devices, as compiled for a step of theirs.
-    program = _score_step.lower(
-        np.zeros(16, np.int32),
-        np.zeros((16, 6), np.int32),
-        *scorer._shared,
-        network=scorer._network,
-        protocol=scorer._protocol,
-        mesh=scorer._mesh,
-        at_once=scorer._at_once,
-    ).compile()
+    shapes = np.zeros(16, np.int32), np.zeros((16, 6), np.int32)
+    program = _score_step.lower(*shapes, *scorer._shared, **scorer._static()).compile()
     text = program.as_text()
     assert "num_partitions=8" in text
     assert not COLLECTIVES.search(text), COLLECTIVES.search(text)
