@@ -1,6 +1,8 @@
+import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -182,6 +184,39 @@ def test_a_signal_is_kept_until_asked_for(number):
         with pytest.raises(StopRequested, match=signal.Signals(number).name):
             check()
     assert signal.getsignal(number) == before
+
+
+@contextlib.contextmanager
+def no_file_longer_than(num_bytes):
+    """A disk that is full, as a write sees it: a part is written, then an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_tears_the_last_line_only(tmp_path):
+    first, second = Scorer(), Scorer()
+    with no_file_longer_than(400), pytest.raises(OSError, match=r"steps-0\.jsonl"):
+        score(tmp_path, first)
+    path = tmp_path / "steps-0.jsonl"
+    *kept, torn = path.read_bytes().splitlines(True)
+    assert kept
+    assert not torn.endswith(b"\n")
+    scores = score(tmp_path, second)
+    assert np.array_equal(scores, proxies_of(CELLS[:, 0]), equal_nan=True)
+    assert sorted(codes_in(records(path))) == sorted(set(CELLS[:, 0]))
+    assert path.read_bytes().startswith(b"".join(kept))
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path):
+    write(tmp_path / "scores.csv", b"before")
+    with no_file_longer_than(400), pytest.raises(OSError, match=r"scores\.csv"):
+        write(tmp_path / "scores.csv", b"after" * 100)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+    assert (tmp_path / "scores.csv").read_bytes() == b"before"
 
 
 def test_a_locked_directory_is_refused_and_free_again_afterwards(tmp_path):
