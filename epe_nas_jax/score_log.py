@@ -69,13 +69,12 @@ class ScoreLog:
           InputError: a line other than the last is damaged, or a log is no file.
           OSError: a log cannot be read or written.
         """
-        self.steps: dict[str, list[Step]] = {}
         self._own = log_file(directory, process)
+        logs = {path: _read(path, num_proxies) for path in log_files(directory)}
+        _, length = logs.setdefault(self._own, ([], 0))
+        self.steps = {path.name: steps for path, (steps, _) in logs.items()}
         self._file = open_for_appending(self._own)
-        for path in log_files(directory):
-            self.steps[path.name], length = _read(path, num_proxies)
-            if path == self._own:
-                self._file.truncate(length)
+        self._file.truncate(length)
 
     def __enter__(self) -> Self:
         return self

@@ -177,7 +177,7 @@ def write(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     try:
-        with partial.open("xb") as file:
+        with partial.open("xb", buffering=0) as file:
             write_through(file, path, content)
         partial.replace(path)
     finally:

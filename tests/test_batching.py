@@ -1,5 +1,9 @@
 import functools
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +97,19 @@ def test_number_of_devices_changes_no_score(score):
     assert len(jax.devices()) == 2
     scores = [score(CELLS, seed=0, devices=jax.devices()[:number]) for number in (1, 2)]
     assert np.allclose(*scores, **SAME)
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_scores_of_one_and_never_gather():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "eight_devices.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one, eight = json.loads(done.stdout)
+    assert np.isfinite(eight).all()
+    assert np.allclose(eight, one, **SAME)
 
 
 @pytest.mark.parametrize(
