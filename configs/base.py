@@ -14,13 +14,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.cells_per_step = "auto"
 
     config.data = ml_collections.ConfigDict()
-    # digits, cifar10, cifar100, imagenet16_120, or npz for a data set of your own.
+    # digits, cifar10, cifar100, imagenet16_120, or for a data set of your own npz or folder.
     config.data.name = ""
-    # An .npz file with the two arrays named below.
+    # The official archive of a known data set, the folder extracted from it, or an .npz file with
+    # the two arrays named below; for a folder, the folder of images by class.
     config.data.path = ""
+    # Without a path, get the official archive of a CIFAR and keep it in the user's cache.
+    config.data.download = False
+    # Side in pixels to which the images of a folder are resized; 0: as they are.
+    config.data.side = 0
     config.data.images_key = "x_train"
     config.data.labels_key = "y_train"
     config.data.batch_size = 256
+    # As many images of each class as possible, and none alone in its class.
+    config.data.class_balanced = False
     # Random crop after padding (4 for 32 pixels, 2 for 16), and horizontal flip.
     config.data.augment = False
     # A mini-batch of its own for every cell, as in the released code.
@@ -48,7 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.search.replace = False
 
     config.benchmark = ml_collections.ConfigDict()
-    # A CSV table of trained accuracies by arch string, and its accuracy column.
+    # Trained accuracies by arch string, as CSV, JSON or NATS-Bench's own files, and the column.
     config.benchmark.path = ""
     config.benchmark.column = ""
 

@@ -1,8 +1,12 @@
-r"""ImageNet16-120 from an .npz file, with trained accuracies if a table is given.
+r"""ImageNet16-120, with trained accuracies if a table is given.
+
+The path is Imagenet16_train.zip, the downsampled ImageNet that image-net.org offers behind a login,
+the folder extracted from it (train_data_batch_1 to _10), or an .npz file with x_train and y_train.
+The first 120 classes are taken.
 
 Command:  python -m epe_nas_jax.main \
               --config=configs/imagenet16_120.py --workdir=runs/imagenet16_120 \
-              --config.data.path=imagenet16_120.npz --config.benchmark.path=nasbench201.csv.gz
+              --config.data.path=Imagenet16_train.zip --config.benchmark.path=nasbench201.csv.gz
 """
 
 import ml_collections

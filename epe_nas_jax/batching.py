@@ -7,13 +7,14 @@ by `ops.grouped_switch`); a CPU device runs cell after cell inside the program.
 A cell's key is folded from the seed and, where cells are to differ, from the cell's code: its score
 depends on (seed, mini-batch, cell) and on nothing else.
 
-Shape legend: A cells, D devices, S cells of a device in a step, E = 6 edges, N images, M images in
-a data set, P proxies, K classes, H height and width.
+Shape legend: A cells, B different ones, b of them in a step, D devices, S cells of a device in a
+step, E = 6 edges, N images, M images in a data set, P proxies,
+K classes, H height and width.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from epe_nas_jax.genotype import NUM_EDGES, check_genotypes, encode
 from epe_nas_jax.genotype import live_form as live_form_of
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
-from epe_nas_jax.planning import deal, plan_steps
+from epe_nas_jax.planning import deal, fit_memory, plan_steps, usable_memory
 from epe_nas_jax.proxies import cell_proxies, check_proxies
 
 INITS = ("shared", "independent")
@@ -48,6 +49,7 @@ class Protocol:
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.
       augment: crop and flip the fresh mini-batches.
+      class_balanced: draw as many images of each class as possible into the fresh mini-batches.
     """
 
     init: str = "shared"
@@ -55,6 +57,7 @@ class Protocol:
     num_inits: int = 1
     fresh_batch: int | None = None
     augment: bool = False
+    class_balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.init not in INITS:
@@ -67,6 +70,10 @@ class Protocol:
         if self.augment and self.fresh_batch is None:
             raise InputError(
                 "augment: needs fresh_batch; augment a mini-batch before scoring on it"
+            )
+        if self.class_balanced and self.fresh_batch is None:
+            raise InputError(
+                "class_balanced: needs fresh_batch; balance a mini-batch before scoring on it"
             )
 
     @property
@@ -81,6 +88,8 @@ class CellScorer:
     Attributes:
       cells_per_step: cells handed to a device at a time, S.
       devices: the devices in use.
+      dtype: of the scores.
+      num_proxies: proxies of a cell, P.
     """
 
     def __init__(
@@ -108,31 +117,57 @@ class CellScorer:
             )
         self._network = network or Network(num_classes, param_dtype=images.dtype)
         batch_shape = (self._protocol.fresh_batch or len(images), *images.shape[1:])
-        self.cells_per_step, self.devices = plan_steps(
-            cells_per_step, self._network, batch_shape, devices or jax.local_devices()
-        )
-        self._mesh = Mesh(np.array(self.devices), ("cells",))
+        devices = list(devices or jax.local_devices())
         # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
-        self._at_once = self.devices[0].platform != "cpu"
+        self._at_once = devices[0].platform != "cpu"
+        is_planned = cells_per_step == "auto" or not self._at_once
+        self._memory = usable_memory(devices[0]) if is_planned else None
+        self.cells_per_step, num_devices = plan_steps(
+            cells_per_step, self._network, batch_shape, devices
+        )
         self._live_form = live_form
         self._progress = progress
+        self._is_compiled = False
 
         black = np.zeros(images.shape[-1]) if black is None else black
-        self._shared = jax.device_put(
-            (
-                jax.random.key(seed),
-                jnp.asarray(images),
-                jnp.asarray(labels, jnp.int32),
-                jnp.asarray(black, images.dtype),
-            ),
-            NamedSharding(self._mesh, PartitionSpec()),  # type: ignore[no-untyped-call]
+        self._shared: tuple[jax.Array, ...] = (
+            jax.random.key(seed),
+            jnp.asarray(images),
+            jnp.asarray(labels, jnp.int32),
+            jnp.asarray(black, images.dtype),
         )
-        self._dtype = images.dtype
-        self._num_proxies = len(self._protocol.proxies)
+        self._place(devices[:num_devices])
+        self.dtype = images.dtype
+        self.num_proxies = len(self._protocol.proxies)
+
+    def _place(self, devices: list[jax.Device]) -> None:
+        self.devices = devices
+        self._mesh = Mesh(np.array(devices), ("cells",))
+        whole = NamedSharding(self._mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+        self._shared = jax.device_put(self._shared, whole)
 
     def compile(self) -> None:
-        """Compiles the program by running a step without cells."""
-        self._run_step(np.zeros(0, np.int32), np.zeros((0, NUM_EDGES), np.int32))
+        """Compiles the program, once.
+
+        The compiler's account of the memory that the program takes has the last word: if there is
+        less, it is compiled again for fewer cells at once, or on CPUs for fewer devices.
+        """
+        while not self._is_compiled:
+            self._is_compiled = True
+            num_places = self.cells_per_step * len(self.devices)
+            codes = np.full(num_places, _NO_CELL, np.int32)
+            networks = np.zeros((num_places, NUM_EDGES), np.int32)
+            program = _score_step.lower(codes, networks, *self._shared, **self._static()).compile()
+            account = program.memory_analysis()
+            if self._memory is None or account is None:
+                return
+            plan = fit_memory(
+                self.cells_per_step, self.devices, account.temp_size_in_bytes, self._memory
+            )
+            if plan != (self.cells_per_step, len(self.devices)):
+                self.cells_per_step, num_devices = plan
+                self._place(self.devices[:num_devices])
+                self._is_compiled = False
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
@@ -140,33 +175,58 @@ class CellScorer:
 
     def proxies(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The protocol's proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
-        codes, networks, back = self._distinct(check_genotypes(genotypes))
-        scores = np.full((len(networks), self._num_proxies), np.nan, self._dtype)
-        size = self.cells_per_step * len(self.devices)
-        with tqdm(total=len(networks), unit="cell", disable=not self._progress) as bar:
-            for start in range(0, len(networks), size):
-                step = slice(start, start + size)
-                scores[step] = self._run_step(codes[step], networks[step])
-                bar.update(len(networks[step]))
-        return scores[back]
+        codes, networks, back = self.distinct(genotypes)
+        rows = [rows for _, rows in self.steps(codes, networks)]
+        return np.concatenate([np.zeros((0, self.num_proxies), self.dtype), *rows])[back]
 
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
-        """Each class's part e_c, `[K]`, of the score of a genotype `[E]`, as in `class_scores`."""
-        codes, networks, _ = self._distinct(check_genotypes(genotype[None]))
+        """Each class's part e_c, `[K]`, of the score of a genotype `[E]`."""
+        self.compile()
+        codes, networks, _ = self.distinct(genotype[None])
         return self._run(codes, networks)[1][0]
 
-    def num_networks(self, genotypes: np.ndarray | jax.Array) -> int:
-        """How many networks it takes to score genotypes `[A, E]`."""
-        return len(self._distinct(check_genotypes(genotypes))[1])
+    def distinct(
+        self, genotypes: np.ndarray | jax.Array
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What it takes to score cells, each thing once.
 
-    def _distinct(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes of cells, the networks to run for them, and which of these each cell has."""
+        Args:
+          genotypes: the cells, `[A, E]`.
+
+        Returns:
+          Codes `[B]` of what has proxies of its own, in ascending order: networks if all cells
+          share weights and mini-batch, else cells; the networks `[B, E]` to run for them; and which
+          of these each cell has, `[A]`.
+        """
+        cells = check_genotypes(genotypes)
         networks = live_form_of(cells) if self._live_form else cells
-        back = np.arange(len(cells))
-        if self._protocol.all_shared:
-            networks, back = np.unique(networks, axis=0, return_inverse=True)
-            cells = networks
-        return np.asarray(encode(jnp.asarray(cells))), networks, back
+        kinds = networks if self._protocol.all_shared else cells
+        codes, first, back = np.unique(
+            np.asarray(encode(jnp.asarray(kinds))), return_index=True, return_inverse=True
+        )
+        return codes, networks[first], back
+
+    def steps(
+        self, codes: np.ndarray, networks: np.ndarray, num_done: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Scores what `distinct` gave, or part of it, and yields after every step.
+
+        Args:
+          codes: int `[B]`.
+          networks: int `[B, E]`.
+          num_done: how many were scored before, for the progress bar.
+
+        Yields:
+          The step's codes `[b]` and their proxies `[b, P]`.
+        """
+        self.compile()
+        size = self.cells_per_step * len(self.devices)
+        total = num_done + len(codes)
+        with tqdm(total=total, initial=num_done, unit="cell", disable=not self._progress) as bar:
+            for start in range(0, len(codes), size):
+                step = slice(start, start + size)
+                yield codes[step], self._run_step(codes[step], networks[step])
+                bar.update(len(codes[step]))
 
     def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
         """Proxies of the cells of a step, a row a cell."""
@@ -179,15 +239,7 @@ class CellScorer:
         # Appended: an empty cell, which fills the places that are left.
         codes = np.append(codes, _NO_CELL).astype(np.int32)[order]
         networks = np.append(networks, np.zeros((1, NUM_EDGES), np.int32), axis=0)[order]
-        proxies, e = _score_step(
-            codes,
-            networks,
-            *self._shared,
-            network=self._network,
-            protocol=self._protocol,
-            mesh=self._mesh,
-            at_once=self._at_once,
-        )
+        proxies, e = _score_step(codes, networks, *self._shared, **self._static())
 
         def in_order(dealt: jax.Array) -> np.ndarray:
             rows = np.empty((int(is_cell.sum()), dealt.shape[1]), dealt.dtype)
@@ -195,6 +247,15 @@ class CellScorer:
             return rows
 
         return in_order(proxies), in_order(e)
+
+    def _static(self) -> dict[str, Any]:
+        """What the compiled program is made for, beside shapes."""
+        return {
+            "network": self._network,
+            "protocol": self._protocol,
+            "mesh": self._mesh,
+            "at_once": self._at_once,
+        }
 
 
 def score_cells(
@@ -316,6 +377,7 @@ def _score_share(
                     protocol.fresh_batch,
                     augment=protocol.augment,
                     black=black,
+                    balanced_classes=network.num_classes if protocol.class_balanced else None,
                 )
             return cell_proxies(
                 variables, genotype, *minibatch, network=network, proxies=protocol.proxies

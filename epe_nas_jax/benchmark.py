@@ -1,50 +1,181 @@
-"""Host side: trained accuracies of cells by arch string."""
+"""Host side: trained accuracies of cells by arch string.
 
+From a CSV or JSON table, or from NATS-Bench's own files through its package.
+"""
+
+import gzip
+import io
+import json
+import pickle
+import re
+import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import parse_arch
 
+_GZIP_MAGIC = b"\x1f\x8b"
+# NATS-Bench's names for what a column of ours holds.
+_NATS_METRICS = {
+    "cifar10_test": ("cifar10", "test-accuracy"),
+    "cifar10_xvalid": ("cifar10-valid", "valid-accuracy"),
+    "cifar10valid_test": ("cifar10-valid", "test-accuracy"),
+    "cifar100_test": ("cifar100", "test-accuracy"),
+    "cifar100_xvalid": ("cifar100", "valid-accuracy"),
+    "imagenet16_test": ("ImageNet16-120", "test-accuracy"),
+    "imagenet16_xvalid": ("ImageNet16-120", "valid-accuracy"),
+}
+_NATS_COLUMN = re.compile(rf"({'|'.join(_NATS_METRICS)})_(\d+)")
+# What the package raises on files that are not its own, or broken.
+_NATS_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
 
 def read_accuracies(path: str, column: str) -> dict[str, float]:
-    """Reads a table of trained accuracies.
+    """Reads trained accuracies, in percent, from a file told apart by what it is.
+
+    * A CSV table with a header, an `arch` column and one of accuracies.
+    * JSON: a list of records with these two keys, or an object from arch string to such a record or
+      to the accuracy itself, in which case the column is not asked for.
+    * NATS-Bench's file `NATS-tss-v1_0-*.pickle.pbz2` or its folder `NATS-tss-v1_0-*-simple`, read
+      by the `nats_bench` package, which unpickles whatever they hold: give it files from a source
+      that you trust. The mean over the trained seeds after the last epoch.
+
+    A table may be compressed by gzip.
 
     Args:
-      path: a CSV file, or CSV.gz, with a header, an `arch` column and one of accuracies.
-      column: name of the accuracy column, in percent.
+      path: the file or folder.
+      column: name of the accuracies. For NATS-Bench with the epochs, 12 or 200, as in
+        `cifar10_test_200`: `cifar10_test`; `cifar10_xvalid`, `cifar10valid_test` (trained on half
+        the training set); `cifar100_test`, `cifar100_xvalid`, `imagenet16_test`,
+        `imagenet16_xvalid`.
 
     Returns:
       Accuracy by arch string; a cell whose accuracy is missing is left out.
 
     Raises:
       InputError: the file is missing or broken, lacks a column, repeats a cell, names one that does
-        not exist, or has an accuracy that is no number in 0..100.
+        not exist, or has an accuracy that is no number in 0..100; or the package is missing.
     """
-    try:
-        header = pd.read_csv(Path(path), nrows=0)
-        for wanted in ("arch", column):
-            if wanted not in header.columns:
-                found = ", ".join(header.columns)
-                raise InputError(f"{path}: expected a column {wanted!r}, found {found}")
-        table = pd.read_csv(Path(path), usecols=["arch", column])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected a CSV table of accuracies") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable CSV table ({error})".splitlines()[0]) from None
+    place = Path(path)
+    if not place.exists():
+        raise InputError(f"{path}: no such file, expected a table of accuracies")
+    if place.is_dir() or place.suffix == ".pbz2":
+        table = _read_nats(place, column)
+    else:
+        try:
+            text = _read_text(place)
+            is_json = text.lstrip().startswith(("[", "{"))
+            table = _parse_json(text, column) if is_json else _parse_csv(text, column)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
+            raise InputError(f"{path}: not a readable table ({error})".splitlines()[0]) from None
+    return _check_table(path, table, column)
 
+
+def _check_table(path: str, table: pd.DataFrame, column: str) -> dict[str, float]:
+    """Accuracy by arch string from the columns `arch` and the wanted one."""
+    if not len(table):
+        raise InputError(f"{path}: found no cells, expected accuracies")
+    for arch in table["arch"]:
+        try:
+            parse_arch(arch)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     repeated = table["arch"][table["arch"].duplicated()]
     if len(repeated):
         raise InputError(f"{path}: found cell {repeated.iloc[0]} twice, expected each cell once")
-    for arch in table["arch"]:
-        parse_arch(arch)
-    values = pd.to_numeric(table[column], errors="coerce")
-    bad = table[column][(values.isna() & table[column].notna()) | (values < 0) | (values > 100)]
+    found = table[column]
+    may_be_number = found.map(lambda value: np.isscalar(value) and not isinstance(value, bool))
+    values = pd.to_numeric(found.where(may_be_number), errors="coerce")
+    bad = found[(values.isna() & found.notna()) | (values < 0) | (values > 100)]
     if len(bad):
         raise InputError(f"{path}, {column}: found {bad.iloc[0]}, expected accuracies in 0..100")
     known = values.notna()
     return dict(zip(table["arch"][known], values[known].to_numpy(np.float64).tolist(), strict=True))
+
+
+def _read_text(path: Path) -> str:
+    content = path.read_bytes()
+    if content.startswith(_GZIP_MAGIC):
+        content = gzip.decompress(content)
+    return content.decode()
+
+
+def _parse_csv(text: str, column: str) -> pd.DataFrame:
+    header = pd.read_csv(io.StringIO(text), nrows=0)
+    _check_names(header.columns, column, "column")
+    return pd.read_csv(io.StringIO(text), usecols=["arch", column])
+
+
+def _parse_json(text: str, column: str) -> pd.DataFrame:
+    content = json.loads(text, object_pairs_hook=_without_repetition)
+    records = content
+    if isinstance(content, dict):
+        records = [
+            {**value, "arch": arch} if isinstance(value, dict) else {"arch": arch, column: value}
+            for arch, value in content.items()
+        ]
+    for record in records:
+        if not isinstance(record, dict):
+            raise InputError(f"found {record!r}, expected records with a key 'arch'")
+        _check_names(record, column, "key")
+    return pd.DataFrame(records, columns=["arch", column], dtype=object)
+
+
+def _check_names(names: Collection[str], column: str, kind: str) -> None:
+    for wanted in ("arch", column):
+        if wanted not in names:
+            raise InputError(f"expected a {kind} {wanted!r}, found {', '.join(names)}")
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, which may name each key once."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"found {twice} twice, expected it once")
+    return content
+
+
+def _read_nats(path: Path, column: str) -> pd.DataFrame:
+    match = _NATS_COLUMN.fullmatch(column)
+    if not match:
+        names = ", ".join(f"{name}_200" for name in _NATS_METRICS)
+        raise InputError(f"benchmark.column: found {column!r}, expected one of {names} (or _12)")
+    dataset, metric = _NATS_METRICS[match[1]]
+    try:
+        import nats_bench
+    except ImportError:
+        raise InputError(
+            f"{path}: needs the nats_bench package, pip install 'epe_nas_jax[nats]'"
+        ) from None
+    try:
+        api = nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
+        indices = sorted(api.evaluated_indexes) or range(len(api))
+        records: list[Mapping[str, Any]] = []
+        for index in tqdm(indices, unit="cell"):
+            info = api.get_more_info(index, dataset, hp=match[2], is_random=False)
+            records.append({"arch": api.arch(index), column: info.get(metric)})
+    except _NATS_UNREADABLE as error:
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
+        raise InputError(f"{path}: not readable as NATS-Bench's files ({reason})") from None
+    return pd.DataFrame(records, columns=["arch", column])

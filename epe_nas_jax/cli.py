@@ -9,12 +9,14 @@ from ml_collections import ConfigDict, config_flags
 
 from epe_nas_jax import runtime
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.stopping import StopRequested
 
 
 def run_command(work: Callable[[ConfigDict, str], str]) -> None:
     """Runs a command given by `--config=configs/<name>.py --workdir=DIR [--config.key=value ...]`.
 
-    Whatever the user can mend is told in one line and exits with 2.
+    Whatever the user can mend is told in one line and exits with 2; a run stopped by a signal exits
+    as shells expect it, with 128 and the signal's number (143 for SIGTERM, 130 for SIGINT).
 
     Args:
       work: from the config and the work directory to the text to print.
@@ -47,6 +49,9 @@ def run_with_flags(work: Callable[[], str]) -> None:
             print(work())
         except (InputError, OSError) as error:
             _fail(str(error))
+        except StopRequested as stop:
+            print(f"{stop}: the same command goes on from here", file=sys.stderr)
+            sys.exit(128 + stop.signal_number)
 
     app.run(main, flags_parser=_parse_flags)
 

@@ -5,6 +5,7 @@ Shape legend: M images in the data set, N in the mini-batch, H height and width.
 
 import dataclasses
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
+from epe_nas_jax.archives import is_archive, read_archive
+from epe_nas_jax.download import ARCHIVES, default_cache, fetch
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.folders import read_folder
 from epe_nas_jax.minibatch import draw_minibatch
 
 _DIGIT_UPSCALING = 4
@@ -51,8 +55,8 @@ class _Known:
     """Classes and channel statistics (of pixels in 0..255) as NAS-Bench-201 uses them."""
 
     num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Sequence[float]
+    std: Sequence[float]
 
 
 _KNOWN = {
@@ -60,45 +64,84 @@ _KNOWN = {
     "cifar100": _Known(100, (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
     "imagenet16_120": _Known(120, (122.68, 116.66, 104.01), (63.22, 61.26, 65.09)),
 }
-NAMES = ("digits", *_KNOWN, "npz")
+NAMES = ("digits", *_KNOWN, "npz", "folder")
+SPLITS = ("train", "test")
 
 
 def load_dataset(
     name: str,
     path: str = "",
     *,
+    split: str = "train",
     images_key: str = "x_train",
     labels_key: str = "y_train",
+    side: int = 0,
+    download: bool = False,
 ) -> Dataset:
     """Loads a data set.
 
+    A path is told apart by what it is: an `.npz` file, or for a known data set its official archive
+    or the folder extracted from it, as in `archives.read_archive`. A data set of your own is an
+    `.npz` file (`"npz"`) or a folder of images by class (`"folder"`), as in `folders.read_folder`.
+
     Args:
-      name: one of `NAMES`; `"npz"` is a data set of your own.
-      path: an `.npz` file with the images and labels; `"digits"` needs none.
-      images_key: name of the images in the file, uint8 `[M, H, H, 3]`.
-      labels_key: name of the labels in the file, integers `[M]`.
+      name: one of `NAMES`.
+      path: where it lies; `"digits"` needs none.
+      split: one of `SPLITS`; the statistics and classes are those of `"train"` for both.
+      images_key: name of the training images in an `.npz` file, `[M, H, H, 3]`, whole numbers
+        0..255 of any dtype; for the other split, with `test` in place of `train`.
+      labels_key: name of their labels, integers `[M]`; likewise.
+      side: H to which a folder's images are resized; 0: as they are.
+      download: without a path, get the official archive of a CIFAR into the user's cache.
 
     Raises:
-      InputError: unknown name, or a file that is missing, broken or holds something else.
+      InputError: an argument is not as said above, or a file is missing, broken or holds something
+        else.
     """
     if name not in NAMES:
         raise InputError(f"data set {name!r}: unknown, expected one of {', '.join(NAMES)}")
+    if split not in SPLITS:
+        raise InputError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
+    if side and (name != "folder" or side < 0 or side % 4):
+        expected = "a multiple of 4" if name == "folder" else "0 (only a folder is resized)"
+        raise InputError(f"data.side: found {side}, expected {expected}")
     if name == "digits":
+        if split != "train":
+            raise InputError("data set 'digits': has no test split")
         return _digits()
-    images, labels = _read_npz(path, images_key, labels_key)
+
+    place = Path(path) if path else _without_path(name, download)
+    if name == "folder":
+        images, labels, num_classes = read_folder(place, "train", side)
+        statistics = _statistics(images)
+        if split != "train":
+            images, labels, _ = read_folder(place, split, side)
+        return _dataset(images, labels, num_classes, *statistics)
+
+    def read(split: str) -> tuple[np.ndarray, np.ndarray]:
+        if name in _KNOWN and is_archive(place):
+            return read_archive(name, place, split)
+        keys = (_key_of(key, split) for key in (images_key, labels_key))
+        return _read_npz(place, *keys)
+
+    images, labels = read(split)
     known = _KNOWN.get(name)
-    num_classes = known.num_classes if known else int(labels.max()) + 1
-    if labels.min() < 0 or labels.max() >= num_classes:
-        wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise InputError(
-            f"{path}, {labels_key}: found label {wrong}, expected 0..{num_classes - 1}"
-        )
-    mean, std = (known.mean, known.std) if known else _statistics(images)
-    return _dataset(images, labels, num_classes, mean, std)
+    if known is None:
+        of_train, its_labels = (images, labels) if split == "train" else read("train")
+        known = _Known(int(its_labels.max()) + 1, *_statistics(of_train))
+    wrong = labels[(labels < 0) | (labels >= known.num_classes)]
+    if len(wrong):
+        raise InputError(f"{place}: found label {wrong[0]}, expected 0..{known.num_classes - 1}")
+    return _dataset(images, labels, known.num_classes, known.mean, known.std)
 
 
 def draw_fixed_minibatch(
-    key: jax.Array, dataset: Dataset, batch_size: int, *, augment: bool
+    key: jax.Array,
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    augment: bool,
+    class_balanced: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws the one mini-batch on which all cells are scored.
 
@@ -107,6 +150,7 @@ def draw_fixed_minibatch(
       dataset: the data set.
       batch_size: N.
       augment: crop and flip the images as the released code does.
+      class_balanced: as many images of each class as possible, as `draw_balanced_rows` draws them.
 
     Returns:
       Normalised images, float32 `[N, H, H, 3]`, and labels, int32 `[N]`.
@@ -122,6 +166,7 @@ def draw_fixed_minibatch(
         batch_size,
         augment=augment,
         black=jnp.asarray(dataset.black(), jnp.float32),
+        balanced_classes=dataset.num_classes if class_balanced else None,
     )
 
 
@@ -159,33 +204,58 @@ def _dataset(
     )
 
 
-def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+def _statistics(images: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
     mean, std = images.mean((0, 1, 2)), images.std((0, 1, 2))
     return mean.tolist(), np.where(std > 0, std, 1).tolist()
 
 
-def _read_npz(path: str, images_key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray]:
-    if not path:
-        raise InputError("data.path: found nothing, expected the path of an .npz file")
+def _without_path(name: str, download: bool) -> Path:
+    """Where a data set lies of which the user gave no path."""
+    archive = ARCHIVES.get(name)
+    if download:
+        if archive is None:
+            raise InputError(f"data.download: found True, expected False: {name} has no download")
+        return fetch(archive, default_cache())
+    if archive is not None:
+        expected = (
+            f"{archive.file_name} from {archive.url}, its folder or an .npz file "
+            "(or data.download=True)"
+        )
+    elif name in _KNOWN:
+        expected = (
+            "Imagenet16_train.zip, the downsampled ImageNet of image-net.org (behind a login), "
+            "its folder or an .npz file"
+        )
+    else:
+        expected = "an .npz file" if name == "npz" else "a folder of images by class"
+    raise InputError(f"data.path: found nothing, expected the path of {expected}")
+
+
+def _key_of(key: str, split: str) -> str:
+    """The name of a split's array from that of the training split's."""
+    if split != "train" and "train" not in key:
+        raise InputError(f"key {key!r}: found no 'train' in it, expected one to name {split!r} by")
+    return key.replace("train", split)
+
+
+def _read_npz(path: Path, images_key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in (images_key, labels_key):
                 if key not in archive:
                     found = ", ".join(archive)
                     raise InputError(f"{path}: expected an array {key!r}, found {found}")
             images, labels = archive[images_key], archive[labels_key]
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected an .npz file") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable .npz file ({error})".splitlines()[0]) from None
-
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise InputError(f"{path}: no such file") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
-            f"{path}, {images_key}: found {images.dtype} of shape {images.shape}, "
-            "expected uint8 [images, side, side, 3]"
-        )
+            f"{path}: not a readable archive or .npz file ({error})".splitlines()[0]
+        ) from None
+
+    images = _as_bytes(images, f"{path}, {images_key}")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
             f"{path}, {labels_key}: found {labels.dtype} of shape {labels.shape}, "
@@ -193,6 +263,27 @@ def _read_npz(path: str, images_key: str, labels_key: str) -> tuple[np.ndarray, 
         )
     if len(images) != len(labels):
         raise InputError(f"{path}: found {len(images)} images and {len(labels)} labels")
-    if not len(images):
-        raise InputError(f"{path}: the data set is empty, expected images")
     return images, labels
+
+
+def _as_bytes(images: np.ndarray, where: str) -> np.ndarray:
+    """Images of any dtype whose pixels are whole numbers 0..255, as uint8."""
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype.kind not in "uif":
+        raise InputError(
+            f"{where}: found {images.dtype} of shape {images.shape}, "
+            "expected uint8 [images, side, side, 3]"
+        )
+    if not images.size:
+        raise InputError(f"{where}: found shape {images.shape}, expected images")
+    if images.dtype == np.uint8:
+        return images
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):
+        raise InputError(f"{where}: found pixels from {low} to {high}, expected 0..255")
+    pixels = images.astype(np.uint8)
+    if not np.array_equal(pixels, images):
+        raise InputError(
+            f"{where}: found {images.dtype} pixels from {low} to {high} that are no whole numbers, "
+            "expected whole numbers 0..255"
+        )
+    return pixels

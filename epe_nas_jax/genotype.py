@@ -32,6 +32,7 @@ NUM_CELLS = NUM_OPERATIONS**NUM_EDGES
 
 _TEMPLATE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
 _PATTERN = re.compile(re.escape(_TEMPLATE).replace(r"\{\}", "([^|~+]*)"))
+_INPUT, _ZERO = "0", "#"
 _FORM = _TEMPLATE.format(*["op"] * NUM_EDGES)
 _PLACE_VALUES = NUM_OPERATIONS ** np.arange(NUM_EDGES - 1, -1, -1, dtype=np.int32)
 
@@ -115,6 +116,28 @@ def check_num_samples(num_cells: int, *, replace: bool) -> None:
         )
 
 
+def every_genotype() -> np.ndarray:
+    """All cells in the order of their codes: int32 `[15625, E]`."""
+    return np.asarray(decode(jnp.arange(NUM_CELLS)))
+
+
+def mutate(key: jax.Array, genotypes: np.ndarray | jax.Array) -> jax.Array:
+    """Gives every cell another operation on one edge: one of its neighbours, drawn uniformly.
+
+    Args:
+      key: random key, consumed.
+      genotypes: int `[A, E]`.
+
+    Returns:
+      int32 `[A, E]`.
+    """
+    edge_key, shift_key = jax.random.split(key)
+    edges = jax.random.randint(edge_key, (len(genotypes), 1), 0, NUM_EDGES)
+    shifts = jax.random.randint(shift_key, (len(genotypes), 1), 1, NUM_OPERATIONS)
+    shifts = jnp.where(jnp.arange(NUM_EDGES)[None] == edges, shifts, 0)
+    return ((jnp.asarray(genotypes) + shifts) % NUM_OPERATIONS).astype(jnp.int32)
+
+
 def neighbours(genotype: np.ndarray) -> np.ndarray:
     """The 24 cells that differ from a genotype, int `[E]`, on one edge: int32 `[24, E]`."""
     rows = [
@@ -138,6 +161,35 @@ def live_form(genotypes: np.ndarray) -> np.ndarray:
     to_output = _reached(is_real, backwards)[::-1]
     live = [from_input[source] & to_output[target] for source, target in EDGES]
     return np.where(np.stack(live, axis=-1), genotypes, 0)
+
+
+def canonical_form(genotype: Iterable[int] | np.ndarray) -> str:
+    """A cell, int `[E]`, as a formula that isomorphic cells share.
+
+    Two cells of one form compute the same function, given the same weights at the same places: they
+    differ in the order of their nodes, in operations on zeros, or in where a skip stands. The forms
+    are the 6,466 of NAS-Bench-201 (Dong & Yang 2020, `Structure.to_unique_str`), letter by letter,
+    because its order of terms decides which sums are seen to be equal: it neither sorts the terms
+    of a sum within a sum nor takes a sum of zeros for zero, so that cells of different forms can
+    still be one function.
+    """
+    ops = [int(op) for op in genotype]
+    nodes = [_INPUT]
+    for node in range(1, NUM_NODES):
+        terms = [
+            _term(ops[edge], nodes[source])
+            for edge, (source, target) in enumerate(EDGES)
+            if target == node
+        ]
+        nodes.append("+".join(sorted(terms)))
+    return nodes[-1]
+
+
+def _term(op: int, node: str) -> str:
+    """What an edge makes of a node's formula."""
+    if OPERATIONS[op] == "none" or node == _ZERO:
+        return _ZERO
+    return node if OPERATIONS[op] == "skip_connect" else f"({node})@{OPERATIONS[op]}"
 
 
 def has_path(genotypes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Mini-batches: checked at the door, or drawn on the device from a key and a data set.
 
-Shape legend: M images in the data set, N in the mini-batch, H height and width, C channels.
+Shape legend: M images in the data set, N in the mini-batch, H height and width, C channels, K
+classes.
 """
 
 import jax
@@ -51,6 +52,7 @@ def draw_minibatch(
     *,
     augment: bool,
     black: jax.Array,
+    balanced_classes: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws different images from a data set.
 
@@ -61,16 +63,64 @@ def draw_minibatch(
       batch_size: N, at most M.
       augment: crop and flip the images as the released code does.
       black: a normalised black pixel, `[C]`, that fills what a crop takes from outside.
+      balanced_classes: K, to draw as `draw_balanced_rows` does; None: uniformly.
 
     Returns:
       A mini-batch: images `[N, H, H, C]` and labels `[N]`.
     """
     order_key, augment_key = jax.random.split(key)
-    rows = jax.random.choice(order_key, images.shape[0], (batch_size,), replace=False)
+    if balanced_classes is None:
+        rows = jax.random.choice(order_key, images.shape[0], (batch_size,), replace=False)
+    else:
+        rows = draw_balanced_rows(order_key, labels, balanced_classes, batch_size)
     images, labels = images[rows], labels[rows]
     if augment:
         images = augment_images(augment_key, images, black)
     return images, labels
+
+
+def draw_balanced_rows(
+    key: jax.Array, labels: jax.Array, num_classes: int, batch_size: int
+) -> jax.Array:
+    """Draws different images, as many of each class as possible, as rows of a data set.
+
+    The classes take turns in random order, so that their numbers of images differ by at most one,
+    except where a class has no more images. Which classes have the one more, if N is no multiple of
+    K, is random. If N < 2 K, only N // 2 random classes take part, so that each has two images, and
+    one of them three if N is odd: a class with one image tells nothing about correlation. Such a
+    class is drawn only where the images of all others do not fill the mini-batch.
+
+    Args:
+      key: random key, consumed.
+      labels: classes 0..K-1, int `[M]`.
+      num_classes: K.
+      batch_size: N, at most M.
+
+    Returns:
+      Rows, int32 `[N]`.
+    """
+    order_key, class_key = jax.random.split(key)
+    num_images = labels.shape[0]
+    shuffled = jax.random.permutation(order_key, num_images)
+    classes = labels[shuffled]
+    counts = jnp.bincount(labels, length=num_classes)
+
+    # An image's place among those of its class.
+    by_class = jnp.argsort(classes, stable=True)
+    starts = jnp.cumsum(counts) - counts
+    ranks = jnp.arange(num_images) - starts[classes[by_class]]
+    ranks = jnp.zeros_like(ranks).at[by_class].set(ranks)
+
+    draws = jax.random.uniform(class_key, (num_classes,))
+    if batch_size % 2:
+        # The image that no pair has goes to the first class, which must have a third one.
+        first = jnp.argmin(jnp.where(counts >= 3, draws, 1))
+        draws = draws.at[first].set(jnp.where(counts[first] >= 3, -1, draws[first]))
+    turns = jnp.argsort(jnp.argsort(jnp.where(counts >= 2, draws, 2)))
+    num_taking_part = jnp.minimum(jnp.sum(counts >= 2), batch_size // 2)
+    turns = turns[classes]
+    order = jnp.lexsort((turns, ranks, turns >= num_taking_part))
+    return shuffled[order[:batch_size]].astype(jnp.int32)
 
 
 def augment_images(key: jax.Array, images: jax.Array, black: jax.Array) -> jax.Array:

@@ -17,6 +17,8 @@ from epe_nas_jax.network import Network
 _CPU_CELLS_PER_STEP = 16
 _MAX_CELLS_PER_STEP = 64
 _MEMORY_SHARE = 0.6
+# For a device that does not tell.
+_UNKNOWN_MEMORY = 8 * 2**30
 # Time of each operation on a CPU core, roughly.
 _RELATIVE_WORK = np.array([1, 1, 3, 9, 2])
 
@@ -26,11 +28,11 @@ def plan_steps(
     network: Network,
     batch_shape: tuple[int, ...],
     devices: Sequence[jax.Device],
-) -> tuple[int, list[jax.Device]]:
-    """Cells a device gets in a step, and the devices to use: what their memory holds.
+) -> tuple[int, int]:
+    """Cells a device gets in a step, and how many devices to use: by estimate, before compiling.
 
     Args:
-      wanted: a number of cells, or `"auto"`.
+      wanted: a number of cells, which is kept, or `"auto"`.
       network: the network to run.
       batch_shape: `(N, H, H, 3)`.
       devices: devices of one kind.
@@ -41,18 +43,49 @@ def plan_steps(
     is_number = isinstance(wanted, int) and not isinstance(wanted, bool) and wanted >= 1
     if not is_number and wanted != "auto":
         raise InputError(f"cells_per_step: found {wanted!r}, expected a positive integer or 'auto'")
+    is_cpu = devices[0].platform == "cpu"
+    if is_number and not is_cpu:
+        return int(wanted), len(devices)
     # A cell keeps its 6 edges and 3 nodes; stages of half the pixels and twice the channels halve.
     kept = 9 * network.cells_per_stage * (1 + 1 / 2 + 1 / 4)
     activation = math.prod(batch_shape[:3]) * network.channels
-    bytes_per_cell = kept * activation * jnp.dtype(network.param_dtype).itemsize
+    bytes_per_cell = int(kept * activation * jnp.dtype(network.param_dtype).itemsize)
+    if is_cpu:
+        cells_per_step, cells_at_once = int(wanted) if is_number else _CPU_CELLS_PER_STEP, 1
+    else:
+        cells_per_step = cells_at_once = _MAX_CELLS_PER_STEP
+    needed = bytes_per_cell * cells_at_once
+    return fit_memory(cells_per_step, devices, needed, usable_memory(devices[0]))
+
+
+def usable_memory(device: jax.Device) -> int:
+    """Bytes that a program may take of a device's memory; of all CPU devices together."""
+    if device.platform == "cpu":
+        return int(_MEMORY_SHARE * psutil.virtual_memory().available)
+    limit = (device.memory_stats() or {}).get("bytes_limit", _UNKNOWN_MEMORY)
+    return int(_MEMORY_SHARE * limit)
+
+
+def fit_memory(
+    cells_per_step: int, devices: Sequence[jax.Device], needed: int, usable: int
+) -> tuple[int, int]:
+    """Cells a device gets in a step and how many devices to use, so that memory suffices.
+
+    CPU devices are cores of one memory and work on one cell at a time each: fewer of them are used.
+    Other devices have a memory each and run a step's cells at once: they get fewer cells.
+
+    Args:
+      cells_per_step: cells of a device in a step, S.
+      devices: devices of one kind.
+      needed: bytes that the program takes on each device.
+      usable: bytes that it may take, as from `usable_memory`.
+    """
     if devices[0].platform == "cpu":
-        # Devices are cores of one memory, and each works on one cell at a time.
-        free = psutil.virtual_memory().available
-        num_devices = max(1, int(_MEMORY_SHARE * free / bytes_per_cell))
-        return int(wanted) if is_number else _CPU_CELLS_PER_STEP, list(devices[:num_devices])
-    limit = (devices[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
-    fitting = max(1, min(_MAX_CELLS_PER_STEP, int(_MEMORY_SHARE * limit / bytes_per_cell)))
-    return int(wanted) if is_number else fitting, list(devices)
+        return cells_per_step, max(1, min(len(devices), usable // max(1, needed)))
+    if needed <= usable:
+        return cells_per_step, len(devices)
+    fewer = min(cells_per_step - 1, cells_per_step * usable // needed)
+    return max(1, fewer), len(devices)
 
 
 def deal(networks: np.ndarray, num_devices: int, cells_per_step: int) -> np.ndarray:

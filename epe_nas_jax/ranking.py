@@ -51,6 +51,23 @@ def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -
     return top_k(known, math.ceil(round(fraction * np.sum(~np.isnan(known)), 6)))
 
 
+def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Indices of the cells that no other beats, cheapest first.
+
+    A cell is beaten by one that scores no worse and costs no more, and is better in one of the two.
+    Of cells that are alike in both the first is taken.
+
+    Args:
+      scores: `[A]`, larger is better; cells with NaN are left out.
+      costs: `[A]`, smaller is better, such as parameters or FLOPs.
+    """
+    order = np.lexsort((-scores, costs))
+    order = order[~np.isnan(scores[order])]
+    best_so_far = np.maximum.accumulate(scores[order])
+    # The front is where the best score so far rises: at the first of its equal values.
+    return order[np.unique(best_so_far, return_index=True)[1]]
+
+
 def spearman(
     scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
 ) -> RankCorrelation | None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,33 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from epe_nas_jax import benchmark, ranking
+from epe_nas_jax import benchmark, counts, ranking
 from epe_nas_jax.batching import CellScorer, Protocol
 from epe_nas_jax.data import Dataset, check_batch_size, draw_fixed_minibatch, load_dataset
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import check_num_samples, format_arch
+from epe_nas_jax.genotype import canonical_form, check_num_samples, format_arch
 from epe_nas_jax.network import Network
 from epe_nas_jax.page import run_page
 from epe_nas_jax.report import result_table
+from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
 from epe_nas_jax.search import SearchResult, random_search
+from epe_nas_jax.stopping import stop_requests
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
     REPORT_FILE,
     SCORES_FILE,
     SUMMARY_FILE,
+    check_same_run,
     check_workdir,
     device_name,
+    locked,
     provenance,
     to_json,
     write,
 )
 
 _NUM_BEST = 5
+_FINISHED = "This run had scored all its cells before: nothing was scored again."
 _PROXY_OF_VARIANT = {"released": "epe", "two_branch": "epe_two_branch"}
 
 
@@ -42,19 +47,22 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
 
     These are `config.json`, `scores.csv`, `summary.json` and `report.html`.
 
-    Everything that can be wrong is checked before the first cell is scored, and the files appear
-    when the search is over, each of them whole.
+    Everything that can be wrong is checked before the first cell is scored. Every finished step is
+    on disk before the next begins, so that a run that was killed goes on where it stopped; the
+    results appear when the search is over, each file whole.
 
     Args:
       config: as in `configs/base.py`.
-      workdir: the work directory; it is made if need be, and may hold an earlier run of the very
-        same config, which is replaced.
+      workdir: the work directory; it is made if need be, and may hold a run of the very same
+        config, which goes on, or whose results are given again if it is finished.
 
     Returns:
       The result as a table to print.
 
     Raises:
       InputError: something in the config, the data or the work directory cannot be used.
+      OSError: the work directory cannot be written.
+      StopRequested: SIGTERM or SIGINT came; what is scored is on disk.
     """
     directory = Path(workdir)
     plain_config = json.loads(config.to_json())
@@ -66,17 +74,19 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     dataset = dataset_of(config)
     search_key, batch_key = jax.random.split(jax.random.key(config.seed))
     images, labels = _images_to_score_on(config, dataset, batch_key)
+    network = network_of(config, dataset.num_classes, jnp.float32)
     scorer = CellScorer(
         images,
         labels,
         seed=config.seed,
-        network=network_of(config, dataset.num_classes, jnp.float32),
+        network=network,
         protocol=Protocol(
             init=config.score.init,
             proxies=_proxies_of(config),
             num_inits=config.score.num_inits,
             fresh_batch=config.data.batch_size if config.data.fresh_minibatch else None,
             augment=config.data.augment and config.data.fresh_minibatch,
+            class_balanced=config.data.class_balanced and config.data.fresh_minibatch,
         ),
         cells_per_step=cells_per_step_of(config),
         live_form=config.score.live_form,
@@ -84,56 +94,52 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         progress=True,
     )
 
-    start = time.perf_counter()
-    scorer.compile()
-    compile_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    proxies: dict[bytes, np.ndarray] = {}
-
-    def score_fn(genotypes: np.ndarray) -> np.ndarray:
-        rows = scorer.proxies(genotypes)
-        proxies.update(zip(map(bytes, genotypes), rows, strict=True))
-        return rows[:, 0]
-
-    result = random_search(
-        search_key,
-        score_fn,
-        num_samples=config.search.num_samples,
-        replace=config.search.replace,
-    )
-    seconds = time.perf_counter() - start
-
-    archs = [format_arch(genotype) for genotype in result.genotypes]
-    num_networks = scorer.num_networks(result.genotypes)
-    summary = _summarise(result, archs, accuracies, num_networks, seconds, compile_seconds)
     origin = provenance(plain_config, images, labels)
-    write(directory / CONFIG_FILE, to_json(origin))
-    columns = [proxies[bytes(genotype)] for genotype in result.genotypes]
-    table = pd.DataFrame(columns, columns=["score", *config.score.proxies])
-    table.insert(0, "arch", archs)
-    if accuracies is not None:
-        table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
-    scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    write(directory / SCORES_FILE, scores_csv.encode())
-    write(directory / SUMMARY_FILE, to_json(summary))
-    best = _best_cells(result, archs, accuracies)
-    class_scores = None
-    if result.best is not None:
-        class_scores = scorer.class_scores(result.genotypes[result.best])
-    report = run_page(
-        summary=summary,
-        provenance=origin,
-        best=best,
-        scores=result.scores,
-        accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
-        benchmark_accuracies=None if accuracies is None else np.array(list(accuracies.values())),
-        class_scores=class_scores,
-        class_sizes=None
-        if config.data.fresh_minibatch
-        else np.bincount(labels, minlength=dataset.num_classes),
-    )
-    write(directory / REPORT_FILE, report.encode())
-    return result_table(summary, best)
+    with locked(directory), stop_requests() as check_stop:
+        check_same_run(directory, origin)
+        with ScoreLog(directory, scorer.num_proxies) as log:
+            write(directory / CONFIG_FILE, to_json(origin))
+            logged = LoggedScorer(scorer, log, check_stop)
+            result = random_search(
+                search_key,
+                logged,
+                num_samples=config.search.num_samples,
+                replace=config.search.replace,
+            )
+        archs = [format_arch(genotype) for genotype in result.genotypes]
+        summary = _summarise(result, archs, accuracies, len(logged.rows), log.steps)
+        table = pd.DataFrame(
+            logged.proxies(result.genotypes), columns=["score", *config.score.proxies]
+        )
+        table.insert(0, "arch", archs)
+        for name, count in _counts(result.genotypes, network, side=images.shape[1]).items():
+            table[name] = count
+        if accuracies is not None:
+            table["accuracy"] = [accuracies.get(arch, np.nan) for arch in archs]
+        best = _best_cells(result, archs, accuracies)
+        class_scores = None
+        if result.best is not None:
+            class_scores = scorer.class_scores(result.genotypes[result.best])
+        report = run_page(
+            summary=summary,
+            provenance=origin,
+            best=best,
+            scores=result.scores,
+            accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
+            benchmark_accuracies=None
+            if accuracies is None
+            else np.array(list(accuracies.values())),
+            class_scores=class_scores,
+            class_sizes=None
+            if config.data.fresh_minibatch
+            else np.bincount(labels, minlength=dataset.num_classes),
+        )
+        scores_csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+        write(directory / SCORES_FILE, scores_csv.encode())
+        write(directory / SUMMARY_FILE, to_json(summary))
+        write(directory / REPORT_FILE, report.encode())
+    text = result_table(summary, best)
+    return text if logged.num_scored else f"{_FINISHED}\n\n{text}"
 
 
 def dataset_of(config: ConfigDict) -> Dataset:
@@ -143,6 +149,8 @@ def dataset_of(config: ConfigDict) -> Dataset:
         config.data.path,
         images_key=config.data.images_key,
         labels_key=config.data.labels_key,
+        side=config.data.side,
+        download=config.data.download,
     )
 
 
@@ -179,6 +187,31 @@ def _proxies_of(config: ConfigDict) -> tuple[str, ...]:
     return (_PROXY_OF_VARIANT[variant], *config.score.proxies)
 
 
+def _counts(genotypes: np.ndarray, network: Network, *, side: int) -> dict[str, np.ndarray]:
+    """Parameters and millions of FLOPs of cells `[A, E]`, as built and of live operations only."""
+    columns = {}
+    for prefix, live in (("", False), ("live_", True)):
+        columns[f"{prefix}params"] = counts.parameters(
+            genotypes,
+            num_classes=network.num_classes,
+            channels=network.channels,
+            cells_per_stage=network.cells_per_stage,
+            live=live,
+        )
+        columns[f"{prefix}mflops"] = (
+            counts.flops(
+                genotypes,
+                num_classes=network.num_classes,
+                side=side,
+                channels=network.channels,
+                cells_per_stage=network.cells_per_stage,
+                live=live,
+            )
+            / 1e6
+        )
+    return columns
+
+
 def _images_to_score_on(
     config: ConfigDict, dataset: Dataset, key: jax.Array
 ) -> tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]:
@@ -187,7 +220,13 @@ def _images_to_score_on(
     if config.data.fresh_minibatch:
         check_batch_size(size, dataset)
         return dataset.normalised(), dataset.labels
-    return draw_fixed_minibatch(key, dataset, size, augment=config.data.augment)
+    return draw_fixed_minibatch(
+        key,
+        dataset,
+        size,
+        augment=config.data.augment,
+        class_balanced=config.data.class_balanced,
+    )
 
 
 def _summarise(
@@ -195,18 +234,20 @@ def _summarise(
     archs: list[str],
     accuracies: dict[str, float] | None,
     num_networks: int,
-    seconds: float,
-    compile_seconds: float,
+    steps: Mapping[str, Sequence[Step]],
 ) -> dict[str, Any]:
     num_scored = len(archs)
+    every_step = [step for steps_of_process in steps.values() for step in steps_of_process]
+    seconds = sum(step.seconds for step in every_step)
     summary: dict[str, Any] = {
         "best_arch": None if result.best is None else archs[result.best],
         "best_score": None if result.best is None else float(result.scores[result.best]),
         "num_scored": num_scored,
         "num_networks": num_networks,
+        "num_isomorphic_classes": len(set(map(canonical_form, result.genotypes))),
         "num_degenerate": int(np.isnan(result.scores).sum()),
         "seconds": seconds,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": sum(step.compile_seconds for step in every_step),
         "ms_per_cell": 1000 * seconds / num_scored,
         "device": device_name(),
     }

@@ -89,7 +89,11 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     network = network_of(config, dataset.num_classes, dtype)
     images, labels = draw_fixed_minibatch(
-        batch_key, dataset, config.data.batch_size, augment=config.data.augment
+        batch_key,
+        dataset,
+        config.data.batch_size,
+        augment=config.data.augment,
+        class_balanced=config.data.class_balanced,
     )
     images = images.astype(dtype)
 

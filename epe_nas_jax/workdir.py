@@ -1,13 +1,16 @@
 """The work directory of a command: what it may hold, and how its files are written."""
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -23,6 +26,12 @@ COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
 
 _RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, REPORT_FILE, COMPARE_FILE, PLOT_FILE)
+_LOG_FILE = "steps-{}.jsonl"
+_LOCK_FILE = ".lock-{}"
+# What may change between the parts of a run: it changes no score.
+_FREE_KEYS = ("cells_per_step", "benchmark")
+# What may not, besides the config: numbers of different programs or devices would be mixed.
+_FIXED_VERSIONS = ("epe_nas_jax", "flax", "jax", "jaxlib")
 
 
 def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
@@ -39,17 +48,68 @@ def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
         raise InputError(f"workdir {directory}: found a file, expected a directory")
     earlier = directory / CONFIG_FILE
     if not earlier.exists():
-        for name in _RESULT_FILES:
-            if (directory / name).exists():
+        for name in (*_RESULT_FILES, *(log.name for log in log_files(directory))):
+            path = directory / name
+            # A kill between opening a log and writing the config leaves an empty one.
+            if path.exists() and path.stat().st_size:
                 raise InputError(f"workdir {directory}: holds {name} of another run, expected none")
         return
-    try:
-        found = json.loads(earlier.read_text())["config"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"workdir {directory}: holds a {CONFIG_FILE} of something else") from None
-    difference = _first_difference(found, config)
+    found = _read_provenance(directory)
+    difference = _first_difference(_scoring(found["config"]), _scoring(config))
     if difference:
         raise InputError(f"workdir {directory}: holds another run, {difference}")
+
+
+@contextlib.contextmanager
+def locked(directory: Path, process: int = 0) -> Iterator[None]:
+    """Keeps a work directory, which is made if need be, to one run at a time.
+
+    The system frees the lock when the process ends, however it ends.
+
+    Args:
+      directory: the work directory.
+      process: index of this process in the run.
+
+    Raises:
+      InputError: another run is at work in it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open_for_appending(directory / _LOCK_FILE.format(process)) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"workdir {directory}: another run is at work in it") from None
+        yield
+
+
+def check_same_run(directory: Path, content: Mapping[str, Any]) -> None:
+    """Checks that going on with what a directory holds gives the scores of one run.
+
+    Args:
+      directory: the work directory.
+      content: what `provenance` says of this run.
+
+    Raises:
+      InputError: the config, the data, the code, a version or the kind of device is another one.
+    """
+    if not (directory / CONFIG_FILE).exists():
+        return
+    difference = _first_difference(_fixed(_read_provenance(directory)), _fixed(content), "")
+    if difference:
+        raise InputError(
+            f"workdir {directory}: holds a run whose scores may differ, {difference}; "
+            "finish it as it was begun or take another directory"
+        )
+
+
+def log_file(directory: Path, process: int) -> Path:
+    """The score log of a process."""
+    return directory / _LOG_FILE.format(process)
+
+
+def log_files(directory: Path) -> list[Path]:
+    """The score logs of all processes that ever took part."""
+    return sorted(directory.glob(_LOG_FILE.format("*")))
 
 
 def provenance(
@@ -80,6 +140,7 @@ def provenance(
         },
         "devices": [str(device.device_kind) for device in jax.local_devices()],
         "minibatch_sha256": digest.hexdigest(),
+        "code_sha256": _code_digest(),
     }
 
 
@@ -97,18 +158,107 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all."""
+    """Writes a file that appears whole or not at all, even if the power fails.
+
+    Raises:
+      OSError: it cannot be written; nothing is left of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open("xb") as file:
+            write_through(file, path, content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def open_for_appending(path: Path) -> BinaryIO:
+    """Opens a file of a work directory, made if need be, that may lie there from an earlier run.
+
+    Raises:
+      InputError: it is a link, which could lead out of the directory.
+      OSError: it cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: found a link, expected a file") from None
+        raise
+    _sync_directory(path.parent)
+    return file
+
+
+def write_through(file: BinaryIO, path: Path, content: bytes) -> None:
+    """Writes to an open file and returns when the content is on disk.
+
+    Raises:
+      OSError: with the path in it, which the system leaves out.
+    """
+    view = memoryview(content)
+    try:
+        while view:
+            view = view[file.write(view) :]
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes sure that names made or changed in a directory are on disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_provenance(directory: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((directory / CONFIG_FILE).read_text())
+        if isinstance(content["config"], dict):
+            return content
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"workdir {directory}: holds a {CONFIG_FILE} of something else")
+
+
+def _scoring(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that says what is scored and how."""
+    return {key: value for key, value in config.items() if key not in _FREE_KEYS}
+
+
+def _fixed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `config.json` that all parts of a run have in common."""
+    versions = content.get("versions") or {}
+    return {
+        "config": _scoring(content["config"]),
+        "minibatch_sha256": content.get("minibatch_sha256"),
+        "versions": {name: versions.get(name) for name in _FIXED_VERSIONS},
+        "code_sha256": content.get("code_sha256"),
+        "kinds of devices": sorted(set(content.get("devices") or ())),
+    }
+
+
+def _code_digest() -> str:
+    """One number for this package's code, all of it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _first_difference(found: Any, expected: Any, key: str = "config") -> str | None:
     """The first key in which two configs differ, as text."""
     if isinstance(found, dict) and isinstance(expected, dict):
         for name in sorted({*found, *expected}):
-            difference = _first_difference(found.get(name), expected.get(name), f"{key}.{name}")
+            place = f"{key}.{name}" if key else name
+            difference = _first_difference(found.get(name), expected.get(name), place)
             if difference:
                 return difference
         return None

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epe_nas_jax import InputError, Network, Protocol, jacobian_score, parse_arch, score_cells
+from epe_nas_jax import (
+    InputError,
+    Network,
+    Protocol,
+    batching,
+    jacobian_score,
+    parse_arch,
+    score_cells,
+)
 from epe_nas_jax import genotype as space
 from epe_nas_jax.batching import CellScorer, _score_step
 
@@ -100,6 +108,21 @@ def test_live_form_scores_are_those_of_the_cells_as_written(score, protocol):
     assert np.array_equal(live, as_written, equal_nan=True)
 
 
+def test_fresh_minibatches_can_be_class_balanced(minibatch):
+    # Two images of two classes and six copies of one image of the third: a balanced mini-batch of
+    # six holds the same images, whichever are drawn, in some order.
+    images, labels = minibatch
+    of_class = [images[labels == label] for label in range(3)]
+    copies = np.repeat(of_class[2][:1], 6, axis=0)
+    data = np.concatenate([of_class[0][:2], of_class[1][:2], copies])
+    classes = np.array([0, 0, 1, 1, 2, 2, 2, 2, 2, 2], np.int32)
+    score = functools.partial(score_cells, CELLS, seed=0, network=NETWORK)
+    expected = score(data[:6], classes[:6])
+    balanced = Protocol(fresh_batch=6, class_balanced=True)
+    assert np.isfinite(expected).sum() >= len(CELLS) - 1
+    assert np.allclose(score(data, classes, protocol=balanced), expected, **SAME)
+
+
 def test_equal_live_forms_are_scored_once(minibatch, monkeypatch):
     scorer = CellScorer(*minibatch, seed=0, network=NETWORK)
     seen = []
@@ -156,6 +179,16 @@ def test_one_program_serves_any_number_of_cells(minibatch):
         assert _score_step._cache_size() == programs + 1
 
 
+def test_the_compilers_account_of_memory_has_the_last_word(minibatch, monkeypatch):
+    scores = score_cells(CELLS, *minibatch, seed=0, network=NETWORK)
+    # This program takes 1.04 MB a device; the estimate does not see what is usable here.
+    monkeypatch.setattr(batching, "usable_memory", lambda _: 1_500_000)
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK)
+    assert len(scorer.devices) == 2
+    assert np.allclose(scorer(CELLS), scores, **SAME)
+    assert len(scorer.devices) == 1
+
+
 @pytest.mark.slow
 def test_the_341_cells_without_a_path_and_only_they_have_no_score(minibatch):
     images, labels = minibatch[0].astype(np.float32), minibatch[1]
@@ -187,6 +220,7 @@ def test_no_cells_give_no_scores(score):
         ({"num_inits": 0}, "num_inits: found 0"),
         ({"fresh_batch": 1}, "fresh_batch: found 1"),
         ({"augment": True}, "augment: needs fresh_batch"),
+        ({"class_balanced": True}, "class_balanced: needs fresh_batch"),
     ],
 )
 def test_bad_protocol_is_refused(arguments, message):

@@ -23,12 +23,15 @@ ALLOWED = {
     "proxies": {"errors", "jacobian", "score"},
     "minibatch": {"errors", "network"},
     "ranking": set(),
-    "search": {"genotype", "ranking"},
+    "search": {"errors", "genotype", "ranking"},
     "simulation": set(),
     "planning": {"errors", "network"},
     "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
     # ---
-    "data": {"errors", "minibatch"},
+    "archives": {"errors"},
+    "folders": {"errors"},
+    "download": {"errors"},
+    "data": {"archives", "download", "errors", "folders", "minibatch"},
     "benchmark": {"errors", "genotype"},
     "pytorch": {"convert", "errors", "genotype"},
     "comparison": {"convert", "genotype", "jacobian", "network", "pytorch", "ranking"},
@@ -38,9 +41,12 @@ ALLOWED = {
     "report": set(),
     "page": {"genotype", "plots"},
     "workdir": {"_version", "errors"},
+    "score_log": {"batching", "errors", "workdir"},
+    "stopping": set(),
     "run": {
         "batching",
         "benchmark",
+        "counts",
         "data",
         "errors",
         "genotype",
@@ -48,7 +54,9 @@ ALLOWED = {
         "page",
         "ranking",
         "report",
+        "score_log",
         "search",
+        "stopping",
         "workdir",
     },
     "side_by_side": {
@@ -67,7 +75,7 @@ ALLOWED = {
         "workdir",
     },
     "runtime": set(),
-    "cli": {"errors", "runtime"},
+    "cli": {"errors", "runtime", "stopping"},
     "main": {"cli", "run"},
     "compare": {"cli", "side_by_side"},
     "tables": {
@@ -138,6 +146,11 @@ def test_pytorch_is_imported_only_when_it_is_needed():
         "import sys, epe_nas_jax.pytorch, epe_nas_jax.convert;"
         "assert not {'torch', 'xautodl'} & set(sys.modules)"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nats_bench_is_imported_only_when_it_is_needed():
+    code = "import sys, epe_nas_jax.benchmark; assert 'nats_bench' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from epe_nas_jax import InputError, Network
 from epe_nas_jax.genotype import sample
-from epe_nas_jax.planning import deal, plan_steps
+from epe_nas_jax.planning import deal, fit_memory, plan_steps
 
 SHAPE = (256, 32, 32, 3)
 
@@ -31,9 +31,9 @@ def test_a_given_number_of_cells_is_kept_and_anything_else_refused():
 
 @pytest.mark.parametrize("gigabytes", [8, 24, 80, 141])
 def test_an_accelerator_gets_as_many_cells_as_its_memory_holds(gigabytes):
-    cells, devices = plan_steps("auto", Network(10), SHAPE, [Accelerator(gigabytes * 10**9)])
+    cells, num_devices = plan_steps("auto", Network(10), SHAPE, [Accelerator(gigabytes * 10**9)])
     # 1.3 GB a cell in float32, measured as the temporary memory of the compiled program on a CPU.
-    assert len(devices) == 1
+    assert num_devices == 1
     assert 1 <= cells <= gigabytes / 1.3
     wider = plan_steps("auto", Network(10, channels=64), SHAPE, [Accelerator(gigabytes * 10**9)])
     assert wider[0] <= max(1, cells // 4 + 1)
@@ -41,10 +41,20 @@ def test_an_accelerator_gets_as_many_cells_as_its_memory_holds(gigabytes):
 
 def test_no_more_cores_are_used_than_memory_holds():
     double = Network(10, param_dtype=jnp.float64)
-    _, devices = plan_steps("auto", double, (10**6, 32, 32, 3), jax.devices())
-    assert len(devices) == 1
-    _, devices = plan_steps("auto", double, (16, 32, 32, 3), jax.devices())
-    assert len(devices) == 2
+    assert plan_steps("auto", double, (10**6, 32, 32, 3), jax.devices())[1] == 1
+    assert plan_steps(5, double, (10**6, 32, 32, 3), jax.devices()) == (5, 1)
+    assert plan_steps("auto", double, (16, 32, 32, 3), jax.devices())[1] == 2
+
+
+def test_memory_is_fitted_by_fewer_devices_of_a_cpu_and_fewer_cells_of_others():
+    cpus, gpus = jax.devices(), [Accelerator(1)] * 2
+    assert fit_memory(16, cpus, needed=10, usable=20) == (16, 2)
+    assert fit_memory(16, cpus, needed=11, usable=20) == (16, 1)
+    assert fit_memory(16, cpus, needed=11, usable=5) == (16, 1)
+    assert fit_memory(64, gpus, needed=100, usable=100) == (64, 2)
+    assert fit_memory(64, gpus, needed=128, usable=100) == (50, 2)
+    assert fit_memory(64, gpus, needed=101, usable=100) == (63, 2)
+    assert fit_memory(1, gpus, needed=128, usable=100) == (1, 2)
 
 
 @given(

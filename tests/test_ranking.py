@@ -21,6 +21,21 @@ def test_best_index_is_the_first_largest_number():
     assert ranking.best_index(np.array([np.nan, np.nan])) is None
 
 
+def beats(other, cell):
+    """Whether one cell, (score, cost), is no worse than another in both and better in one."""
+    return other[0] >= cell[0] and other[1] <= cell[1] and other != cell
+
+
+@given(st.lists(st.tuples(floats | st.integers(0, 3), st.integers(0, 4)), max_size=25))
+def test_pareto_front_holds_what_nothing_beats(cells):
+    front = ranking.pareto_front(*np.array(cells, float).reshape(-1, 2).T)
+    numbers = [cell for cell in cells if cell[0] == cell[0]]
+    expected = {cell for cell in numbers if not any(beats(other, cell) for other in numbers)}
+    # Each pair once, by its first cell, cheapest first.
+    assert [cells[i] for i in front] == sorted(expected, key=lambda cell: cell[1])
+    assert all(cells.index(cells[i]) == i for i in front)
+
+
 def concordance(x, y):
     """Kendall's tau by counting pairs, for values without ties."""
     signs = [np.sign((x[i] - x[j]) * (y[i] - y[j])) for i in range(len(x)) for j in range(i)]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from epe_nas_jax import InputError, parse_arch, run
 from epe_nas_jax.data import NAMES
-from epe_nas_jax.genotype import decode, has_path, live_form
+from epe_nas_jax.genotype import canonical_form, decode, has_path, live_form
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -22,6 +23,7 @@ from configs import (  # noqa: E402
     cifar10,
     cifar100,
     digits,
+    folder,
     imagenet16_120,
     released_protocol,
     test,
@@ -56,13 +58,16 @@ def read_scores(workdir):
 def test_work_directory_holds_the_files_of_the_contract(finished):
     workdir, config, _ = finished
     assert {path.name for path in workdir.iterdir()} == {
+        ".lock-0",
         "config.json",
         "report.html",
         "scores.csv",
+        "steps-0.jsonl",
         "summary.json",
     }
     rows = read_scores(workdir)
-    assert list(rows[0]) == ["arch", "score", "jacob_cov", "accuracy"]
+    counts = ["params", "mflops", "live_params", "live_mflops"]
+    assert list(rows[0]) == ["arch", "score", "jacob_cov", *counts, "accuracy"]
     assert len(rows) == config.search.num_samples
     summary = json.loads((workdir / "summary.json").read_text())
     best = max(rows, key=lambda row: float(row["score"] or "-inf"))
@@ -74,6 +79,8 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     assert summary["num_degenerate"] == sum(row["score"] == "" for row in rows)
     live = live_form(np.array([parse_arch(row["arch"]) for row in rows]))
     assert summary["num_networks"] == len({tuple(row) for row in live.tolist()})
+    forms = {canonical_form(parse_arch(row["arch"])) for row in rows}
+    assert summary["num_isomorphic_classes"] == len(forms)
     assert summary["ms_per_cell"] == pytest.approx(1000 * summary["seconds"] / len(rows))
     assert {"compile_seconds", "device"} <= set(summary)
     spearman = summary["rank_correlation"]["spearman"]
@@ -82,6 +89,20 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     assert provenance["config"] == json.loads(config.to_json())
     assert len(provenance["minibatch_sha256"]) == 64
     assert "jax" in provenance["versions"]
+
+
+def test_proxies_and_counts_are_columns(finished, tmp_path):
+    workdir, _, _ = finished
+    run.search_and_report(tiny_config(**{"score.proxies": ("nwot", "jacob_cov")}), tmp_path / "all")
+    rows, scores = read_scores(tmp_path / "all"), read_scores(workdir)
+    assert list(rows[0])[:4] == ["arch", "score", "nwot", "jacob_cov"]
+    for row, score in zip(rows, scores, strict=True):
+        assert row["arch"] == score["arch"]
+        # Another program of the same numbers: rounding moves a float32 score by 1e-4 at times.
+        assert float(row["score"]) == pytest.approx(float(score["score"]), rel=1e-3)
+        assert float(row["nwot"]) > 0 > float(row["jacob_cov"])
+        assert int(row["live_params"]) <= int(row["params"])
+        assert float(row["live_mflops"]) <= float(row["mflops"])
 
 
 def test_printed_table_names_what_a_person_looks_for(finished):
@@ -149,6 +170,8 @@ def test_released_protocol_shares_nothing_between_cells(tmp_path):
         ({"data.batch_size": 1798}, r"data.batch_size: found 1798, expected 2..1797"),
         ({"data.batch_size": 1}, "data.batch_size: found 1"),
         ({"data.name": "npz"}, "data.path: found nothing"),
+        ({"data.name": "npz", "data.download": True}, "data.download: found True"),
+        ({"data.side": 16}, "data.side: found 16, expected 0"),
         ({"score.variant": "paper"}, "score variant: found 'paper'"),
         ({"score.init": "own"}, "init: found 'own'"),
         ({"score.num_inits": 0}, "num_inits: found 0"),
@@ -197,9 +220,38 @@ def test_a_file_is_no_work_directory(tmp_path):
         run.search_and_report(tiny_config(), path)
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(tmp_path, fresh):
+    rng = np.random.default_rng(0)
+    for name, num_images in (("cat", 9), ("dog", 3), ("mouse", 1)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(num_images):
+            pixels = rng.integers(0, 256, (10, 12, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    config = folder.get_config()
+    config.update_from_flattened_dict(
+        {
+            "cells_per_step": "2",
+            "data.path": str(tmp_path / "images"),
+            "data.side": 8,
+            "data.batch_size": 6,
+            "data.fresh_minibatch": fresh,
+            "network.channels": 4,
+            "network.cells_per_stage": 1,
+            "search.num_samples": 4,
+        }
+    )
+    assert config.data.class_balanced
+    text = run.search_and_report(config, tmp_path / "work")
+    assert "4 cells" in text
+    summary = json.loads((tmp_path / "work/summary.json").read_text())
+    assert summary["best_score"] > 0
+    assert 1 <= summary["num_isomorphic_classes"] <= 4
+
+
 def test_configs_only_override_keys_of_the_base():
     keys = set(base.get_config().to_dict())
-    for module in (cifar10, cifar100, digits, imagenet16_120, released_protocol, test):
+    for module in (cifar10, cifar100, digits, folder, imagenet16_120, released_protocol, test):
         config = module.get_config()
         assert set(config.to_dict()) == keys
         assert config.data.name in NAMES
@@ -239,6 +291,25 @@ def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
     assert first == second
 
 
+def test_a_download_without_a_network_says_what_to_get(tmp_path):
+    # A proxy that nobody runs: nothing leaves this machine.
+    proxy = "http://127.0.0.1:9"
+    environment = {
+        **dict.fromkeys(("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), proxy),
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    arguments = ["--config.data.name=cifar10", "--config.data.download=True"]
+    done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", *arguments, **environment)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")
+    assert f"put it into {tmp_path}/cache/epe_nas_jax/data" in done.stderr
+    assert not (tmp_path / "w").exists()
+    data_cache = tmp_path / "cache/epe_nas_jax/data"
+    assert not [path for path in data_cache.rglob("*") if path.is_file()]
+
+
 def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
     workdir, config, _ = finished
     report = (workdir / "report.html").read_text()
@@ -256,6 +327,12 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--config.data.name=cifar10", "--config.data.path=setup.cfg"],
+            "setup.cfg: not a readable",
+        ),
+        (["--config.data.name=folder", "--config.data.path=configs"], "configs: found 0 class"),
+        (["--config.benchmark.path=setup.cfg"], "setup.cfg: "),
         (["--config.score.sede=3"], "'sede'"),
         (["--config.seed=three"], "--config.seed=three"),
         (["--config.data.batch_size=1.5"], "--config.data.batch_size=1.5"),

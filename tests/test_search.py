@@ -1,8 +1,67 @@
+from collections import deque
+
 import jax
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from epe_nas_jax import genotype as space
-from epe_nas_jax.search import random_search
+from epe_nas_jax import InputError, search
+from epe_nas_jax import genotype as nas_bench_201
+from epe_nas_jax.search import NAS_BENCH_201, Space, random_search
+
+# A second space, of another shape and too large to list: rows of 12 numbers 0..9.
+LENGTH, BASE = 12, 10
+
+
+def _mutate_digits(key, rows):
+    place_key, shift_key = jax.random.split(key)
+    rows = np.array(rows)
+    places = np.asarray(jax.random.randint(place_key, (len(rows),), 0, LENGTH))
+    shifts = np.asarray(jax.random.randint(shift_key, (len(rows),), 1, BASE))
+    rows[np.arange(len(rows)), places] = (rows[np.arange(len(rows)), places] + shifts) % BASE
+    return rows
+
+
+def _neighbours_of_digits(row):
+    return np.array(
+        [
+            [*row[:place], digit, *row[place + 1 :]]
+            for place in range(LENGTH)
+            for digit in range(BASE)
+            if digit != row[place]
+        ]
+    )
+
+
+DIGITS = Space(
+    sample=lambda key, num: np.asarray(jax.random.randint(key, (num, LENGTH), 0, BASE)),
+    mutate=_mutate_digits,
+    neighbours=_neighbours_of_digits,
+)
+SPACES = {"nas_bench_201": NAS_BENCH_201, "digits": DIGITS}
+ALGORITHMS = {
+    "random": lambda space: search.random(60, space=space),
+    "evolution": lambda space: search.evolution(
+        population=12, tournament=4, candidates_per_step=5, space=space
+    ),
+    "local": lambda space: search.local(candidates_per_step=7, space=space),
+}
+
+
+def noisy_sum(cells, num_nan=3):
+    """Scores that grow with the numbers of a genotype; those of some sums are NaN."""
+    cells = np.asarray(cells)
+    total = cells.sum(axis=1)
+    scores = total + 0.5 * np.sin(cells @ np.arange(1.0, cells.shape[1] + 1))
+    return np.where(total % 7 < num_nan, np.nan, scores)
+
+
+def codes_of(result):
+    return np.asarray(nas_bench_201.encode(result.genotypes)).tolist()
+
+
+# --- random search
 
 
 def test_random_search_chooses_the_best_scored_cell():
@@ -10,15 +69,34 @@ def test_random_search_chooses_the_best_scored_cell():
         jax.random.key(0), lambda g: -np.abs(g.sum(axis=1) - 20.0), num_samples=300
     )
     assert result.genotypes.shape == (300, 6)
-    assert len(np.unique(np.asarray(space.encode(result.genotypes)))) == 300
+    assert len(set(codes_of(result))) == 300
     assert result.scores[result.best] == result.scores.max()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_random_search_scores_the_cells_that_the_space_samples(replace):
+    key = jax.random.key(5)
+    result = random_search(key, noisy_sum, num_samples=2000, replace=replace)
+    cells = np.asarray(nas_bench_201.sample(key, 2000, replace=replace))
+    assert np.array_equal(result.genotypes, cells)
+    assert np.array_equal(result.scores, noisy_sum(cells), equal_nan=True)
+
+
+def test_random_search_keeps_the_cells_of_a_seed():
+    # Drawn by the version before there were other algorithms, which published scores of them.
+    found = {}
+    with jax.enable_x64(False):
+        for name, replace in (("sampled", False), ("replaced", True)):
+            result = random_search(jax.random.key(0), noisy_sum, num_samples=4, replace=replace)
+            found[name] = codes_of(result)
+    assert found == {"sampled": [15142, 9781, 1656, 7561], "replaced": [539, 5625, 14962, 6623]}
 
 
 def test_a_cell_without_a_score_is_never_chosen():
     result = random_search(
         jax.random.key(0),
-        lambda g: np.where(space.has_path(g), g[:, 0].astype(float), np.nan),
-        num_samples=space.NUM_CELLS,
+        lambda g: np.where(nas_bench_201.has_path(g), g[:, 0].astype(float), np.nan),
+        num_samples=nas_bench_201.NUM_CELLS,
     )
     assert np.isnan(result.scores).sum() == 341
     assert result.scores[result.best] == 4
@@ -27,3 +105,314 @@ def test_a_cell_without_a_score_is_never_chosen():
 def test_nothing_is_chosen_when_no_cell_has_a_score():
     result = random_search(jax.random.key(0), lambda g: np.full(len(g), np.nan), num_samples=5)
     assert result.best is None
+
+
+# --- every algorithm, on both spaces
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", ALGORITHMS)
+@given(seed=st.integers(0, 2**31 - 1), budget=st.integers(1, 60), num_nan=st.integers(0, 7))
+@settings(deadline=None, max_examples=10)
+def test_a_search_scores_valid_cells_once_within_its_budget(name, space, seed, budget, num_nan):
+    asked = []
+
+    def score(cells):
+        asked.append(cells)
+        return noisy_sum(cells, num_nan)
+
+    algorithm = ALGORITHMS[name](SPACES[space])
+    result = search.run(algorithm, jax.random.key(seed), score, budget)
+    cells = np.concatenate(asked)
+    # In the order they were scored, none of them twice, and exactly as many as were paid for.
+    assert np.array_equal(result.genotypes, cells)
+    assert len({cell.tobytes() for cell in cells}) == len(cells) == budget
+    assert np.array_equal(result.scores, noisy_sum(cells, num_nan), equal_nan=True)
+    assert result.num_steps == len(asked)
+    if space == "nas_bench_201":
+        nas_bench_201.check_genotypes(cells)
+    else:
+        assert cells.shape[1] == LENGTH
+        assert ((cells >= 0) & (cells < BASE)).all()
+    if np.isnan(result.scores).all():
+        assert result.best is None
+    else:
+        assert result.scores[result.best] == np.nanmax(result.scores)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_search_is_a_function_of_its_key_and_scores(name):
+    algorithm = ALGORITHMS[name](NAS_BENCH_201)
+    first, again = (search.run(algorithm, jax.random.key(3), noisy_sum, 60) for _ in range(2))
+    assert np.array_equal(first.genotypes, again.genotypes)
+    other = search.run(algorithm, jax.random.key(4), noisy_sum, 60)
+    assert not np.array_equal(first.genotypes, other.genotypes)
+    # A shorter search is the beginning of a longer one.
+    if name != "random":
+        shorter = search.run(algorithm, jax.random.key(3), noisy_sum, 31)
+        assert np.array_equal(shorter.genotypes, first.genotypes[:31])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_ask_and_tell_leave_the_state_they_are_given(name):
+    algorithm = ALGORITHMS[name](NAS_BENCH_201)
+    state = algorithm.init(jax.random.key(0))
+    for _ in range(8):
+        before = [array.tobytes() for array in state[1:]]
+        asked, candidates = algorithm.ask(state)
+        assert np.array_equal(algorithm.ask(state)[1], candidates)
+        if not len(candidates):
+            break
+        told = algorithm.tell(asked, candidates, noisy_sum(candidates))
+        assert before == [array.tobytes() for array in state[1:]]
+        state = told
+
+
+@pytest.mark.parametrize("name", ["evolution", "local"])
+def test_a_search_of_a_large_space_climbs(name):
+    algorithm = ALGORITHMS[name](DIGITS)
+    guided = search.run(algorithm, jax.random.key(0), lambda c: c.sum(axis=1) * 1.0, 600)
+    by_chance = search.run(
+        search.random(600, space=DIGITS), jax.random.key(0), lambda c: c.sum(axis=1) * 1.0, 600
+    )
+    # A random sum has mean 54 and deviation 10, so that 600 of them stay below 54 + 4.5 * 10.
+    assert max(by_chance.scores) < 99
+    assert max(guided.scores) >= 99
+
+
+@pytest.mark.parametrize("name", ["evolution", "local"])
+def test_a_space_that_has_been_seen_whole_ends_the_search(name, monkeypatch):
+    monkeypatch.setattr(search, "MAX_IDLE_STEPS", 100)
+    few = search.restrict(NAS_BENCH_201, lambda g: (g[:, :4] == 2).all(axis=1))
+    algorithm = {
+        "evolution": search.evolution(
+            population=12, tournament=4, candidates_per_step=5, space=few
+        ),
+        "local": search.local(candidates_per_step=5, space=few),
+    }[name]
+    result = search.run(algorithm, jax.random.key(0), noisy_sum, 200)
+    assert sorted(codes_of(result)) == sorted(
+        np.asarray(nas_bench_201.encode(few.every())).tolist()
+    )
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_wrong_number_of_scores_is_refused(name):
+    algorithm = ALGORITHMS[name](NAS_BENCH_201)
+    with pytest.raises(
+        InputError, match=r"score function: found values of shape \(\d+, 1\), expected \(\d+,\)"
+    ):
+        search.run(algorithm, jax.random.key(0), lambda g: noisy_sum(g)[:, None], 20)
+    with pytest.raises(InputError, match=r"found values of shape \(\)"):
+        search.run(algorithm, jax.random.key(0), lambda g: 1.0, 20)  # noqa: ARG005
+
+
+def test_numbers_below_1_are_refused():
+    good = {"population": 2, "tournament": 2, "candidates_per_step": 2}
+    for name in good:
+        with pytest.raises(InputError, match=f"{name.replace('_', ' ')}: found 0"):
+            search.evolution(**{**good, name: 0})
+    with pytest.raises(InputError, match="candidates per step: found -1"):
+        search.local(candidates_per_step=-1)
+    with pytest.raises(InputError, match="budget: found 0"):
+        search.run(search.random(5), jax.random.key(0), noisy_sum, 0)
+
+
+# --- evolution
+
+
+def published_evolution(key, score, population, tournament, num_cells):
+    """Real et al. 2019, algorithm 1, line by line; its random choices come in the same order."""
+    alive, history = deque(), []
+    key, sample_key = jax.random.split(key)
+    for cell in np.asarray(nas_bench_201.sample(sample_key, population)):
+        alive.append((tuple(cell.tolist()), score(cell)))
+        history.append(alive[-1])
+    while len(history) < num_cells:
+        key, tournament_key, mutate_key, _ = jax.random.split(key, 4)
+        drawn = jax.random.randint(tournament_key, (1, tournament), 0, population)[0].tolist()
+        parent, parent_score = alive[drawn[0]]
+        for place in drawn[1:]:
+            cell, cell_score = alive[place]
+            if cell_score > parent_score:
+                parent, parent_score = cell, cell_score
+        child = np.asarray(nas_bench_201.mutate(mutate_key, np.array([parent])))[0]
+        alive.append((tuple(child.tolist()), score(child)))
+        history.append(alive[-1])
+        alive.popleft()
+    return history
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_evolution_of_one_child_a_step_is_the_published_algorithm(seed):
+    def score(cells):
+        return noisy_sum(cells, num_nan=0)
+
+    algorithm = search.evolution(population=10, tournament=3, candidates_per_step=1)
+    state = algorithm.init(jax.random.key(seed))
+    seen = []
+    for _ in range(80):
+        state, candidates = algorithm.ask(state)
+        state = algorithm.tell(state, candidates, score(candidates))
+        seen.append(tuple(candidates[0].tolist()))
+    expected = published_evolution(
+        jax.random.key(seed), lambda cell: score(cell[None])[0], 10, 3, 80
+    )
+    assert seen == [cell for cell, _ in expected]
+    assert [tuple(cell) for cell in state.genotypes.tolist()] == seen[-10:]
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_no_child_has_a_parent_without_a_score(seed):
+    parents = []
+
+    def spy(key, genotypes):
+        parents.append(np.asarray(genotypes))
+        return nas_bench_201.mutate(key, genotypes)
+
+    space = NAS_BENCH_201._replace(mutate=spy)
+    algorithm = search.evolution(population=8, tournament=2, candidates_per_step=4, space=space)
+    state = algorithm.init(jax.random.key(seed))
+    while len(state.scores) < 8:
+        state, candidates = algorithm.ask(state)
+        state = algorithm.tell(state, candidates, noisy_sum(candidates, num_nan=5))
+    _, children = algorithm.ask(state)
+    for parent, child in zip(parents[0], children, strict=True):
+        if np.isnan(noisy_sum(parent[None], num_nan=5))[0]:
+            # Nobody won: a random cell, which is a neighbour of the parent once in 650 times.
+            continue
+        assert (parent != child).sum() == 1
+
+
+def test_a_population_without_a_score_is_replaced_by_random_cells():
+    algorithm = search.evolution(population=4, tournament=2, candidates_per_step=50)
+    state = algorithm.init(jax.random.key(0))
+    state, candidates = algorithm.ask(state)
+    state = algorithm.tell(state, candidates, np.full(len(candidates), np.nan))
+    _, children = algorithm.ask(state)
+    distances = (children[:, None] != candidates[None]).sum(axis=2).min(axis=1)
+    # Mutations would all be at distance 1; of 50 random cells about one is that near any of four.
+    assert (distances > 1).sum() > 40
+
+
+# --- local search
+
+
+def peaks(cells):
+    """A landscape of two peaks, of which one is the summit."""
+    low, high = (np.sum(np.asarray(cells) != center, axis=1) for center in (0, 3))
+    return np.maximum(10.0 - low, 20.0 - 4 * high)
+
+
+@pytest.mark.parametrize("candidates_per_step", [1, 5, 24, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_local_search_climbs_to_a_local_optimum_before_it_starts_again(candidates_per_step, seed):
+    algorithm = search.local(candidates_per_step=candidates_per_step)
+    state = algorithm.init(jax.random.key(seed))
+    heights, optima = [], []
+    for _ in range(400):
+        asked, candidates = algorithm.ask(state)
+        if len(state.scores) and not len(asked.scores):
+            optima.append(state.genotypes[0])
+            heights = []
+        state = algorithm.tell(asked, candidates, peaks(candidates))
+        heights.extend(state.scores)
+        assert heights == sorted(heights)
+    assert optima
+    for cell in optima:
+        around = nas_bench_201.neighbours(cell)
+        assert peaks(cell[None])[0] >= peaks(around).max()
+
+
+def test_local_search_finds_the_summit_after_restarts():
+    result = search.run(search.local(candidates_per_step=24), jax.random.key(0), peaks, 2000)
+    assert result.genotypes[result.best].tolist() == [3] * 6
+
+
+def test_steepest_ascent_moves_to_the_best_neighbour():
+    algorithm = search.local(candidates_per_step=24)
+    state, candidates = algorithm.ask(algorithm.init(jax.random.key(1)))
+    state = algorithm.tell(state, candidates, noisy_sum(candidates))
+    around = nas_bench_201.neighbours(state.genotypes[0])
+    asked, candidates = algorithm.ask(state)
+    assert {tuple(c) for c in candidates.tolist()} == {tuple(c) for c in around.tolist()}
+    told = algorithm.tell(asked, candidates, noisy_sum(candidates))
+    best = max(np.nanmax(noisy_sum(around)), state.scores[0])
+    assert told.scores[0] == best
+
+
+# --- restricted spaces
+
+
+def even(cells):
+    return np.asarray(cells).sum(axis=1) % 2 == 0
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_is_not_accepted_is_never_scored(name, space):
+    algorithm = ALGORITHMS[name](search.restrict(SPACES[space], even))
+    result = search.run(algorithm, jax.random.key(0), noisy_sum, 60)
+    assert len(result.genotypes) == 60
+    assert even(result.genotypes).all()
+
+
+def test_restricted_space_samples_each_cell_it_holds_once():
+    space = search.restrict(NAS_BENCH_201, lambda g: (g != 3).all(axis=1))
+    cells = np.asarray(space.sample(jax.random.key(0), 4**6))
+    assert len({tuple(cell) for cell in cells.tolist()}) == 4**6
+    assert not (cells == 3).any()
+
+
+def test_a_cell_of_which_no_mutation_is_accepted_mutates_to_itself():
+    space = search.restrict(NAS_BENCH_201, lambda g: (g == 3).all(axis=1))
+    cells = np.full((2, 6), 3)
+    assert np.array_equal(space.mutate(jax.random.key(0), cells), cells)
+    assert len(space.neighbours(cells[0])) == 0
+
+
+def test_a_space_in_which_nothing_is_accepted_is_refused():
+    def nothing(cells):
+        return np.zeros(len(cells), bool)
+
+    with pytest.raises(InputError, match="found 0 cells that are accepted, expected 1"):
+        search.restrict(NAS_BENCH_201, nothing)
+    large = search.restrict(DIGITS, nothing)
+    with pytest.raises(InputError, match="found 0 cells that are accepted, expected 3"):
+        large.sample(jax.random.key(0), 3)
+
+
+def test_more_cells_than_are_accepted_are_refused():
+    space = search.restrict(NAS_BENCH_201, lambda g: (g[:, :5] == 1).all(axis=1))
+    with pytest.raises(InputError, match="found 5 cells that are accepted, expected 6"):
+        search.run(search.random(6, space=space), jax.random.key(0), noisy_sum, 6)
+
+
+def test_a_predicate_must_answer_for_every_cell():
+    with pytest.raises(
+        InputError, match=r"accept: found values of shape \(\), expected \(15625,\)"
+    ):
+        search.restrict(NAS_BENCH_201, lambda g: True)  # noqa: ARG005
+
+
+# --- the cache
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=8), max_size=8))
+def test_cached_scores_are_the_scores_and_none_is_computed_twice(batches):
+    asked = []
+
+    def score(cells):
+        asked.extend(cells[:, 0].tolist())
+        return cells[:, 0] * 2.0
+
+    scorer = search.cached(score)
+    for batch in batches:
+        assert scorer(np.array(batch, int).reshape(-1, 1)).tolist() == [2.0 * x for x in batch]
+    assert sorted(asked) == sorted({x for batch in batches for x in batch})
+
+
+def test_the_cache_keeps_the_dtype_of_the_scores():
+    scores = search.cached(lambda g: g[:, 0].astype(np.float32))(np.zeros((3, 6), np.int32))
+    assert scores.dtype == np.float32

@@ -1,0 +1,21 @@
+"""A data set of your own: a folder with one folder of images a class.
+
+Put the images of every class into a folder of its own, `images/cat/1.png`, `images/dog/1.jpg`, in
+any format that Pillow reads. They must be square, of one size and a side divisible by 4; if they
+are not, have them resized as below. For images in an .npz file, say `--config.data.name=npz`.
+
+Command:  python -m epe_nas_jax.main --config=configs/folder.py --workdir=runs/folder \
+              --config.data.path=images --config.data.side=32
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = base.get_config()
+    config.data.name = "folder"
+    # Real data sets are often lopsided; a class with one image in the mini-batch tells nothing.
+    config.data.class_balanced = True
+    return config

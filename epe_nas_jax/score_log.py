@@ -1,0 +1,218 @@
+"""Scores on disk as they come: one line a finished step, so that a killed run goes on.
+
+A search is determined by its key and by the scores it is given. A run that starts again therefore
+replays it: what the log holds is not scored again, the rest is. Every process of a run appends to a
+file of its own and reads all of them at the start.
+
+A line is a JSON object: `crc32` of what follows it in the line, `codes` as `CellScorer.distinct`
+gives them, their `proxies` (null for NaN), the `seconds` that the step took, the `compile_seconds`
+spent before it and the `memory_bytes` in use after it.
+
+Shape legend: A cells, B different ones, E = 6 edges, P proxies.
+"""
+
+import io
+import json
+import re
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+import psutil
+
+from epe_nas_jax.batching import CellScorer
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.workdir import log_file, log_files, open_for_appending, write_through
+
+_LINE = re.compile(rb'\{"crc32": "([0-9a-f]{8})", (.*)\n', re.DOTALL)
+
+
+class Step(NamedTuple):
+    """A finished step.
+
+    Attributes:
+      codes: int `[b]`.
+      proxies: float `[b, P]`.
+      seconds: what scoring took.
+      compile_seconds: what compiling took, in a process's first step.
+      memory_bytes: memory in use after it.
+    """
+
+    codes: np.ndarray
+    proxies: np.ndarray
+    seconds: float
+    compile_seconds: float
+    memory_bytes: int
+
+
+class ScoreLog:
+    """The logs of a work directory, read, and this process's one open for more.
+
+    Attributes:
+      steps: every finished step, by the name of the file it is in.
+    """
+
+    def __init__(self, directory: Path, num_proxies: int, process: int = 0):
+        """Reads all logs and cuts a torn last line off this process's own.
+
+        Args:
+          directory: the work directory, which this process has locked.
+          num_proxies: P.
+          process: index of this process.
+
+        Raises:
+          InputError: a line other than the last is damaged, or a log is no file.
+          OSError: a log cannot be read or written.
+        """
+        self.steps: dict[str, list[Step]] = {}
+        self._own = log_file(directory, process)
+        self._file = open_for_appending(self._own)
+        for path in log_files(directory):
+            self.steps[path.name], length = _read(path, num_proxies)
+            if path == self._own:
+                self._file.truncate(length)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, step: Step) -> None:
+        """Adds a step, which is on disk when this returns.
+
+        Raises:
+          OSError: it cannot be written, for example because the disk is full.
+        """
+        write_through(self._file, self._own, _to_line(step))
+        self.steps[self._own.name].append(step)
+
+
+class LoggedScorer:
+    """A score function that asks a log before it scores, and tells it after every step.
+
+    Attributes:
+      rows: the proxies `[P]` of every code that has been scored, in this run or before.
+      num_scored: how many of them this object scored.
+    """
+
+    def __init__(self, scorer: CellScorer, log: ScoreLog, check_stop: Callable[[], None]):
+        """Takes over what the log holds.
+
+        Args:
+          scorer: scores what the log does not hold.
+          log: the log.
+          check_stop: called after every step, when it is on disk; raises to stop the search.
+        """
+        self._scorer = scorer
+        self._log = log
+        self._check_stop = check_stop
+        self.rows: dict[int, np.ndarray] = {}
+        for steps in log.steps.values():
+            for step in steps:
+                self._remember(step)
+        self.num_scored = 0
+
+    def __call__(self, genotypes: np.ndarray) -> np.ndarray:
+        """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
+        return self.proxies(genotypes)[:, 0]
+
+    def proxies(self, genotypes: np.ndarray) -> np.ndarray:
+        """The proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
+        codes, networks, back = self._scorer.distinct(genotypes)
+        is_new = np.array([code not in self.rows for code in codes.tolist()], bool)
+        if is_new.any():
+            self._score(codes[is_new], networks[is_new], num_done=int((~is_new).sum()))
+        rows = [self.rows[code] for code in codes.tolist()]
+        return np.reshape(rows, (len(codes), self._scorer.num_proxies))[back]
+
+    def _score(self, codes: np.ndarray, networks: np.ndarray, num_done: int) -> None:
+        compile_seconds = 0.0
+        start = time.perf_counter()
+        if self.num_scored == 0:
+            self._scorer.compile()
+            compile_seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        for step_codes, rows in self._scorer.steps(codes, networks, num_done):
+            seconds = time.perf_counter() - start
+            step = Step(step_codes, rows, seconds, compile_seconds, memory_in_use())
+            self._log.append(step)
+            self._remember(step)
+            self.num_scored += len(step_codes)
+            self._check_stop()
+            compile_seconds = 0.0
+            start = time.perf_counter()
+
+    def _remember(self, step: Step) -> None:
+        rows = step.proxies.astype(self._scorer.dtype)
+        self.rows.update(zip(step.codes.tolist(), rows, strict=True))
+
+
+def memory_in_use() -> int:
+    """Bytes in use: of the devices at their peak, or of this process where they are CPU cores."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return sum(stat["peak_bytes_in_use"] for stat in stats if stat)
+    return int(psutil.Process().memory_info().rss)
+
+
+def _to_line(step: Step) -> bytes:
+    record = {
+        "codes": step.codes.tolist(),
+        # A float's shortest decimal form reads back as the same float.
+        "proxies": [
+            [None if np.isnan(value) else float(value) for value in row] for row in step.proxies
+        ],
+        "seconds": step.seconds,
+        "compile_seconds": step.compile_seconds,
+        "memory_bytes": step.memory_bytes,
+    }
+    body = json.dumps(record).encode()[1:]
+    return b'{"crc32": "%08x", %s\n' % (zlib.crc32(body), body)
+
+
+def _read(path: Path, num_proxies: int) -> tuple[list[Step], int]:
+    """The steps of a log, and the length in bytes of the lines they are in."""
+    lines = io.BytesIO(path.read_bytes()).readlines()
+    steps: list[Step] = []
+    for number, line in enumerate(lines, 1):
+        step = _parse(line, num_proxies)
+        if step is None:
+            if number == len(lines):
+                # A kill or a full disk tore it; its cells are scored again.
+                return steps, sum(map(len, lines[:-1]))
+            raise InputError(
+                f"{path}, line {number}: damaged, its checksum does not fit; "
+                "delete the line to have its cells scored again"
+            )
+        steps.append(step)
+    return steps, sum(map(len, lines))
+
+
+def _parse(line: bytes, num_proxies: int) -> Step | None:
+    match = _LINE.fullmatch(line)
+    if match is None or zlib.crc32(match[2]) != int(match[1], 16):
+        return None
+    try:
+        record: dict[str, Any] = json.loads(b"{" + match[2])
+        codes, proxies = np.array(record["codes"], int), np.array(record["proxies"], float)
+        step = Step(
+            codes,
+            proxies,
+            float(record["seconds"]),
+            float(record["compile_seconds"]),
+            int(record["memory_bytes"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if proxies.shape == (codes.size, num_proxies) and codes.ndim == 1 else None
