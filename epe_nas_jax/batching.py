@@ -186,7 +186,7 @@ class CellScorer:
         return np.concatenate([np.zeros((0, self.num_proxies), self.dtype), *rows])[back]
 
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
-        """Each class's part e_c, `[K]`, of the score of a genotype `[E]`, as in `class_scores`."""
+        """Each class's part e_c, `[K]`, of the score of a genotype `[E]`."""
         self.compile()
         codes, networks, _ = self.distinct(genotype[None])
         return self._run(codes, networks)[1][0]
