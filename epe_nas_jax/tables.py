@@ -67,6 +67,7 @@ def make_tables(
     """
     columns_of = _columns_of(benchmark, columns)
     path_of = _path_of(scores, list(columns_of))
+    scores_of = {dataset: scored.read_scores(path) for dataset, path in path_of.items()}
     if summary:
         ms_per_cell = _ms_per_cell(summary)
     simulate = {"num_searches": num_searches, "seed": seed}
@@ -78,7 +79,7 @@ def make_tables(
         accuracies = {
             what: read_accuracies(benchmark, column) for what, column in columns_of[dataset].items()
         }
-        scores_read = scored.read_scores(path)
+        scores_read = scores_of[dataset]
         cells = scored.with_accuracies(dataset, scores_read, accuracies)
         notes += _notes(cells, path, len(scores_read))
         searches += evaluation.search_rows(cells, ms_per_cell=ms_per_cell, **simulate)
@@ -152,6 +153,9 @@ def _path_of(scores: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for entry in scores:
         dataset, equals, path = entry.partition("=")
+        if equals and dataset not in datasets and not Path(entry).exists():
+            known = ", ".join(datasets)
+            raise InputError(f"scores: found data set {dataset!r}, expected one of {known}")
         if not equals or dataset not in datasets:
             dataset, path = "", entry
         if dataset in named:

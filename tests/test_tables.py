@@ -292,3 +292,8 @@ def test_published_scores_correlate_as_published(tmp_path):
         )
     }
     assert round(float(best), 2) == 94.37
+
+
+def test_an_unknown_data_set_is_named_before_anything_is_read(files):
+    with pytest.raises(InputError, match="scores: found data set 'imagenet', expected one of cif"):
+        tables.make_tables(["imagenet=scores.csv"], files["benchmark"])
