@@ -256,6 +256,11 @@ def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *op
     return switch(index, operands)
 
 
+def block_size(num_rows: int) -> int:
+    """How many rows of a branch `grouped_switch` runs at once."""
+    return max(1, num_rows // _BLOCKS_PER_GROUP_SWITCH)
+
+
 def _run_groups(
     index: jax.Array,
     branches: Sequence[Callable[..., Any]],
@@ -264,7 +269,7 @@ def _run_groups(
     num_rows: int,
 ) -> Any:
     """Runs `branches[index[a]]` on row a of the operands for all A rows, a branch at a time."""
-    block = max(1, num_rows // _BLOCKS_PER_GROUP_SWITCH)
+    block = block_size(num_rows)
     order = jnp.argsort(index)
     # A block may reach into the next group, whose own branch runs later and writes over it. Past
     # the last group it reads the last row, and what it finds is dropped.
