@@ -7,7 +7,7 @@ by `ops.grouped_switch`); a CPU device runs cell after cell inside the program.
 A cell's key is folded from the seed and, where cells are to differ, from the cell's code: its score
 depends on (seed, mini-batch, cell) and on nothing else.
 
-Shape legend: A cells, D devices, S cells of a device in a step, E = 6 edges, N images, M images in
+Shape legend: A cells, D devices, S cells of a device in a step, E edges, N images, M images in
 a data set, H height and width.
 """
 
@@ -24,12 +24,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import NUM_EDGES, check_genotypes, encode
-from epe_nas_jax.genotype import live_form as live_form_of
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
 from epe_nas_jax.planning import deal, plan_steps
 from epe_nas_jax.score import VARIANTS, cell_score
+from epe_nas_jax.space import SpaceNetwork
 
 INITS = ("shared", "independent")
 
@@ -85,7 +84,7 @@ class CellScorer:
         labels: np.ndarray | jax.Array,
         *,
         seed: int,
-        network: Network | None = None,
+        network: SpaceNetwork | None = None,
         protocol: Protocol | None = None,
         cells_per_step: int | str = "auto",
         live_form: bool = True,
@@ -102,7 +101,8 @@ class CellScorer:
                 f"fresh_batch: found {self._protocol.fresh_batch}, "
                 f"expected at most {len(images)}, the size of the data set"
             )
-        self._network = network or Network(num_classes, param_dtype=images.dtype)
+        self._network: SpaceNetwork = network or Network(num_classes, param_dtype=images.dtype)
+        self._space = self._network.space
         batch_shape = (self._protocol.fresh_batch or len(images), *images.shape[1:])
         self.cells_per_step, self.devices = plan_steps(
             cells_per_step, self._network, batch_shape, devices or jax.local_devices()
@@ -127,11 +127,11 @@ class CellScorer:
 
     def compile(self) -> None:
         """Compiles the program by running a step without cells."""
-        self._run_step(np.zeros(0, np.int32), np.zeros((0, NUM_EDGES), np.int32))
+        self._run_step(np.zeros(0, np.int32), np.zeros((0, self._space.NUM_EDGES), np.int32))
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
-        codes, networks, back = self._distinct(check_genotypes(genotypes))
+        codes, networks, back = self._distinct(self._space.check_genotypes(genotypes))
         scores = np.full(len(networks), np.nan, self._dtype)
         size = self.cells_per_step * len(self.devices)
         with tqdm(total=len(networks), unit="cell", disable=not self._progress) as bar:
@@ -143,23 +143,25 @@ class CellScorer:
 
     def num_networks(self, genotypes: np.ndarray | jax.Array) -> int:
         """How many networks it takes to score genotypes `[A, E]`."""
-        return len(self._distinct(check_genotypes(genotypes))[1])
+        return len(self._distinct(self._space.check_genotypes(genotypes))[1])
 
     def _distinct(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Codes of cells, the networks to run for them, and which of these each cell has."""
-        networks = live_form_of(cells) if self._live_form else cells
+        networks = self._space.live_form(cells) if self._live_form else cells
         back = np.arange(len(cells))
         if self._protocol.all_shared:
             networks, back = np.unique(networks, axis=0, return_inverse=True)
             cells = networks
-        return np.asarray(encode(jnp.asarray(cells))), networks, back
+        return np.asarray(self._space.encode(jnp.asarray(cells))), networks, back
 
     def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
-        order = deal(networks, len(self.devices), self.cells_per_step)
+        order = deal(self._space.relative_work(networks), len(self.devices), self.cells_per_step)
         is_cell = order < len(codes)
         # Appended: an empty cell, which fills the places that are left.
         codes = np.append(codes, _NO_CELL).astype(np.int32)[order]
-        networks = np.append(networks, np.zeros((1, NUM_EDGES), np.int32), axis=0)[order]
+        networks = np.append(networks, np.zeros((1, self._space.NUM_EDGES), np.int32), axis=0)[
+            order
+        ]
         dealt = _score_step(
             codes,
             networks,
@@ -180,7 +182,7 @@ def score_cells(
     labels: np.ndarray | jax.Array,
     *,
     seed: int,
-    network: Network | None = None,
+    network: SpaceNetwork | None = None,
     protocol: Protocol | None = None,
     cells_per_step: int | str = "auto",
     live_form: bool = True,
@@ -195,8 +197,8 @@ def score_cells(
       images: the mini-batch, normalised, `[N, H, H, 3]`; with `protocol.fresh_batch`, a data set.
       labels: classes 0..K-1, int `[N]`.
       seed: seed of the weights (and of fresh mini-batches).
-      network: the network around the cell; by default NAS-Bench-201's with as many classes as
-        there are labels.
+      network: the network around the cell, which names its search space; by default
+        NAS-Bench-201's with as many classes as there are labels.
       protocol: how to score; by default shared weights on the given mini-batch.
       cells_per_step: cells handed to a device at a time, or `"auto"`.
       live_form: leave out operations on no path from input to output, and score cells once that
@@ -231,7 +233,7 @@ def _score_step(
     codes: jax.Array,
     networks: jax.Array,
     *shared: jax.Array,
-    network: Network,
+    network: SpaceNetwork,
     protocol: Protocol,
     mesh: Mesh,
     at_once: bool,
@@ -263,7 +265,7 @@ def _score_share(
     labels: jax.Array,
     black: jax.Array,
     *,
-    network: Network,
+    network: SpaceNetwork,
     protocol: Protocol,
     at_once: bool,
 ) -> jax.Array:
