@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 
 from epe_nas_jax import ops
-from epe_nas_jax.genotype import OPERATIONS, every_genotype, live_form, sample
+from epe_nas_jax.genotype import OPERATIONS, every_genotype, live_form, relative_work, sample
 from epe_nas_jax.planning import deal
 
 _STEP = flags.DEFINE_integer("cells_per_step", 64, "Cells of a device in a step.", lower_bound=1)
@@ -26,7 +26,7 @@ def run_and_needed(networks: np.ndarray, cells_per_step: int) -> tuple[int, int]
     run = 0
     for start in range(0, len(networks), cells_per_step):
         step = networks[start : start + cells_per_step]
-        order = deal(step, 1, cells_per_step)
+        order = deal(relative_work(step), 1, cells_per_step)
         placed = step[order[order < len(step)]]
         counts = np.sum(placed == index, axis=0)
         run += int(np.sum(-(-counts // block) * block))

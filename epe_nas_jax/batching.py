@@ -8,8 +8,7 @@ A cell's key is folded from the seed and, where cells are to differ, from the ce
 depends on (seed, mini-batch, cell) and on nothing else.
 
 Shape legend: A cells, B different ones, b of them in a step, D devices, S cells of a device in a
-step, E = 6 edges, N images, M images in a data set, P proxies,
-K classes, H height and width.
+step, E edges, N images, M images in a data set, P proxies, K classes, H height and width.
 """
 
 import dataclasses
@@ -25,12 +24,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.genotype import NUM_EDGES, check_genotypes, encode
-from epe_nas_jax.genotype import live_form as live_form_of
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
 from epe_nas_jax.planning import deal, fit_memory, plan_steps, usable_memory
 from epe_nas_jax.proxies import cell_proxies, check_proxies
+from epe_nas_jax.space import SpaceNetwork
 
 INITS = ("shared", "independent")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
@@ -104,7 +102,7 @@ class CellScorer:
         labels: np.ndarray | jax.Array,
         *,
         seed: int,
-        network: Network | None = None,
+        network: SpaceNetwork | None = None,
         protocol: Protocol | None = None,
         cells_per_step: int | str = "auto",
         live_form: bool = True,
@@ -121,7 +119,8 @@ class CellScorer:
                 f"fresh_batch: found {self._protocol.fresh_batch}, "
                 f"expected at most {len(images)}, the size of the data set"
             )
-        self._network = network or Network(num_classes, param_dtype=images.dtype)
+        self._network: SpaceNetwork = network or Network(num_classes, param_dtype=images.dtype)
+        self._space = self._network.space
         batch_shape = (self._protocol.fresh_batch or len(images), *images.shape[1:])
         devices = list(devices or jax.local_devices())
         # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
@@ -162,7 +161,7 @@ class CellScorer:
             self._is_compiled = True
             num_places = self.cells_per_step * len(self.devices)
             codes = np.full(num_places, _NO_CELL, np.int32)
-            networks = np.zeros((num_places, NUM_EDGES), np.int32)
+            networks = np.zeros((num_places, self._space.NUM_EDGES), np.int32)
             program = _score_step.lower(codes, networks, *self._shared, **self._static()).compile()
             account = program.memory_analysis()
             if self._memory is None or account is None:
@@ -204,11 +203,13 @@ class CellScorer:
           share weights and mini-batch, else cells; the networks `[B, E]` to run for them; and which
           of these each cell has, `[A]`.
         """
-        cells = check_genotypes(genotypes)
-        networks = live_form_of(cells) if self._live_form else cells
+        cells = self._space.check_genotypes(genotypes)
+        networks = self._space.live_form(cells) if self._live_form else cells
         kinds = networks if self._protocol.all_shared else cells
         codes, first, back = np.unique(
-            np.asarray(encode(jnp.asarray(kinds))), return_index=True, return_inverse=True
+            np.asarray(self._space.encode(jnp.asarray(kinds))),
+            return_index=True,
+            return_inverse=True,
         )
         return codes, networks[first], back
 
@@ -240,11 +241,12 @@ class CellScorer:
 
     def _run(self, codes: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Proxies and class scores of the cells of a step, a row a cell."""
-        order = deal(networks, len(self.devices), self.cells_per_step)
+        order = deal(self._space.relative_work(networks), len(self.devices), self.cells_per_step)
         is_cell = order < len(codes)
         # Appended: an empty cell, which fills the places that are left.
         codes = np.append(codes, _NO_CELL).astype(np.int32)[order]
-        networks = np.append(networks, np.zeros((1, NUM_EDGES), np.int32), axis=0)[order]
+        empty = np.zeros((1, self._space.NUM_EDGES), np.int32)
+        networks = np.append(networks, empty, axis=0)[order]
         proxies, e = _score_step(codes, networks, *self._shared, **self._static())
 
         def in_order(dealt: jax.Array) -> np.ndarray:
@@ -270,7 +272,7 @@ def score_cells(
     labels: np.ndarray | jax.Array,
     *,
     seed: int,
-    network: Network | None = None,
+    network: SpaceNetwork | None = None,
     protocol: Protocol | None = None,
     cells_per_step: int | str = "auto",
     live_form: bool = True,
@@ -285,8 +287,8 @@ def score_cells(
       images: the mini-batch, normalised, `[N, H, H, 3]`; with `protocol.fresh_batch`, a data set.
       labels: classes 0..K-1, int `[N]`.
       seed: seed of the weights (and of fresh mini-batches).
-      network: the network around the cell; by default NAS-Bench-201's with as many classes as
-        there are labels.
+      network: the network around the cell, which names its search space; by default
+        NAS-Bench-201's with as many classes as there are labels.
       protocol: how to score; by default shared weights on the given mini-batch.
       cells_per_step: cells handed to a device at a time, or `"auto"`.
       live_form: leave out operations on no path from input to output, and score cells once that
@@ -321,7 +323,7 @@ def _score_step(
     codes: jax.Array,
     networks: jax.Array,
     *shared: jax.Array,
-    network: Network,
+    network: SpaceNetwork,
     protocol: Protocol,
     mesh: Mesh,
     at_once: bool,
@@ -354,7 +356,7 @@ def _score_share(
     labels: jax.Array,
     black: jax.Array,
     *,
-    network: Network,
+    network: SpaceNetwork,
     protocol: Protocol,
     at_once: bool,
 ) -> tuple[jax.Array, jax.Array]:

@@ -34,6 +34,8 @@ _TEMPLATE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
 _PATTERN = re.compile(re.escape(_TEMPLATE).replace(r"\{\}", "([^|~+]*)"))
 _INPUT, _ZERO = "0", "#"
 _FORM = _TEMPLATE.format(*["op"] * NUM_EDGES)
+# Time of each operation on a CPU core, roughly.
+_RELATIVE_WORK = np.array([1, 1, 3, 9, 2])
 _PLACE_VALUES = NUM_OPERATIONS ** np.arange(NUM_EDGES - 1, -1, -1, dtype=np.int32)
 
 
@@ -199,6 +201,11 @@ def has_path(genotypes: np.ndarray) -> np.ndarray:
     The 341 cells without a path have a zero input Jacobian and no score.
     """
     return np.any(live_form(genotypes) != 0, axis=-1)
+
+
+def relative_work(genotypes: np.ndarray) -> np.ndarray:
+    """How long genotypes, int `[A, E]`, take to score, in any unit: `[A]`."""
+    return _RELATIVE_WORK[genotypes].sum(axis=1)
 
 
 def _reached(is_real: np.ndarray, edges: Sequence[tuple[int, int]]) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ Shape legend: N images, H height and width, C channels, K classes, E = 6 edges.
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from epe_nas_jax import genotype as space
 from epe_nas_jax import ops
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import EDGES, KERNEL_SIZES, NUM_EDGES, NUM_NODES, OPERATIONS
@@ -56,6 +58,17 @@ class Network(nn.Module):
     cells_per_stage: int = 5
     param_dtype: jnp.dtype = jnp.float32
 
+    @property
+    def space(self) -> ModuleType:
+        """The search space of the cell."""
+        return space
+
+    def kept_values(self, batch_shape: tuple[int, ...]) -> float:
+        """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
+        # A cell keeps 6 edges and 3 nodes; stages of half the side and twice the channels halve.
+        kept = 9 * self.cells_per_stage * (1 + 1 / 2 + 1 / 4)
+        return kept * math.prod(batch_shape[:3]) * self.channels
+
     @nn.compact
     def __call__(
         self, images: jax.Array, genotype: Genotype, *, use_running_average: bool = False
@@ -83,7 +96,7 @@ class Network(nn.Module):
             # The stem or reduction block that leads to the stage, then its cells.
             num_layers = 1 + self.cells_per_stage
             size = 9 * channels * max(channels, images.shape[-1])
-            drawn = _draw_layers(key, layer, num_layers, size, dtype)
+            drawn = draw_layers(key, layer, num_layers, _TENSORS_PER_LAYER, size, dtype)
             if stage == 0:
                 x = Stem(channels, dtype, average, name="stem")(x, drawn[0])
             else:
@@ -93,7 +106,7 @@ class Network(nn.Module):
                 x = Cell(dtype, average, name=name)(x, genotype, drawn[1 + i])
             layer += num_layers
         size = (channels + 1) * self.num_classes
-        drawn = _draw_layers(key, layer, 1, size, dtype)
+        drawn = draw_layers(key, layer, 1, _TENSORS_PER_LAYER, size, dtype)
         return Head(self.num_classes, dtype, average, name="head")(x, drawn[0])
 
 
@@ -107,7 +120,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, drawn: jax.Array) -> jax.Array:
         shape = (3, 3, images.shape[-1], self.channels)
-        kernel = _scale(drawn[0], shape)
+        kernel = scale_to_fan_in(drawn[0], shape)
         module = ConvBN(shape, self.param_dtype, name="conv_bn")
         weights = module(kernel)
         norm = _norm_of(module, self.use_running_average)
@@ -145,7 +158,7 @@ class Cell(nn.Module):
         norm: ops.Normalise = ops.normalise
         for number, (name, size) in enumerate(KERNEL_SIZES.items()):
             if isinstance(op, jax.Array) or OPERATIONS[op] == name:
-                kernel = _scale(drawn[2 * edge + number], (size, size, channels, channels))
+                kernel = scale_to_fan_in(drawn[2 * edge + number], (size, size, channels, channels))
                 module = ConvBN(kernel.shape, self.param_dtype, name=f"edge_{edge}_{name}")
                 weights[name] = module(kernel)
                 norm = _norm_of(module, self.use_running_average)
@@ -164,7 +177,7 @@ class Reduction(nn.Module):
         def relu_conv_bn(name: str, number: int, x: jax.Array, stride: int) -> jax.Array:
             shape = (3, 3, x.shape[-1], self.channels)
             module = ConvBN(shape, self.param_dtype, name=name)
-            weights = module(_scale(drawn[number], shape))
+            weights = module(scale_to_fan_in(drawn[number], shape))
             return ops.relu_conv_bn(x, weights, stride, _norm_of(module, self.use_running_average))[
                 0
             ]
@@ -174,7 +187,7 @@ class Reduction(nn.Module):
         _tell_relus(self, "relus_b", y)
         y = relu_conv_bn("conv_b", 1, y, stride=1)
         shape = (1, 1, x.shape[-1], self.channels)
-        shortcut = _scale(drawn[2], shape)
+        shortcut = scale_to_fan_in(drawn[2], shape)
         return ops.convolve(_halve(x), self.param("shortcut", lambda _: shortcut)) + y
 
 
@@ -194,8 +207,8 @@ class Head(nn.Module):
         _tell_relus(self, "relus", x)
         features = jnp.mean(nn.relu(x), axis=(1, 2))
 
-        kernel = _scale(drawn[0], (channels, self.num_classes))
-        offset = _scale(drawn[1], (self.num_classes,), fan_in=channels)
+        kernel = scale_to_fan_in(drawn[0], (channels, self.num_classes))
+        offset = scale_to_fan_in(drawn[1], (self.num_classes,), fan_in=channels)
         kernel = self.param("classifier_kernel", lambda _: kernel)
         offset = self.param("classifier_bias", lambda _: offset)
         return features @ kernel + offset[None, :]
@@ -277,26 +290,33 @@ def check_images(images: jax.Array | np.ndarray) -> None:
         raise InputError(f"images: found dtype {images.dtype}, expected floating point")
 
 
-def _draw_layers(
-    key: jax.Array | None, first_layer: int, num_layers: int, size: int, dtype: jnp.dtype
+def draw_layers(
+    key: jax.Array | None,
+    first_layer: int,
+    num_layers: int,
+    num_tensors: int,
+    size: int,
+    dtype: jnp.dtype,
 ) -> jax.Array:
     """U(-1, 1) for the weights of some layers, `[layers, tensors, size]`.
 
     Every tensor has its own key, folded from its number. All are drawn in one call, since each call
     takes a compiler a second. Without a key the weights exist already, and zeros stand for them.
     """
-    shape = (num_layers, _TENSORS_PER_LAYER, size)
+    shape = (num_layers, num_tensors, size)
     if key is None:
         return jnp.zeros(shape, dtype)
 
     def draw(number: jax.Array) -> jax.Array:
         return jax.random.uniform(jax.random.fold_in(key, number), (size,), dtype, -1, 1)
 
-    first, count = first_layer * _TENSORS_PER_LAYER, num_layers * _TENSORS_PER_LAYER
+    first, count = first_layer * num_tensors, num_layers * num_tensors
     return jax.vmap(draw)(first + jnp.arange(count)).reshape(shape)
 
 
-def _scale(drawn: jax.Array, shape: tuple[int, ...], fan_in: int | None = None) -> jax.Array:
+def scale_to_fan_in(
+    drawn: jax.Array, shape: tuple[int, ...], fan_in: int | None = None
+) -> jax.Array:
     """PyTorch's default for convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     Args:

@@ -309,12 +309,7 @@ def _traced_operation(op: jax.Array, x: jax.Array, weights: EdgeWeights) -> jax.
 
 
 def _traced_operation_fwd(op: Any, x: Any, weights: Any) -> tuple[jax.Array, Any]:
-    if any(leaf.perturbed for leaf in jax.tree.leaves(weights, is_leaf=_is_primal)):
-        raise TypeError(
-            "weights of a traced genotype cannot be differentiated; "
-            "give the genotype as Python ints to train"
-        )
-    op, x, weights = jax.tree.map(lambda leaf: leaf.value, (op, x, weights), is_leaf=_is_primal)
+    op, x, weights = only_input_differentiable(op, x, weights)
     y, inverse_std = grouped_switch(op, _FORWARD, x, weights)
     return y, (op, x, weights, y, inverse_std)
 
@@ -328,6 +323,20 @@ def _traced_operation_bwd(residuals: Any, dy: Any) -> tuple[None, jax.Array, Any
 
 
 _traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)
+
+
+def only_input_differentiable(op: Any, x: Any, weights: Any) -> tuple[Any, Any, Any]:
+    """The values of what a `custom_vjp` rule with symbolic zeros got for an operation.
+
+    Raises:
+      TypeError: the weights are being differentiated.
+    """
+    if any(leaf.perturbed for leaf in jax.tree.leaves(weights, is_leaf=_is_primal)):
+        raise TypeError(
+            "weights of a traced genotype cannot be differentiated; "
+            "give the genotype as Python ints to train"
+        )
+    return jax.tree.map(lambda leaf: leaf.value, (op, x, weights), is_leaf=_is_primal)
 
 
 def _is_primal(leaf: Any) -> bool:

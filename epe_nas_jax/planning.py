@@ -1,9 +1,8 @@
 """Which cells run where and when: steps that fit the memory, dealt to devices of equal load.
 
-Shape legend: A cells, D devices, S places of a device in a step, E = 6 edges.
+Shape legend: A cells, D devices, S places of a device in a step.
 """
 
-import math
 from collections.abc import Sequence
 
 import jax
@@ -12,20 +11,18 @@ import numpy as np
 import psutil
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.network import Network
+from epe_nas_jax.space import SpaceNetwork
 
 _CPU_CELLS_PER_STEP = 16
 _MAX_CELLS_PER_STEP = 64
 _MEMORY_SHARE = 0.6
 # For a device that does not tell.
 _UNKNOWN_MEMORY = 8 * 2**30
-# Time of each operation on a CPU core, roughly.
-_RELATIVE_WORK = np.array([1, 1, 3, 9, 2])
 
 
 def plan_steps(
     wanted: int | str,
-    network: Network,
+    network: SpaceNetwork,
     batch_shape: tuple[int, ...],
     devices: Sequence[jax.Device],
 ) -> tuple[int, int]:
@@ -46,10 +43,8 @@ def plan_steps(
     is_cpu = devices[0].platform == "cpu"
     if is_number and not is_cpu:
         return int(wanted), len(devices)
-    # A cell keeps its 6 edges and 3 nodes; stages of half the pixels and twice the channels halve.
-    kept = 9 * network.cells_per_stage * (1 + 1 / 2 + 1 / 4)
-    activation = math.prod(batch_shape[:3]) * network.channels
-    bytes_per_cell = int(kept * activation * jnp.dtype(network.param_dtype).itemsize)
+    itemsize = jnp.dtype(network.param_dtype).itemsize
+    bytes_per_cell = int(network.kept_values(batch_shape) * itemsize)
     if is_cpu:
         cells_per_step, cells_at_once = int(wanted) if is_number else _CPU_CELLS_PER_STEP, 1
     else:
@@ -88,20 +83,19 @@ def fit_memory(
     return max(1, fewer), len(devices)
 
 
-def deal(networks: np.ndarray, num_devices: int, cells_per_step: int) -> np.ndarray:
+def deal(work: np.ndarray, num_devices: int, cells_per_step: int) -> np.ndarray:
     """Deals the networks of a step to devices so that all have about the same work.
 
     Args:
-      networks: genotypes `[A, E]`, at most as many as there are places.
+      work: how long each network takes, `[A]`, at most as many as there are places.
       num_devices: number of devices, D.
       cells_per_step: places of a device, S.
 
     Returns:
       Which network has which place, device by device, `[D * S]`; A marks an empty place.
     """
-    order = np.full(num_devices * cells_per_step, len(networks))
-    work = _RELATIVE_WORK[networks].sum(axis=1)
-    order[: len(networks)] = np.argsort(-work, kind="stable")
+    order = np.full(num_devices * cells_per_step, len(work))
+    order[: len(work)] = np.argsort(-work, kind="stable")
     # Round after round, every second one backwards, as teams are chosen.
     rounds = order.reshape(cells_per_step, num_devices)
     rounds[1::2] = rounds[1::2, ::-1]

@@ -18,6 +18,9 @@ ALLOWED = {
     "network": {"errors", "genotype", "ops"},
     "convert": {"errors", "genotype"},
     "counts": {"genotype"},
+    "darts": {"errors"},
+    "darts_ops": {"ops"},
+    "darts_network": {"darts", "darts_ops", "errors", "network", "ops"},
     "jacobian": set(),
     "score": {"errors", "jacobian"},
     "proxies": {"errors", "jacobian", "score"},
@@ -26,9 +29,10 @@ ALLOWED = {
     "ranking": set(),
     "search": {"errors", "genotype", "ranking"},
     "simulation": set(),
-    "planning": {"errors", "network"},
+    "space": {"score"},
+    "planning": {"errors", "space"},
     "training": {"errors", "minibatch", "network"},
-    "batching": {"errors", "genotype", "minibatch", "network", "planning", "proxies"},
+    "batching": {"errors", "minibatch", "network", "planning", "proxies", "space"},
     # ---
     "archives": {"errors"},
     "folders": {"errors"},
@@ -110,6 +114,9 @@ CORE = (
     "network",
     "convert",
     "counts",
+    "darts",
+    "darts_ops",
+    "darts_network",
     "jacobian",
     "score",
     "proxies",
@@ -119,6 +126,7 @@ CORE = (
     "search",
     "training",
     "simulation",
+    "space",
 )
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 

@@ -1,0 +1,200 @@
+"""DARTS networks: counts, parity with a PyTorch network, and scores in batches."""
+
+import contextlib
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from xautodl.nas_infer_model.DXYs.CifarNet import NetworkCIFAR
+from xautodl.nas_infer_model.DXYs.genotypes import Genotype as TorchGenotype
+
+from epe_nas_jax import (
+    DartsNetwork,
+    InputError,
+    Protocol,
+    darts,
+    input_jacobian,
+    jacobian_score,
+    parse_genotype,
+    score_cells,
+)
+
+NETWORK = DartsNetwork(num_classes=3, channels=4, num_cells=5, param_dtype=jnp.float64)
+# Together they have every operation on an edge of stride 1, and of stride 2.
+TEXTS = {name: getattr(darts, name) for name in ("DARTS_V1", "DARTS_V2", "P_DARTS", "PC_DARTS")}
+# Liu et al. publish 3.3 for DARTS_V1 too; the genotype they released has 3.17, in PyTorch as well.
+PUBLISHED_MILLIONS = {
+    "DARTS_V2": 3.3,
+    "PC_DARTS": 3.6,
+    "P_DARTS": 3.4,
+    "GDAS": 3.4,
+}
+SAME = {"rtol": 1e-9, "equal_nan": True}
+
+
+def torch_network(text, channels, cells_per_stage, num_classes):
+    """The same network by xautodl, which takes the pairs of edges of each node."""
+    call = eval(text, {"Genotype": dict, "range": range})
+    for name in ("normal", "reduce"):
+        call[name] = list(zip(call[name][::2], call[name][1::2], strict=True))
+    genotype = TorchGenotype(**call, connectN=None, connects=None)
+    torch.manual_seed(0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return NetworkCIFAR(channels, cells_per_stage, 3, False, genotype, num_classes)
+
+
+def variables_of(reference, text):
+    """The weights of PyTorch's network by the names of ours."""
+    modules = dict(reference.named_modules())
+
+    def array(parameter):
+        return parameter.detach().numpy()
+
+    def kernel(conv):
+        return array(conv.weight).transpose(2, 3, 1, 0)
+
+    def conv_bn(kernel, norm):
+        return {"kernel": kernel, "scale": array(norm.weight), "bias": array(norm.bias)}
+
+    def reduce(module):
+        halves = [kernel(conv) for conv in module.convs]
+        return conv_bn(np.concatenate(halves, axis=-1), module.bn)
+
+    params = {
+        "stem": conv_bn(kernel(modules["stem.conv"]), modules["stem.bn"]),
+        "classifier_kernel": array(reference.classifier.weight).T,
+        "classifier_bias": array(reference.classifier.bias),
+    }
+    call = eval(text, {"Genotype": dict, "range": range})
+    reductions = {len(reference.cells) // 3, 2 * len(reference.cells) // 3}
+    for number, cell in enumerate(reference.cells):
+        own = {}
+        for i, preprocess in enumerate((cell.preprocess0, cell.preprocess1)):
+            is_reduce = hasattr(preprocess, "convs")
+            own[f"preprocess_{i}"] = (
+                reduce(preprocess)
+                if is_reduce
+                else conv_bn(kernel(preprocess.op[1]), preprocess.op[2])
+            )
+        pairs = call["reduce" if number in reductions else "normal"]
+        for i, (op, source) in enumerate(pairs):
+            name = f"edge_{darts.CELL_EDGES.index((source, 2 + i // 2))}_{op}"
+            module = cell._ops[i]
+            if hasattr(module, "convs"):
+                own[name] = reduce(module)
+            elif "conv" in op:
+                steps = list(module.op)
+                for part in range(len(steps) // 4):
+                    _, depthwise, pointwise, norm = steps[4 * part : 4 * part + 4]
+                    full = f"{name}_{part}" if op.startswith("sep") else name
+                    own[full] = conv_bn(kernel(pointwise), norm)
+                    own[f"{full}_depthwise"] = kernel(depthwise)
+        params[f"cell_{number}"] = own
+    return {"params": params}
+
+
+def shapes_of(variables):
+    return jax.tree.map(lambda leaf: leaf.shape, variables)
+
+
+def relative_error(got, expected):
+    return np.abs(got - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["DARTS_V1", "DARTS_V2", "PC_DARTS", "P_DARTS", "GDAS"])
+def test_parameter_count_is_pytorchs_and_the_published_one(name):
+    text = getattr(darts, name)
+    network = DartsNetwork(10)
+    genotype = parse_genotype(text)
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda k, x: network.init(k, x, genotype), jax.random.key(0), images)
+    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    reference = torch_network(text, 36, 6, 10)
+    assert count == sum(parameter.numel() for parameter in reference.parameters())
+    if name in PUBLISHED_MILLIONS:
+        # Published with two digits: as near as rounding tells.
+        assert abs(count / 1e6 - PUBLISHED_MILLIONS[name]) <= 0.05
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_float64_logits_and_jacobian_are_pytorchs(name):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(8, 8, 8, 3))
+    reference = torch_network(TEXTS[name], 4, 1, 3).double().train()
+    # Scales and biases of batch norm other than 1 and 0, so that they are seen too.
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            if parameter.ndim == 1:
+                parameter += torch.tensor(0.3 * rng.normal(size=parameter.shape))
+    x = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
+    _, logits = reference(x)
+    logits.sum().backward()
+    jacobian = x.grad.numpy().transpose(0, 2, 3, 1).reshape(8, -1)
+
+    genotype = parse_genotype(TEXTS[name])
+    variables = variables_of(reference, TEXTS[name])
+    full = jax.eval_shape(lambda x: NETWORK.init(jax.random.key(0), x, genotype), images)
+    assert shapes_of(variables) == shapes_of(full)
+
+    @jax.jit
+    def run(variables, images):
+        def apply_fn(variables, images):
+            return NETWORK.apply(variables, images, genotype)
+
+        return apply_fn(variables, images), input_jacobian(apply_fn, variables, images)
+
+    got_logits, got_jacobian = run(variables, images)
+    assert relative_error(got_logits, logits.detach().numpy()) < 1e-9
+    assert relative_error(got_jacobian, jacobian) < 1e-9
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return np.stack([parse_genotype(text) for text in TEXTS.values()])
+
+
+@pytest.mark.slow
+def test_batch_scores_are_those_of_each_static_cell(minibatch, cells):
+    images, labels = minibatch
+    scores = score_cells(cells, *minibatch, seed=3, network=NETWORK, cells_per_step=2)
+    key = jax.random.split(jax.random.split(jax.random.key(3), 1)[0])[0]
+    for cell, score in zip(cells, scores, strict=True):
+        static = tuple(cell.tolist())
+        own = jax.jit(lambda: jacobian_score(key, static, images, labels, network=NETWORK))()  # noqa: B023
+        assert np.isclose(score, own, rtol=1e-9)
+    order = [2, 0, 3, 1]
+    again = score_cells(cells[order], *minibatch, seed=3, network=NETWORK, cells_per_step=2)
+    assert np.allclose(again, scores[order], **SAME)
+
+
+@pytest.mark.slow
+def test_cells_with_weights_of_their_own_do_not_depend_on_their_order(minibatch, cells):
+    arguments = {"seed": 0, "network": NETWORK, "protocol": Protocol(init="independent")}
+    cells = np.concatenate([cells[:2], np.zeros((1, 28), int)])
+    scores = score_cells(cells, *minibatch, cells_per_step=2, **arguments)
+    assert np.isnan(scores[2])
+    assert np.isfinite(scores[:2]).all()
+    assert np.allclose(
+        score_cells(cells[::-1], *minibatch, cells_per_step=2, **arguments), scores[::-1], **SAME
+    )
+
+
+def test_traced_weights_cannot_be_differentiated(minibatch, cells):
+    images, _ = minibatch
+    variables = jax.eval_shape(lambda g: NETWORK.init(jax.random.key(0), images, g), cells[0])
+    with pytest.raises(TypeError, match="give the genotype as Python ints"):
+        jax.eval_shape(
+            jax.grad(lambda v, g: NETWORK.apply(v, images, g).sum()), variables, cells[0]
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"channels": 5}, "channels: found 5"), ({"num_cells": 2}, "number of cells: found 2")],
+)
+def test_network_that_cannot_be_built_is_refused(minibatch, cells, change, message):
+    with pytest.raises(InputError, match=message):
+        DartsNetwork(3, **change).init(jax.random.key(0), minibatch[0], cells[0])
