@@ -8,8 +8,7 @@ A cell's key is folded from the seed and, where cells are to differ, from the ce
 depends on (seed, mini-batch, cell) and on nothing else.
 
 Shape legend: A cells, B different ones, b of them in a step, D devices, S cells of a device in a
-step, E = 6 edges, N images, M images in a data set, P proxies,
-K classes, H height and width.
+step, E = 6 edges, N images, M images in a data set, P proxies, K classes, H height and width.
 """
 
 import dataclasses
