@@ -50,8 +50,8 @@ def make_tables(
     Args:
       scores: files of scored cells: `PATH` for every data set, or `DATASET=PATH`.
       benchmark: a table of trained accuracies.
-      columns: `DATASET=TEST` or `DATASET=TEST,VALIDATION`: the benchmark's columns; by default
-        those of NAS-Bench-201's data sets that it has.
+      columns: `DATASET=TEST` or `DATASET=TEST,VALIDATION`: the benchmark's columns; by default, of
+        a CSV file, those of NAS-Bench-201's data sets that it has.
       published: a table of published proxies, if there is one.
       summary: a run's `summary.json`, for the time that scoring a cell takes.
       ms_per_cell: that time, instead.

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,20 @@ def test_a_search_among_all_cells_always_chooses_the_best_score(files):
     assert "seconds" not in row
 
 
+def test_the_best_of_the_cells_drawn_is_as_counting_gives_it(files, made):
+    _, out = made
+    scored = pd.read_csv(files["scores"])["arch"]
+    accuracies = pd.read_csv(files["benchmark"]).set_index("arch").loc[scored, "cifar10_test_200"]
+    for row in rows_of(read(out / "searches.csv"), method="best of the cells drawn"):
+        n = int(row["samples"])
+        # The k-th from below is the best drawn if the others drawn are among the k below it.
+        chances = [comb(k, n - 1) / comb(NUM_CELLS, n) for k in range(NUM_CELLS)]
+        mean = np.dot(chances, np.sort(accuracies))
+        variance = np.dot(chances, (np.sort(accuracies) - mean) ** 2)
+        # 5 standard errors of a mean of 40 searches.
+        assert abs(float(row["test_mean"]) - mean) <= 5 * np.sqrt(variance / 40)
+
+
 def test_correlations_are_scipys_on_the_cells_that_both_score(made, files):
     _, out = made
     rows = read(out / "correlations.csv")
@@ -141,6 +156,9 @@ def test_text_and_markdown_say_the_same(made):
     for what in ("validation", "test"):
         mean, deviation = (float(row[f"{what}_{name}"]) for name in ("mean", "deviation"))
         assert f"{mean:.2f} ± {deviation:.2f}" in ours
+    first = [line.split("  ")[0] for line in lines[3 : lines.index("", 3)]]
+    assert first[0] == "a cell at random"
+    assert first[-2:] == ["best of all scored", "best of the benchmark"]
     at = lines.index("Spearman of EPE-NAS with test accuracy, 95 % interval, on the same cells")
     assert re.split("  +", lines[at + 2])[1] == "cifar10, 55 cells"
     assert lines[at + 3].split()[:2] == ["published", "1.000"]
