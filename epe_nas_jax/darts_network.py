@@ -2,8 +2,13 @@
 
 Stem (convolution 3x3 and batch norm, 3C channels), then cells, each of which reads the outputs of
 the two before it; the cells at 1/3 and 2/3 are reduction cells, which halve the size and double the
-channels; global average pool and a linear layer. It is DARTS's evaluation network without auxiliary
-head and drop path. Batch norm always uses the statistics of the mini-batch.
+channels; batch norm, ReLU, global average pool and a linear layer. Batch norm always uses the
+statistics of the mini-batch.
+
+It is DARTS's evaluation network without auxiliary head and drop path, and with the last batch norm
+and ReLU of xautodl's `NASNetonCIFAR`. DARTS has none (`last_activation=False`): there most cells
+end in a batch norm, whose sum over the mini-batch no image changes, so that the summed logits of
+such a network have a zero input Jacobian, and it has no EPE-NAS score.
 
 Genotypes are static or traced, and weights drawn, as in `network`.
 
@@ -45,12 +50,14 @@ class DartsNetwork(nn.Module):
       num_classes: K.
       channels: C, channels of the first cells' nodes; even.
       num_cells: number of cells, at least 3.
+      last_activation: batch norm and ReLU before the pooling; without them a score is noise.
       param_dtype: dtype of the weights.
     """
 
     num_classes: int
     channels: int = 36
     num_cells: int = 20
+    last_activation: bool = True
     param_dtype: jnp.dtype = jnp.float32
 
     @property
@@ -96,6 +103,11 @@ class DartsNetwork(nn.Module):
                 cell = Cell(channels, stage > 0 and i == start, dtype, name=f"cell_{i}")
                 before, last = last, cell(before, last, genotype, drawn[i - start])
 
+        if self.last_activation:
+            size = last.shape[-1:]
+            scale = self.param("last_scale", nn.initializers.ones, size, dtype)
+            bias = self.param("last_bias", nn.initializers.zeros, size, dtype)
+            last = nn.relu(ops.batch_norm(last, scale, bias))
         features = jnp.mean(last, axis=(1, 2))
         width = features.shape[-1]
         drawn = draw(1 + self.num_cells, 1, width * self.num_classes)[0]
