@@ -107,7 +107,7 @@ class DartsNetwork(nn.Module):
             size = last.shape[-1:]
             scale = self.param("last_scale", nn.initializers.ones, size, dtype)
             bias = self.param("last_bias", nn.initializers.zeros, size, dtype)
-            last = nn.relu(ops.batch_norm(last, scale, bias))
+            last = nn.relu(ops.normalise(last, scale, bias)[0])
         features = jnp.mean(last, axis=(1, 2))
         width = features.shape[-1]
         drawn = draw(1 + self.num_cells, 1, width * self.num_classes)[0]
