@@ -88,6 +88,8 @@ def cell_proxies(
         return network.apply(variables, images, genotype), {}
 
     jacobian, collected = input_jacobian_and_aux(apply_fn, variables, images)
+    if nwot and not jax.tree.leaves(collected):
+        raise InputError("proxy nwot: found a network without a collection 'relus', expected one")
 
     def score(proxy: str) -> jax.Array:
         match proxy:

@@ -1,14 +1,25 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
 
-from epe_nas_jax import Network, Protocol, input_jacobian, score_cells
+from epe_nas_jax import (
+    DartsNetwork,
+    InputError,
+    Network,
+    Protocol,
+    darts,
+    input_jacobian,
+    parse_genotype,
+    score_cells,
+)
 from epe_nas_jax import genotype as space
 from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.ops import _agreement_by_bits, _agreement_by_product, relu_agreement
-from epe_nas_jax.proxies import PROXIES, jacob_cov_score, nwot_score
+from epe_nas_jax.proxies import PROXIES, cell_proxies, jacob_cov_score, nwot_score
 
 NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
 CELLS = np.asarray(space.sample(jax.random.key(5), 12))
@@ -130,3 +141,14 @@ def test_proxies_at_once_equal_those_one_by_one(minibatch):
     one_by_one = scorer.proxies(CELLS)
     scorer._at_once = True
     assert np.allclose(scorer.proxies(CELLS), one_by_one, rtol=1e-7, equal_nan=True)
+
+
+def test_nwot_of_a_network_that_tells_no_relus_is_refused(minibatch):
+    images, labels = minibatch
+    network = DartsNetwork(num_classes=3, channels=4, num_cells=3, param_dtype=jnp.float64)
+    cell = parse_genotype(darts.DARTS_V2)
+    score = functools.partial(cell_proxies, network=network, proxies=("epe", "nwot"))
+    with pytest.raises(InputError, match="proxy nwot: found a network without a collection"):
+        jax.eval_shape(
+            lambda: score(network.init(jax.random.key(0), images, cell), cell, images, labels)
+        )
