@@ -22,3 +22,10 @@ def cache_of_commands(tmp_path_factory):
     directory = tmp_path_factory.mktemp("cache")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
     return directory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Lets a module's compiled programs go: a process may not map memory without end."""
+    yield
+    jax.clear_caches()
