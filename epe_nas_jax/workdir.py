@@ -58,11 +58,13 @@ def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
         raise InputError(f"workdir {directory}: found a file, expected a directory")
     earlier = directory / CONFIG_FILE
     if not earlier.exists():
-        for name in (*_RESULT_FILES, *(log.name for log in log_files(directory))):
-            path = directory / name
-            # A kill between opening a log and writing the config leaves an empty one.
-            if path.exists() and path.stat().st_size:
-                raise InputError(f"workdir {directory}: holds {name} of another run, expected none")
+        results = [directory / name for name in _RESULT_FILES if (directory / name).exists()]
+        # A kill between opening a log and writing the config leaves an empty one.
+        logs = [log for log in log_files(directory) if log.stat().st_size]
+        for path in (*results, *logs):
+            raise InputError(
+                f"workdir {directory}: holds {path.name} of another run, expected none"
+            )
         return
     found = _read_provenance(directory)
     difference = _first_difference(_scoring(found["config"]), _scoring(config))
