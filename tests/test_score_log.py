@@ -294,6 +294,14 @@ def test_a_log_without_its_config_is_refused_unless_nothing_is_in_it(tmp_path):
         check_workdir(tmp_path, {})
 
 
+# One device, so that a step is a cell.
+ON_ONE_CORE = """
+import os, runpy
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+runpy.run_module("epe_nas_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+
 class Command:
     """The command on the test config with every cell a step of its own."""
 
@@ -302,8 +310,8 @@ class Command:
             [
                 *prefix,
                 sys.executable,
-                "-m",
-                "epe_nas_jax.main",
+                "-c",
+                ON_ONE_CORE,
                 "--config=configs/test.py",
                 f"--workdir={workdir}",
                 "--config.cells_per_step=1",
@@ -313,8 +321,6 @@ class Command:
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # One device, so that a step is a cell.
-            preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
         )
 
     def send_after(self, log, num_lines, number):
