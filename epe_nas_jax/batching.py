@@ -199,19 +199,15 @@ class CellScorer:
           genotypes: the cells, `[A, E]`.
 
         Returns:
-          Codes `[B]` of what has proxies of its own, in ascending order: networks if all cells
+          Codes `[B]` of what has proxies of its own, ordered by genotype: networks if all cells
           share weights and mini-batch, else cells; the networks `[B, E]` to run for them; and which
           of these each cell has, `[A]`.
         """
         cells = self._space.check_genotypes(genotypes)
         networks = self._space.live_form(cells) if self._live_form else cells
         kinds = networks if self._protocol.all_shared else cells
-        codes, first, back = np.unique(
-            np.asarray(self._space.encode(jnp.asarray(kinds))),
-            return_index=True,
-            return_inverse=True,
-        )
-        return codes, networks[first], back
+        kinds, first, back = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+        return np.asarray(self._space.encode(jnp.asarray(kinds))), networks[first], back
 
     def steps(
         self, codes: np.ndarray, networks: np.ndarray, num_done: int = 0

@@ -154,6 +154,13 @@ def test_equal_live_forms_are_scored_once(minibatch, monkeypatch):
     assert np.array_equal(seen, [base[None]])
 
 
+def test_networks_of_one_code_are_still_different_networks(score, monkeypatch):
+    # A code may be a checksum, as in the space of DARTS: two networks can have the same.
+    scores = score(CELLS, seed=0)
+    monkeypatch.setattr(space, "encode", lambda cells: np.zeros(len(cells), np.int32))
+    assert np.allclose(score(CELLS, seed=0), scores, **SAME)
+
+
 def test_shared_weights_are_those_of_the_network_init(minibatch, score):
     seed_key = jax.random.split(jax.random.key(7), 1)[0]
     weights_key, _ = jax.random.split(seed_key)
