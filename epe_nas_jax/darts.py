@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.genotype import check_rows
 
 OPERATIONS = (
     "none",
@@ -202,18 +203,7 @@ def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
       InputError: wrong rank, shape or dtype, an operation index out of range, or a node with more
         than two edges.
     """
-    rows = np.asarray(genotypes)
-    if rows.ndim != 2 or rows.shape[1] != NUM_EDGES:
-        raise InputError(f"genotypes: found shape {rows.shape}, expected [cells, {NUM_EDGES}]")
-    if not np.issubdtype(rows.dtype, np.integer):
-        raise InputError(f"genotypes: found dtype {rows.dtype}, expected integers")
-    wrong = np.argwhere((rows < 0) | (rows >= NUM_OPERATIONS))
-    if wrong.size:
-        cell, edge = wrong[0]
-        raise InputError(
-            f"genotype {cell}, edge {edge}: found operation index {rows[cell, edge]}, "
-            f"expected 0..{NUM_OPERATIONS - 1}"
-        )
+    rows = check_rows(genotypes, NUM_EDGES, NUM_OPERATIONS)
     for node, into in _EDGES_INTO.items():
         counts = np.count_nonzero(rows.reshape(-1, 2, NUM_CELL_EDGES)[..., into], axis=-1)
         wrong = np.argwhere(counts > INPUTS_PER_NODE)
@@ -223,7 +213,7 @@ def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
                 f"genotype {cell}, {_CELLS[kind]}, node {node}: found {counts[cell, kind]} edges, "
                 f"expected at most {INPUTS_PER_NODE}"
             )
-    return rows.astype(np.int32)
+    return rows
 
 
 def _read_call(text: str) -> dict[str, object]:

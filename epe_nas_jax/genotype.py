@@ -233,16 +233,23 @@ def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
     Raises:
       InputError: wrong rank, shape or dtype, or an operation index out of range.
     """
+    return check_rows(genotypes, NUM_EDGES, NUM_OPERATIONS)
+
+
+def check_rows(
+    genotypes: np.ndarray | jax.Array, num_edges: int, num_operations: int
+) -> np.ndarray:
+    """The same for genotypes of any space: rows of so many indices of so many operations."""
     rows = np.asarray(genotypes)
-    if rows.ndim != 2 or rows.shape[1] != NUM_EDGES:
-        raise InputError(f"genotypes: found shape {rows.shape}, expected [cells, {NUM_EDGES}]")
+    if rows.ndim != 2 or rows.shape[1] != num_edges:
+        raise InputError(f"genotypes: found shape {rows.shape}, expected [cells, {num_edges}]")
     if not np.issubdtype(rows.dtype, np.integer):
         raise InputError(f"genotypes: found dtype {rows.dtype}, expected integers")
-    wrong = np.argwhere((rows < 0) | (rows >= NUM_OPERATIONS))
+    wrong = np.argwhere((rows < 0) | (rows >= num_operations))
     if wrong.size:
         cell, edge = wrong[0]
         raise InputError(
             f"genotype {cell}, edge {edge}: found operation index {rows[cell, edge]}, "
-            f"expected 0..{NUM_OPERATIONS - 1}"
+            f"expected 0..{num_operations - 1}"
         )
     return rows.astype(np.int32)

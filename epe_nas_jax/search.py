@@ -213,9 +213,7 @@ def evolution(
     _check_at_least_1("candidates per step", candidates_per_step)
 
     def init(key: jax.Array) -> State:
-        key, sample_key = jax.random.split(key)
-        cells = np.asarray(space.sample(sample_key, population))
-        return State(key, cells, cells[:0], np.zeros(0))
+        return _start(key, space, population)
 
     def ask(state: State) -> tuple[State, np.ndarray]:
         if len(state.pending):
@@ -258,9 +256,7 @@ def local(*, candidates_per_step: int, space: Space = NAS_BENCH_201) -> Algorith
     _check_at_least_1("candidates per step", candidates_per_step)
 
     def start(key: jax.Array) -> State:
-        key, sample_key = jax.random.split(key)
-        cells = np.asarray(space.sample(sample_key, candidates_per_step))
-        return State(key, cells, cells[:0], np.zeros(0))
+        return _start(key, space, candidates_per_step)
 
     def ask(state: State) -> tuple[State, np.ndarray]:
         state = state if len(state.pending) else start(state.key)
@@ -360,6 +356,13 @@ def random_search(
     genotypes = np.asarray(genotype.sample(key, num_samples, replace=True))
     scores = cached(score_fn)(genotypes)
     return SearchResult(genotypes, scores, best_index(scores), num_steps=1)
+
+
+def _start(key: jax.Array, space: Space, num_cells: int) -> State:
+    """Random cells to ask for, and nothing seen."""
+    key, sample_key = jax.random.split(key)
+    cells = np.asarray(space.sample(sample_key, num_cells))
+    return State(key, cells, cells[:0], np.zeros(0))
 
 
 def _next_pending(state: State, num_cells: int) -> tuple[State, np.ndarray]:

@@ -1,3 +1,4 @@
+import gzip
 import os
 
 import jax
@@ -14,6 +15,18 @@ def minibatch():
     """Eight random images of 8x8 pixels in three classes, float64."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(8, 8, 8, 3)), np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a table, gzipped if its name says so, and returns its path."""
+
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+        return str(path)
+
+    return write
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,3 @@
-import gzip
 import json
 import sys
 from pathlib import Path
@@ -12,16 +11,6 @@ from epe_nas_jax.benchmark import read_accuracies
 A = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 B = A.replace("none~2", "skip_connect~2")
 C = A.replace("none~2", "nor_conv_3x3~2")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, name="table.csv"):
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
-        return str(path)
-
-    return write
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])

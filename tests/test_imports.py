@@ -18,7 +18,7 @@ ALLOWED = {
     "network": {"errors", "genotype", "ops"},
     "convert": {"errors", "genotype"},
     "counts": {"genotype"},
-    "darts": {"errors"},
+    "darts": {"errors", "genotype"},
     "darts_ops": {"ops"},
     "darts_network": {"darts", "darts_ops", "errors", "network", "ops"},
     "jacobian": set(),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from epe_nas_jax import InputError, parse_arch, run
+from epe_nas_jax import InputError, counts, parse_arch, run
 from epe_nas_jax.data import NAMES
 from epe_nas_jax.genotype import canonical_form, decode, has_path, live_form
 
@@ -104,6 +104,14 @@ def test_proxies_and_counts_are_columns(finished, tmp_path):
         assert float(row["nwot"]) > 0 > float(row["jacob_cov"])
         assert int(row["live_params"]) <= int(row["params"])
         assert float(row["live_mflops"]) <= float(row["mflops"])
+    cells = np.array([parse_arch(row["arch"]) for row in rows])
+    sizes = {"num_classes": 10, "channels": 4, "cells_per_stage": 1}
+    for prefix, live in (("", False), ("live_", True)):
+        params = counts.parameters(cells, **sizes, live=live)
+        assert [int(row[f"{prefix}params"]) for row in rows] == params.tolist()
+        mflops = counts.flops(cells, **sizes, side=32, live=live) / 1e6
+        assert [float(row[f"{prefix}mflops"]) for row in rows] == pytest.approx(mflops, rel=1e-8)
+    assert any(row["live_params"] != row["params"] for row in rows)
 
 
 def test_printed_table_names_what_a_person_looks_for(finished):

@@ -1,5 +1,3 @@
-import gzip
-
 import numpy as np
 import pytest
 
@@ -10,16 +8,6 @@ A = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 B = A.replace("none~2", "skip_connect~2")
 C = A.replace("none~2", "avg_pool_3x3~2")
 D = A.replace("none~1", "skip_connect~1")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, name="table.csv"):
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
-        return str(path)
-
-    return write
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.csv.gz"])
