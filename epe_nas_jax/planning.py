@@ -79,8 +79,7 @@ def fit_memory(
         return cells_per_step, max(1, min(len(devices), usable // max(1, needed)))
     if needed <= usable:
         return cells_per_step, len(devices)
-    fewer = min(cells_per_step - 1, cells_per_step * usable // needed)
-    return max(1, fewer), len(devices)
+    return max(1, cells_per_step * usable // needed), len(devices)
 
 
 def deal(work: np.ndarray, num_devices: int, cells_per_step: int) -> np.ndarray:

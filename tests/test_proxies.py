@@ -20,6 +20,7 @@ from epe_nas_jax import genotype as space
 from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.ops import _agreement_by_bits, _agreement_by_product, relu_agreement
 from epe_nas_jax.proxies import PROXIES, cell_proxies, jacob_cov_score, nwot_score
+from epe_nas_jax.score import correlation_matrix
 
 NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
 CELLS = np.asarray(space.sample(jax.random.key(5), 12))
@@ -45,6 +46,15 @@ def test_jacob_cov_in_float32_is_near_that_in_float64():
     jacobian = np.random.default_rng(0).normal(size=(64, 192)).astype(np.float32)
     # Eigenvalues above 0.1: their rounding errors of 1e-6 move a term by 1e-4 at most.
     assert np.allclose(jacob_cov_score(jacobian), oracles.jacob_cov(jacobian), rtol=1e-4)
+
+
+def test_jacob_cov_in_float32_survives_eigenvalues_that_rounding_makes_negative():
+    # All Jacobians along one direction: 255 eigenvalues are 0 but for roundings.
+    rng = np.random.default_rng(0)
+    jacobian = jnp.asarray(rng.normal(size=(256, 1)) @ rng.normal(size=(1, 60)), jnp.float32)
+    assert jnp.linalg.eigvalsh(correlation_matrix(jacobian)).min() < -1e-5
+    # Each adds -1e5 where it is 0 or below, and less where rounding leaves it positive.
+    assert -256e5 < jacob_cov_score(jacobian) < -1e6
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 4, 3), (6, 4, 4, 4), (3, 2, 2, 1)])

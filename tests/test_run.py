@@ -8,14 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from epe_nas_jax import InputError, counts, parse_arch, run
-from epe_nas_jax.data import NAMES
+from epe_nas_jax import InputError, Protocol, counts, parse_arch, run
+from epe_nas_jax.data import NAMES, draw_fixed_minibatch
 from epe_nas_jax.genotype import canonical_form, decode, has_path, live_form
+from epe_nas_jax.workdir import provenance
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -230,7 +232,9 @@ def test_a_file_is_no_work_directory(tmp_path):
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(tmp_path, fresh):
+def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(
+    tmp_path, fresh, monkeypatch
+):
     rng = np.random.default_rng(0)
     for name, num_images in (("cat", 9), ("dog", 3), ("mouse", 1)):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -251,8 +255,20 @@ def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(tmp_path
         }
     )
     assert config.data.class_balanced
+    protocols = []
+    monkeypatch.setattr(
+        run, "Protocol", lambda **x: protocols.append(Protocol(**x)) or protocols[0]
+    )
     text = run.search_and_report(config, tmp_path / "work")
     assert "4 cells" in text
+    assert protocols[0].class_balanced == fresh
+    if not fresh:
+        _, batch_key = jax.random.split(jax.random.key(config.seed))
+        drawn = draw_fixed_minibatch(
+            batch_key, run.dataset_of(config), 6, augment=False, class_balanced=True
+        )
+        kept = json.loads((tmp_path / "work/config.json").read_text())
+        assert kept["minibatch_sha256"] == provenance({}, *drawn)["minibatch_sha256"]
     summary = json.loads((tmp_path / "work/summary.json").read_text())
     assert summary["best_score"] > 0
     assert 1 <= summary["num_isomorphic_classes"] <= 4
