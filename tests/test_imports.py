@@ -58,6 +58,7 @@ ALLOWED = {
         "genotype",
         "network",
         "page",
+        "proxies",
         "ranking",
         "report",
         "score_log",
