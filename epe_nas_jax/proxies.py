@@ -1,7 +1,7 @@
 """Proxies: scores of an untrained cell, all from the one pass that EPE-NAS makes.
 
-EPE-NAS and `jacob_cov` look at the input Jacobian, `nwot` at which ReLUs are open on the way there.
-Larger is better for each.
+EPE-NAS and `jacob_cov` look at the input Jacobian, `nwot` at which ReLUs are open on the way there,
+`grad_entropy` and `grad_decay` at the gradient on its way back. Larger is better for each.
 
 Shape legend: N images, D inputs per image, H height and width, K classes, P proxies,
 E = 6 edges.
@@ -12,11 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from epe_nas_jax import probes
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.jacobian import input_jacobian_and_aux
+from epe_nas_jax.jacobian import probed_jacobian
 from epe_nas_jax.score import CellNetwork, class_scores, correlation_matrix, epe_score
 
-PROXIES = ("epe", "epe_two_branch", "jacob_cov", "nwot")
+PROXIES = ("epe", "epe_two_branch", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
+
+_PROBED = ("grad_entropy", "grad_decay")
 
 _EIGENVALUE_OFFSET = 1e-5
 
@@ -55,6 +58,40 @@ def nwot_score(agreement: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Arra
     return jnp.linalg.slogdet(agreement.astype(dtype))[1]
 
 
+def grad_entropy_score(entropy: jax.Array, jacobian: jax.Array) -> jax.Array:
+    """In how many directions the gradients of the cells' outputs vary.
+
+    The sum of `probes.channel_entropy` over all cells but those of the last stage: what AZ-NAS (Lee
+    & Ham 2024) measures of features, here of gradients. It is low where the channels' gradients
+    have become alike.
+
+    Args:
+      entropy: what the probes of that name tell, a scalar.
+      jacobian: input Jacobian, `[N, D]`.
+
+    Returns:
+      The score, a scalar; NaN if the input Jacobian is zero.
+    """
+    return jnp.where(jnp.any(jacobian != 0), entropy, jnp.nan)
+
+
+def grad_decay_score(size: jax.Array, jacobian: jax.Array) -> jax.Array:
+    """How much smaller a gradient is at the images than at the last cell's output.
+
+    log(G / J), with G and J the sums of squares of the two gradients. Low where gradients explode
+    on their way back, which makes a network hard to train; a simple form of AZ-NAS's trainability.
+
+    Args:
+      size: G, a scalar.
+      jacobian: input Jacobian, `[N, D]`.
+
+    Returns:
+      The score, a scalar; NaN if one of them is zero.
+    """
+    ratio = size / jnp.sum(jnp.square(jacobian))
+    return jnp.where(jnp.isfinite(ratio) & (ratio > 0), jnp.log(ratio), jnp.nan)
+
+
 def cell_proxies(
     variables: Any,
     genotype: jax.Array,
@@ -81,13 +118,15 @@ def cell_proxies(
       The scores, `[P]`, and each class's part e_c of EPE-NAS, `[K]`, as in `score.class_scores`.
     """
     nwot = "nwot" in proxies
+    scalars = probes.scalars(images.dtype) if set(proxies) & set(_PROBED) else {}
 
-    def apply_fn(variables: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+    def apply_fn(scalars: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        probed = {**variables, probes.COLLECTION: scalars}
         if nwot:
-            return network.apply(variables, images, genotype, mutable=["relus"])
-        return network.apply(variables, images, genotype), {}
+            return network.apply(probed, images, genotype, mutable=["relus"])
+        return network.apply(probed, images, genotype), {}
 
-    jacobian, collected = input_jacobian_and_aux(apply_fn, variables, images)
+    jacobian, told, collected = probed_jacobian(apply_fn, scalars, images)
     if nwot and not jax.tree.leaves(collected):
         raise InputError("proxy nwot: found a network without a collection 'relus', expected one")
 
@@ -99,6 +138,10 @@ def cell_proxies(
                 return epe_score(jacobian, labels, network.num_classes, "two_branch")
             case "jacob_cov":
                 return jacob_cov_score(jacobian)
+            case "grad_entropy":
+                return grad_entropy_score(told[probes.ENTROPY], jacobian)
+            case "grad_decay":
+                return grad_decay_score(told[probes.SIZE], jacobian)
             case _:
                 agreement = jax.tree.reduce(jnp.add, collected)
                 return nwot_score(agreement, images.dtype)

@@ -46,3 +46,11 @@ def nwot(layers):
         ones = units.astype(np.float64)
         kernel = kernel + ones @ ones.T + (1 - ones) @ (1 - ones).T
     return np.linalg.slogdet(kernel)[1]
+
+
+def channel_entropy(gradient):
+    """Entropy of the covariance of the channels of `[N, H, H, C]`."""
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    v = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
+    shares = v[v > 1e-14 * v.sum()] / v.sum()
+    return -np.sum(shares * np.log(shares))
