@@ -42,6 +42,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.score.variant = "released"
     # Further columns of scores.csv from the same pass: epe_two_branch, jacob_cov, nwot.
     config.score.proxies = ()
+    # What the search maximises: () is the score of the variant; one or more columns of scores.csv,
+    # such as ("jacob_cov", "live_params"), are ranked together among the cells scored so far.
+    config.score.objective = ()
+    # How ranks are added up: "log_rank_sum" or "rank_sum".
+    config.score.combine = "log_rank_sum"
     # "shared" weights for all cells, or "independent" ones for each.
     config.score.init = "shared"
     # What GPUs and TPUs may round factors to: "float32" (not at all), "tensorfloat32", "bfloat16".

@@ -27,6 +27,7 @@ from epe_nas_jax import darts, darts_ops, ops
 from epe_nas_jax.darts import CELL_EDGES, NODES, NUM_CELL_EDGES, OPERATIONS
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.network import ConvBN, Genotype, check_images, draw_layers, scale_to_fan_in
+from epe_nas_jax.probes import ENTROPY, SIZE, probe
 
 _STEM_MULTIPLIER = 3
 # Number of an operation's first drawn tensor on an edge, and kernel size. Tensor 0: skip_connect's.
@@ -102,6 +103,9 @@ class DartsNetwork(nn.Module):
             for i in range(start, stop):
                 cell = Cell(channels, stage > 0 and i == start, dtype, name=f"cell_{i}")
                 before, last = last, cell(before, last, genotype, drawn[i - start])
+                if stage < 2:
+                    last = probe(self, ENTROPY, last)
+        last = probe(self, SIZE, last)
 
         if self.last_activation:
             size = last.shape[-1:]

@@ -1,8 +1,8 @@
 """Candidate operations of DARTS cells (Liu et al. 2019, section 3.1.1), as its evaluation network.
 
 `apply_operation` has the two forms of `ops.apply_operation`: with a Python int only that operation
-is built; with a traced index one program serves any cells. The backward pass then runs the operation
-again from the edge's input, which is all that is kept.
+is built; with a traced index one program serves any cells. The backward pass then runs the
+operation again from the edge's input, which is all that is kept.
 
 Pools have no batch norm, unlike those of DARTS's search network.
 

@@ -27,20 +27,29 @@ def input_jacobian(
       The input Jacobian, one row an image: `[N, D]`.
     """
 
-    def with_aux(variables: Any, images: jax.Array) -> tuple[jax.Array, None]:
+    def with_probes(_: None, images: jax.Array) -> tuple[jax.Array, None]:
         return apply_fn(variables, images), None
 
-    return input_jacobian_and_aux(with_aux, variables, images)[0]
+    return probed_jacobian(with_probes, None, images)[0]
 
 
-def input_jacobian_and_aux(
-    apply_fn: Callable[[Any, jax.Array], tuple[jax.Array, Any]], variables: Any, images: jax.Array
-) -> tuple[jax.Array, Any]:
-    """The same for a network that returns logits and something else, which is returned too."""
+def probed_jacobian(
+    apply_fn: Callable[[Any, jax.Array], tuple[jax.Array, Any]], probes: Any, images: jax.Array
+) -> tuple[jax.Array, Any, Any]:
+    """The input Jacobian, and what else the same pass tells.
 
-    def sum_of_logits(images: jax.Array) -> tuple[jax.Array, Any]:
-        logits, aux = apply_fn(variables, images)
+    Args:
+      apply_fn: a network, `(probes, images [N, ...]) -> (logits [N, K], anything)`.
+      probes: scalars of `probes`, any pytree.
+      images: the mini-batch, `[N, ...]`.
+
+    Returns:
+      The input Jacobian `[N, D]`, what each probe tells, and the anything.
+    """
+
+    def sum_of_logits(images: jax.Array, probes: Any) -> tuple[jax.Array, Any]:
+        logits, aux = apply_fn(probes, images)
         return jnp.sum(logits), aux
 
-    gradient, aux = jax.grad(sum_of_logits, has_aux=True)(images)
-    return gradient.reshape(images.shape[0], -1), aux
+    (gradient, told), aux = jax.grad(sum_of_logits, (0, 1), has_aux=True)(images, probes)
+    return gradient.reshape(images.shape[0], -1), told, aux

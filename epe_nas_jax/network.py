@@ -6,7 +6,8 @@ Batch norm uses the statistics of the mini-batch, with which a network is scored
 trained; what was trained is evaluated with their running averages, the collection `batch_stats`.
 
 With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree:
-a collection of counts, int32 `[N, N]`, one for every node or layer that ReLUs read.
+a collection of counts, int32 `[N, N]`, one for every node or layer that ReLUs read. Probes of the
+gradient (`probes`) sit behind the cells of all stages but the last, and behind the last cell.
 
 A genotype given as Python or NumPy ints is static: only its operations are built. A traced genotype
 builds every operation's weights and chooses on the device. Both give the same numbers, because a
@@ -30,6 +31,7 @@ from epe_nas_jax import genotype as space
 from epe_nas_jax import ops
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import EDGES, KERNEL_SIZES, NUM_EDGES, NUM_NODES, OPERATIONS
+from epe_nas_jax.probes import ENTROPY, SIZE, probe
 
 Genotype = Sequence[int] | np.ndarray | jax.Array
 
@@ -51,9 +53,9 @@ class Network(nn.Module):
       channels: C, channels of the first stage.
       cells_per_stage: cells in each of the three stages.
       param_dtype: dtype of the weights.
-      batch_norm: False leaves it out, as `synflow` does. Then what stem, cells and blocks put out is
-        divided by its maximum, which keeps it finite; with `mutable=["log_scales"]`, `apply` returns
-        the logarithms of the divisors beside the logits, whose bias is not divided.
+      batch_norm: False leaves it out, as `synflow` does. Then what stem, cells and blocks put out
+        is divided by its maximum, which keeps it finite, and with `mutable=["log_scales"]` `apply`
+        returns the logarithms of the divisors beside the logits.
     """
 
     num_classes: int
@@ -111,7 +113,11 @@ class Network(nn.Module):
                 name = f"cell_{stage * self.cells_per_stage + i}"
                 x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i])
                 x = x if self.batch_norm else self._divide_by_maximum(x)
+                # In the last stage the gradient is that of the head, of one direction a class.
+                if stage < _NUM_STAGES - 1:
+                    x = probe(self, ENTROPY, x)
             layer += num_layers
+        x = probe(self, SIZE, x)
         size = (channels + 1) * self.num_classes
         drawn = draw_layers(key, layer, 1, _TENSORS_PER_LAYER, size, dtype)
         return Head(self.num_classes, dtype, norm, name="head")(x, drawn[0])

@@ -2,9 +2,9 @@
 
 `apply_operation` runs one edge. With a Python int only that operation is built and everything can
 be differentiated. With a traced index the operation is chosen on the device, which is what lets one
-compiled program score any cell. Then the input is differentiated by a hand-written rule, which keeps
-nothing but the edge's input, its output and the batch deviation; where weights are differentiated
-too, the backward pass runs the operation again.
+compiled program score any cell. Then the input is differentiated by a hand-written rule, which
+keeps nothing but the edge's input, its output and the batch deviation; where weights are
+differentiated too, the backward pass runs the operation again.
 
 Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
 sorts the cells by operation and runs every operation on its own group only.
@@ -75,9 +75,7 @@ def normalise(
     return (x - _per_channel(mean)) * _per_channel(gain) + _per_channel(bias), inverse_std
 
 
-def without_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
     """In the place of `normalise`: leaves x, `[N, H, W, D]`, as it is."""
     return x, _no_std(x)
 

@@ -1,11 +1,12 @@
 """Proxies: scores of an untrained cell; larger is better for each.
 
 From the one pass that EPE-NAS makes: EPE-NAS and `jacob_cov` look at the input Jacobian, `nwot` at
-which ReLUs are open on the way there. From passes of their own, with the gradient of the weights:
-`grad_norm` and `snip` share one over the mini-batch, `synflow` has one over a single image.
+which ReLUs are open on the way there, `grad_entropy` and `grad_decay` at the gradient on its way
+back. From passes of their own, with the gradient of the weights: `grad_norm` and `snip` share one
+over the mini-batch, `synflow` has one over a single image.
 
-These three take the weights of convolutions and of the linear layer, and no offsets and batch norms,
-as Abdelfattah et al. 2021 do in their code. A dead operation has no gradient and adds nothing. A
+These three take the weights of convolutions and of the linear layer, and no offsets and batch
+norms, as Abdelfattah et al. 2021 do in their code. A dead operation has no gradient and adds nothing. A
 cell without a path from input to output has no gradient at all and no score: NaN.
 
 Shape legend: N images, D inputs per image, H height and width, K classes, P proxies,
@@ -18,11 +19,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from epe_nas_jax import probes
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.jacobian import input_jacobian_and_aux
+from epe_nas_jax.jacobian import probed_jacobian
 from epe_nas_jax.score import CellNetwork, class_scores, correlation_matrix, epe_score
 
-PROXIES = ("epe", "epe_two_branch", "jacob_cov", "nwot", "synflow", "grad_norm", "snip")
+_OF_GRADIENT = ("grad_norm", "snip")
+_PROBED = ("grad_entropy", "grad_decay")
+PROXIES = ("epe", "epe_two_branch", "jacob_cov", "nwot", *_PROBED, "synflow", *_OF_GRADIENT)
 
 _EIGENVALUE_OFFSET = 1e-5
 
@@ -61,8 +65,42 @@ def nwot_score(agreement: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Arra
     return jnp.linalg.slogdet(agreement.astype(dtype))[1]
 
 
+def grad_entropy_score(entropy: jax.Array, jacobian: jax.Array) -> jax.Array:
+    """In how many directions the gradients of the cells' outputs vary.
+
+    The sum of `probes.channel_entropy` over all cells but those of the last stage: what AZ-NAS (Lee
+    & Ham 2024) measures of features, here of gradients. It is low where the channels' gradients
+    have become alike.
+
+    Args:
+      entropy: what the probes of that name tell, a scalar.
+      jacobian: input Jacobian, `[N, D]`.
+
+    Returns:
+      The score, a scalar; NaN if the input Jacobian is zero.
+    """
+    return jnp.where(jnp.any(jacobian != 0), entropy, jnp.nan)
+
+
+def grad_decay_score(size: jax.Array, jacobian: jax.Array) -> jax.Array:
+    """How much smaller a gradient is at the images than at the last cell's output.
+
+    log(G / J), with G and J the sums of squares of the two gradients. Low where gradients explode
+    on their way back, which makes a network hard to train; a simple form of AZ-NAS's trainability.
+
+    Args:
+      size: G, a scalar.
+      jacobian: input Jacobian, `[N, D]`.
+
+    Returns:
+      The score, a scalar; NaN if one of them is zero.
+    """
+    ratio = size / jnp.sum(jnp.square(jacobian))
+    return jnp.where(jnp.isfinite(ratio) & (ratio > 0), jnp.log(ratio), jnp.nan)
+
+
 def grad_norm_score(gradient: Any) -> jax.Array:
-    """How large the gradient of the loss is (Abdelfattah et al. 2021, section 3.1).
+    """How large the gradient of the loss is (Abdelfattah et al. 2021, section 3.2).
 
     The sum over layers of the Euclidean norm of the gradient of a layer's weights: a sum of norms,
     as in the authors' code, and not the norm of the whole.
@@ -128,7 +166,7 @@ def synflow_score(
         return jnp.sum(logits), scales
 
     variables = jax.tree.map(jnp.abs, variables)
-    # Of a network divided by the scales, and so is its gradient: R is linear in each layer's output.
+    # Divided by the scales, as the outputs are: R is linear in the output of each layer.
     gradient, scales = jax.grad(sum_of_outputs, has_aux=True)(variables)
     return jnp.log(snip_score(variables, gradient)) + jax.tree.reduce(jnp.add, scales)
 
@@ -164,18 +202,20 @@ def cell_proxies(
       The scores, `[P]`, and each class's part e_c of EPE-NAS, `[K]`, as in `score.class_scores`.
     """
     nwot = "nwot" in proxies
+    scalars = probes.scalars(images.dtype) if set(proxies) & set(_PROBED) else {}
 
-    def apply_fn(variables: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+    def apply_fn(scalars: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        probed = {**variables, probes.COLLECTION: scalars}
         if nwot:
-            return network.apply(variables, images, genotype, mutable=["relus"])
-        return network.apply(variables, images, genotype), {}
+            return network.apply(probed, images, genotype, mutable=["relus"])
+        return network.apply(probed, images, genotype), {}
 
-    jacobian, collected = input_jacobian_and_aux(apply_fn, variables, images)
+    jacobian, told, collected = probed_jacobian(apply_fn, scalars, images)
     if nwot and not jax.tree.leaves(collected):
         raise InputError("proxy nwot: found a network without a collection 'relus', expected one")
 
     gradient = None
-    if {"grad_norm", "snip"} & set(proxies):
+    if set(proxies) & set(_OF_GRADIENT):
         gradient = jax.grad(
             lambda variables: cross_entropy(network.apply(variables, images, genotype), labels)
         )(variables)
@@ -188,6 +228,10 @@ def cell_proxies(
                 return epe_score(jacobian, labels, network.num_classes, "two_branch")
             case "jacob_cov":
                 return jacob_cov_score(jacobian)
+            case "grad_entropy":
+                return grad_entropy_score(told[probes.ENTROPY], jacobian)
+            case "grad_decay":
+                return grad_decay_score(told[probes.SIZE], jacobian)
             case "synflow":
                 return synflow_score(variables, genotype, images[0], network=network)
             case "grad_norm":

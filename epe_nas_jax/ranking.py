@@ -1,6 +1,6 @@
-"""Rankings of scores: the best cells, and rank correlations with accuracies.
+"""Rankings: the best cells, several proxies as one score, rank correlations with accuracies.
 
-Shape legend: A cells.
+Shape legend: A cells, P proxies.
 """
 
 import math
@@ -49,6 +49,38 @@ def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -
     known = np.where(np.isnan(scores), np.nan, accuracies)
     # Rounded first: 0.1 * 70 is 7.000000000000001 in binary.
     return top_k(known, math.ceil(round(fraction * np.sum(~np.isnan(known)), 6)))
+
+
+def rank_sum(values: np.ndarray) -> np.ndarray:
+    """Several proxies as one score: the sum of a cell's ranks among the cells at hand.
+
+    A rank is a share of the cells: 1 / A for the worst, 1 for the best; equal values share the mean
+    of theirs. Only the order of a proxy's values counts, and nothing is fitted to accuracies.
+
+    Args:
+      values: proxies, `[A, P]`, larger is better. A cell without one of them (NaN) has no rank.
+
+    Returns:
+      Scores `[A]`, larger is better; NaN for a cell without a rank.
+    """
+    return np.sum(_rank_shares(values), axis=1)
+
+
+def log_rank_sum(values: np.ndarray) -> np.ndarray:
+    """Like `rank_sum`, of the ranks' logarithms: a bad rank weighs more than a good one.
+
+    So AZ-NAS adds its proxies up (Lee & Ham 2024, non-linear ranking aggregation).
+    """
+    return np.sum(np.log(_rank_shares(values)), axis=1)
+
+
+def _rank_shares(values: np.ndarray) -> np.ndarray:
+    """Ranks of each column of `[A, P]`, above 0 and up to 1, among the rows without NaN."""
+    values = np.asarray(values, np.float64)
+    ranks = np.full(values.shape, np.nan)
+    known = ~np.isnan(values).any(axis=1)
+    ranks[known] = stats.rankdata(values[known], axis=0) / max(1, known.sum())
+    return ranks
 
 
 def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:

@@ -25,9 +25,10 @@ from epe_nas_jax.genotype import (
 )
 from epe_nas_jax.network import Network
 from epe_nas_jax.page import run_page
+from epe_nas_jax.proxies import check_proxies
 from epe_nas_jax.report import result_table
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
-from epe_nas_jax.search import NAS_BENCH_201, SearchResult, random_search
+from epe_nas_jax.search import NAS_BENCH_201, Combine, SearchResult, random_search
 from epe_nas_jax.stopping import stop_requests
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
@@ -47,6 +48,11 @@ _ALGORITHMS = ("random", "evolution", "local")
 _NUM_BEST = 5
 _FINISHED = "This run had scored all its cells before: nothing was scored again."
 _PROXY_OF_VARIANT = {"released": "epe", "two_branch": "epe_two_branch"}
+_COUNTS = ("params", "mflops", "live_params", "live_mflops")
+_COMBINE: dict[str, Combine] = {
+    "log_rank_sum": ranking.log_rank_sum,
+    "rank_sum": ranking.rank_sum,
+}
 
 
 def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -83,6 +89,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     images, labels = _images_to_score_on(config, dataset, batch_key)
     network = network_of(config, dataset.num_classes, jnp.float32)
     algorithm = _algorithm_of(config, network, side=images.shape[1])
+    proxies, objective, combine = _objective_of(config)
     # Random search hands over all cells at once, and the scorer shows how far it is.
     at_once = config.search.algorithm == "random"
     scorer = CellScorer(
@@ -92,7 +99,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         network=network,
         protocol=Protocol(
             init=config.score.init,
-            proxies=_proxies_of(config),
+            proxies=proxies,
             precision=config.score.precision,
             num_inits=config.score.num_inits,
             fresh_batch=config.data.batch_size if config.data.fresh_minibatch else None,
@@ -115,24 +122,33 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
             with tqdm(total=num_samples, unit="cell", disable=at_once) as bar:
 
                 def score_fn(genotypes: np.ndarray) -> np.ndarray:
-                    scores = logged(genotypes)
+                    columns = dict(zip(proxies, logged.proxies(genotypes).T, strict=True))
+                    columns |= _counts(genotypes, network, side=images.shape[1])
+                    values = np.stack([columns[name] for name in objective], axis=1)
                     bar.update(len(genotypes))
-                    return scores
+                    return values if combine else values[:, 0]
 
                 if config.search.replace:
                     result = random_search(
-                        search_key, score_fn, num_samples=num_samples, replace=True
+                        search_key,
+                        score_fn,
+                        num_samples=num_samples,
+                        replace=True,
+                        combine=combine,
                     )
                 else:
-                    result = search.run(algorithm, search_key, score_fn, num_samples)
+                    result = search.run(
+                        algorithm, search_key, score_fn, num_samples, combine=combine
+                    )
         archs = [format_arch(genotype) for genotype in result.genotypes]
         summary = _summarise(result, archs, accuracies, len(logged.rows), log.steps)
         counted = _counts(result.genotypes, network, side=images.shape[1])
         summary["pareto_front"] = _pareto_fronts(result, archs, counted)
-        table = pd.DataFrame(
-            logged.proxies(result.genotypes), columns=["score", *config.score.proxies]
-        )
-        table.insert(0, "arch", archs)
+        table = pd.DataFrame({"arch": archs, "score": result.scores})
+        for name, values in zip(proxies, logged.proxies(result.genotypes).T, strict=True):
+            # A proxy that is the score is there under that name.
+            if objective != (name,):
+                table[name] = values
         for name, count in counted.items():
             table[name] = count
         if accuracies is not None:
@@ -199,18 +215,35 @@ def cells_per_step_of(config: ConfigDict) -> int | str:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
-def _proxies_of(config: ConfigDict) -> tuple[str, ...]:
-    """The score, and the further columns of `scores.csv`."""
-    variant = config.score.variant
+def _objective_of(
+    config: ConfigDict,
+) -> tuple[tuple[str, ...], tuple[str, ...], Combine | None]:
+    """The proxies to compute, the columns that are the score, and how these become one number.
+
+    Raises:
+      InputError: an unknown variant, column or way to combine them, or columns without a proxy.
+    """
+    variant, combine = config.score.variant, config.score.combine
     if variant not in _PROXY_OF_VARIANT:
         raise InputError(
             f"score variant: found {variant!r}, expected one of {', '.join(_PROXY_OF_VARIANT)}"
         )
-    return (_PROXY_OF_VARIANT[variant], *config.score.proxies)
+    if combine not in _COMBINE:
+        raise InputError(f"score.combine: found {combine!r}, expected one of {', '.join(_COMBINE)}")
+    objective = tuple(config.score.objective) or (_PROXY_OF_VARIANT[variant],)
+    scored = tuple(name for name in objective if name not in _COUNTS)
+    if not scored:
+        raise InputError(
+            f"score.objective: found {', '.join(objective)}, expected a proxy among them"
+        )
+    further = tuple(name for name in config.score.proxies if name not in scored)
+    proxies = (*scored, *further)
+    check_proxies(proxies)
+    return proxies, objective, _COMBINE[combine] if len(objective) > 1 else None
 
 
 def _counts(genotypes: np.ndarray, network: Network, *, side: int) -> dict[str, np.ndarray]:
-    """Parameters and millions of FLOPs of cells `[A, E]`, as built and of live operations only."""
+    """The columns `_COUNTS`: of cells `[A, E]` as built, and of their live operations only."""
     columns = {}
     for prefix, live in (("", False), ("live_", True)):
         columns[f"{prefix}params"] = counts.parameters(

@@ -98,7 +98,7 @@ class ScoreLog:
 
 
 class LoggedScorer:
-    """A score function that asks a log before it scores, and tells it after every step.
+    """Scores cells, but asks a log before it does, and tells it after every step.
 
     Attributes:
       rows: the proxies `[P]` of every code that has been scored, in this run or before.
@@ -121,10 +121,6 @@ class LoggedScorer:
             for step in steps:
                 self._remember(step)
         self.num_scored = 0
-
-    def __call__(self, genotypes: np.ndarray) -> np.ndarray:
-        """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
-        return self.proxies(genotypes)[:, 0]
 
     def proxies(self, genotypes: np.ndarray) -> np.ndarray:
         """The proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""

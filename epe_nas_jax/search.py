@@ -9,8 +9,11 @@ An `Algorithm` is three pure functions over a `State`, as in evosax and blackjax
 `run` is that loop. A search is a function of its key and of the scores it is told, and of nothing
 else. NaN, a cell without a score, never wins.
 
+With `combine` several proxies are one score, by their ranks among the cells seen so far
+(`ranking.log_rank_sum`). Such scores change as cells come in, and are told anew at every step.
+
 Shape legend: A cells, E numbers of a genotype (6 edges in NAS-Bench-201), P cells of a population,
-B cells of a step.
+B cells of a step, Q proxies.
 """
 
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.ranking import best_index
 
 ScoreFn = Callable[[np.ndarray], np.ndarray]
+Combine = Callable[[np.ndarray], np.ndarray]
 Accept = Callable[[np.ndarray], np.ndarray]
 Cells = np.ndarray | jax.Array
 
@@ -103,7 +107,14 @@ class SearchResult(NamedTuple):
     num_steps: int
 
 
-def run(algorithm: Algorithm, key: jax.Array, score_fn: ScoreFn, budget: int) -> SearchResult:
+def run(
+    algorithm: Algorithm,
+    key: jax.Array,
+    score_fn: ScoreFn,
+    budget: int,
+    *,
+    combine: Combine | None = None,
+) -> SearchResult:
     """Runs a search until it has scored so many different cells.
 
     A cell that is asked for again gets the score it had, at no cost. The last step is cut to the
@@ -113,14 +124,16 @@ def run(algorithm: Algorithm, key: jax.Array, score_fn: ScoreFn, budget: int) ->
     Args:
       algorithm: what to search with.
       key: random key, consumed.
-      score_fn: scores `[B]` of genotypes `[B, E]`; larger is better.
+      score_fn: scores `[B]` of genotypes `[B, E]`; larger is better. With `combine`, their proxies
+        `[B, Q]`.
       budget: how many different cells to score at most.
+      combine: from the proxies `[A, Q]` of all cells seen so far to their scores `[A]`.
 
     Raises:
       InputError: the budget is below 1, or `score_fn` does not return a number for each cell.
     """
     _check_at_least_1("budget", budget)
-    score = cached(score_fn)
+    score = cached(score_fn, combine)
     seen: dict[bytes, np.ndarray] = {}
     num_steps = idle_steps = 0
     state = algorithm.init(key)
@@ -135,7 +148,9 @@ def run(algorithm: Algorithm, key: jax.Array, score_fn: ScoreFn, budget: int) ->
             seen.setdefault(cell.tobytes(), cell)
             num_affordable += 1
         candidates = candidates[:num_affordable]
-        state = algorithm.tell(state, candidates, score(candidates))
+        scores = score(candidates)
+        state = state._replace(scores=score(state.genotypes))
+        state = algorithm.tell(state, candidates, scores)
         is_idle = len(seen) == num_seen
         idle_steps = idle_steps + 1 if is_idle else 0
         num_steps += not is_idle
@@ -144,20 +159,36 @@ def run(algorithm: Algorithm, key: jax.Array, score_fn: ScoreFn, budget: int) ->
     return SearchResult(genotypes, scores, best_index(scores), num_steps)
 
 
-def cached(score_fn: ScoreFn) -> ScoreFn:
+def cached(score_fn: ScoreFn, combine: Combine | None = None) -> ScoreFn:
     """A score function that scores no cell twice.
 
+    Args:
+      score_fn: as in `run`.
+      combine: as in `run`; the cells seen so far are those of all calls.
+
     Raises:
-      InputError: when called, if `score_fn` does not return a number for each cell.
+      InputError: when called, if `score_fn` or `combine` do not return a number for each cell.
     """
-    known: dict[bytes, np.floating] = {}
+    place: dict[bytes, int] = {}
+    values: list[np.ndarray] = []
 
     def score(genotypes: np.ndarray) -> np.ndarray:
-        new = {cell.tobytes(): cell for cell in genotypes if cell.tobytes() not in known}
+        new = {cell.tobytes(): cell for cell in genotypes if cell.tobytes() not in place}
         if new:
-            scores = _one_each("score function", score_fn(np.array(list(new.values()))), len(new))
-            known.update(zip(new, scores, strict=True))
-        return np.array([known[cell.tobytes()] for cell in genotypes])
+            found = np.asarray(score_fn(np.array(list(new.values()))))
+            if combine is None:
+                found = _one_each("score function", found, len(new))
+            elif found.ndim != 2 or len(found) != len(new):
+                raise InputError(
+                    f"score function: found values of shape {found.shape}, "
+                    f"expected ({len(new)}, proxies), a row for each cell"
+                )
+            place.update(zip(new, range(len(place), len(place) + len(new)), strict=True))
+            values.extend(found)
+        asked = [place[cell.tobytes()] for cell in genotypes]
+        if combine is None or not asked:
+            return np.array([values[index] for index in asked])
+        return _one_each("combine", combine(np.array(values)), len(values))[asked]
 
     return score
 
@@ -337,7 +368,12 @@ def restrict(space: Space, accept: Accept) -> Space:
 
 
 def random_search(
-    key: jax.Array, score_fn: ScoreFn, *, num_samples: int, replace: bool = False
+    key: jax.Array,
+    score_fn: ScoreFn,
+    *,
+    num_samples: int,
+    replace: bool = False,
+    combine: Combine | None = None,
 ) -> SearchResult:
     """Draws cells uniformly, scores them all and chooses the best (EPE-NAS, algorithm 1).
 
@@ -346,15 +382,16 @@ def random_search(
       score_fn: scores `[A]` of genotypes `[A, E]`; larger is better.
       num_samples: how many cells, A.
       replace: whether a cell may be drawn twice, as in the released code.
+      combine: as in `run`.
 
     Raises:
       InputError: more cells than the space has, without replacement; or `score_fn` does not return
         a number for each cell.
     """
     if not replace:
-        return run(random(num_samples), key, score_fn, num_samples)
+        return run(random(num_samples), key, score_fn, num_samples, combine=combine)
     genotypes = np.asarray(genotype.sample(key, num_samples, replace=True))
-    scores = cached(score_fn)(genotypes)
+    scores = cached(score_fn, combine)(genotypes)
     return SearchResult(genotypes, scores, best_index(scores), num_steps=1)
 
 

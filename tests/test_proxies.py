@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +13,16 @@ from epe_nas_jax import (
     Network,
     Protocol,
     darts,
+    darts_network,
     input_jacobian,
     parse_genotype,
     score_cells,
 )
 from epe_nas_jax import genotype as space
 from epe_nas_jax.batching import CellScorer
+from epe_nas_jax.network import Cell
 from epe_nas_jax.ops import _agreement_by_bits, _agreement_by_product, relu_agreement
+from epe_nas_jax.probes import channel_entropy
 from epe_nas_jax.proxies import PROXIES, cell_proxies, jacob_cov_score, nwot_score
 from epe_nas_jax.score import correlation_matrix
 
@@ -111,11 +115,80 @@ def test_network_tells_each_relu_once(minibatch, static):
     assert per_image == expected
 
 
+def gradients_of_cells(network, variables, genotype, images):
+    """The gradients of the sum of logits by every cell's output, in order, and by the images."""
+    outputs = []
+
+    def logits(images, added):
+        outputs.clear()
+        added = iter(added)
+
+        def add(call, args, kwargs, context):
+            output = call(*args, **kwargs)
+            is_cell = isinstance(context.module, Cell | darts_network.Cell)
+            if is_cell and context.method_name == "__call__":
+                outputs.append(output)
+                output = output + next(added, 0)
+            return output
+
+        with nn.intercept_methods(add):
+            return network.apply(variables, images, genotype).sum()
+
+    logits(images, ())
+    zeros = [jnp.zeros_like(output) for output in outputs]
+    return jax.grad(logits, (1, 0))(images, zeros)
+
+
+@pytest.mark.parametrize("name", ["network", "darts"])
+def test_gradients_are_told_as_they_come_back(minibatch, name):
+    images, labels = minibatch
+    if name == "network":
+        network, num_last = NETWORK.clone(cells_per_stage=2), 2
+        genotype = tuple(CELLS[0].tolist())
+    else:
+        network = DartsNetwork(num_classes=3, channels=4, num_cells=3, param_dtype=jnp.float64)
+        genotype, num_last = tuple(parse_genotype(darts.DARTS_V2).tolist()), 1
+    variables = network.init(jax.random.key(0), images, genotype)
+    of_cells, of_images = gradients_of_cells(network, variables, genotype, images)
+    (entropy, decay), _ = cell_proxies(
+        variables,
+        genotype,
+        images,
+        labels,
+        network=network,
+        proxies=("grad_entropy", "grad_decay"),
+    )
+    entropies = [oracles.channel_entropy(np.asarray(g)) for g in of_cells[:-num_last]]
+    # Two ways to the same gradients in float64; a deep product is rounded in another order.
+    assert np.allclose(entropy, sum(entropies), rtol=1e-8)
+    assert np.allclose(decay, np.log(np.sum(of_cells[-1] ** 2) / np.sum(of_images**2)), rtol=1e-8)
+
+
+def test_entropy_of_channels_that_vary_alike_apart_or_not_at_all():
+    rng = np.random.default_rng(0)
+    apart = rng.normal(size=(8, 40, 40, 4))
+    # Eigenvalues of 12,800 samples are off by about 1 %, which an entropy feels in the square.
+    assert np.allclose(channel_entropy(jnp.asarray(apart)), np.log(4), atol=1e-3)
+    alike = apart[..., :1] * np.array([1.0, -2.0, 3.0, 0.5])
+    assert np.allclose(channel_entropy(jnp.asarray(alike)), 0, atol=1e-12)
+    assert np.isnan(channel_entropy(jnp.full((2, 3, 3, 4), 5.0)))
+
+
+def test_a_cell_without_a_path_has_no_gradient_proxies(minibatch):
+    scorer = CellScorer(
+        *minibatch,
+        seed=0,
+        network=NETWORK,
+        protocol=Protocol(proxies=("grad_entropy", "grad_decay")),
+    )
+    assert np.isnan(scorer.proxies(np.zeros((1, 6), int))).all()
+
+
 def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch):
     images, labels = minibatch
     scorer = CellScorer(images, labels, seed=7, network=NETWORK, protocol=Protocol(proxies=PROXIES))
     got = scorer.proxies(CELLS)
-    assert got.shape == (12, 4)
+    assert got.shape == (12, 6)
     weights_key, _ = jax.random.split(jax.random.split(jax.random.key(7), 1)[0])
     for cell, row in zip(space.live_form(CELLS)[:4], got, strict=False):
         cell = tuple(cell.tolist())
@@ -128,6 +201,14 @@ def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch):
             oracles.jacob_cov(np.asarray(jacobian)),
             np.linalg.slogdet(sum(jax.tree.leaves(told)).astype(float))[1],
         ]
+        of_cells, of_images = gradients_of_cells(NETWORK, variables, cell, images)
+        if np.any(of_images != 0):
+            expected += [
+                sum(oracles.channel_entropy(np.asarray(g)) for g in of_cells[:-1]),
+                np.log(np.sum(of_cells[-1] ** 2) / np.sum(of_images**2)),
+            ]
+        else:
+            expected += [np.nan, np.nan]
         # Eigenvalues near 0, of 8 images only, magnify rounding.
         assert np.allclose(row, expected, rtol=1e-7, equal_nan=True)
 

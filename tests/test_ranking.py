@@ -21,6 +21,41 @@ def test_best_index_is_the_first_largest_number():
     assert ranking.best_index(np.array([np.nan, np.nan])) is None
 
 
+def shares_by_counting(values):
+    """Ranks by their definition: how many are below, and half of those that are equal."""
+    return [
+        (sum(v < value for v in values) + (sum(v == value for v in values) + 1) / 2) / len(values)
+        for value in values
+    ]
+
+
+@given(st.lists(st.tuples(floats, st.integers(0, 3), floats), max_size=12))
+def test_ranks_are_added_up_over_the_cells_with_all_proxies(cells):
+    values = np.array(cells, float).reshape(-1, 3)
+    known = [row for row in values.tolist() if not any(np.isnan(row))]
+    columns = [shares_by_counting(column) for column in zip(*known, strict=True)]
+    shares = iter(zip(*columns, strict=True))
+    sums, log_sums = [], []
+    for row in values.tolist():
+        share = (np.nan,) * 3 if any(np.isnan(row)) else next(shares)
+        sums.append(sum(share))
+        log_sums.append(sum(np.log(share)))
+    np.testing.assert_allclose(ranking.rank_sum(values), sums, rtol=1e-12)
+    np.testing.assert_allclose(ranking.log_rank_sum(values), log_sums, rtol=1e-12, atol=1e-12)
+
+
+def test_a_bad_rank_weighs_more_than_a_good_one_in_the_log_rank_sum():
+    # The second cell is in the middle of both proxies, the others are best in one, worst in one.
+    values = np.array([[9.0, 0.0], [5.0, 5.0], [0.0, 9.0]])
+    assert ranking.best_index(ranking.log_rank_sum(values)) == 1
+    assert ranking.rank_sum(values) == pytest.approx([4 / 3] * 3)
+
+
+def test_infinite_proxies_are_ranked():
+    values = np.array([[-np.inf], [1.0], [np.inf], [np.nan]])
+    assert ranking.rank_sum(values)[:3] == pytest.approx([1 / 3, 2 / 3, 1])
+
+
 def beats(other, cell):
     """Whether one cell, (score, cost), is no worse than another in both and better in one."""
     return other[0] >= cell[0] and other[1] <= cell[1] and other != cell

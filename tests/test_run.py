@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from epe_nas_jax import InputError, Protocol, counts, parse_arch, run
+from epe_nas_jax import InputError, Protocol, counts, parse_arch, ranking, run
 from epe_nas_jax.data import NAMES, draw_fixed_minibatch
 from epe_nas_jax.genotype import canonical_form, decode, has_path, live_form
 from epe_nas_jax.workdir import provenance
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from configs import (  # noqa: E402
     base,
+    best,
     cifar10,
     cifar100,
     digits,
@@ -114,6 +115,47 @@ def test_proxies_and_counts_are_columns(finished, tmp_path):
         mflops = counts.flops(cells, **sizes, side=32, live=live) / 1e6
         assert [float(row[f"{prefix}mflops"]) for row in rows] == pytest.approx(mflops, rel=1e-8)
     assert any(row["live_params"] != row["params"] for row in rows)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "evolution"])
+def test_the_score_of_an_objective_is_its_columns_ranked_together(tmp_path, algorithm):
+    config = tiny_config(**{"search.algorithm": algorithm, "search.num_samples": 12})
+    config.search.candidates_per_step = config.search.population = 4
+    config.score.update(best.get_config().score)
+    run.search_and_report(config, tmp_path)
+    table = pd.read_csv(tmp_path / "scores.csv")
+    objective = list(config.score.objective)
+    assert list(table)[:7] == ["arch", "score", *objective[:-1], "epe"]
+    assert objective[-1] == "live_params"
+    expected = ranking.log_rank_sum(table[objective].to_numpy())
+    assert table["score"].to_numpy() == pytest.approx(expected, rel=1e-8, nan_ok=True)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
+
+
+def test_an_objective_of_one_column_is_that_column(finished, tmp_path):
+    workdir, _, _ = finished
+    config = tiny_config(**{"score.objective": ("jacob_cov",)})
+    run.search_and_report(config, tmp_path)
+    table, other = pd.read_csv(tmp_path / "scores.csv"), pd.read_csv(workdir / "scores.csv")
+    assert list(table)[:3] == ["arch", "score", "params"]
+    # Another program of the same numbers.
+    assert table["score"].to_numpy() == pytest.approx(other["jacob_cov"].to_numpy(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"score.objective": ("accuracy", "epe")}, "proxy: found 'accuracy', expected one of epe"),
+        ({"score.objective": ("params", "mflops")}, "score.objective: found params, mflops"),
+        ({"score.objective": ("epe", "epe")}, "found 'epe' twice"),
+        ({"score.combine": "mean"}, "score.combine: found 'mean', expected one of log_rank_sum"),
+    ],
+)
+def test_an_objective_that_cannot_be_is_refused(tmp_path, overrides, message):
+    with pytest.raises(InputError, match=message):
+        run.search_and_report(tiny_config(**overrides), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_printed_table_names_what_a_person_looks_for(finished):
@@ -276,7 +318,16 @@ def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(
 
 def test_configs_only_override_keys_of_the_base():
     keys = set(base.get_config().to_dict())
-    for module in (cifar10, cifar100, digits, folder, imagenet16_120, released_protocol, test):
+    for module in (
+        best,
+        cifar10,
+        cifar100,
+        digits,
+        folder,
+        imagenet16_120,
+        released_protocol,
+        test,
+    ):
         config = module.get_config()
         assert set(config.to_dict()) == keys
         assert config.data.name in NAMES
@@ -382,15 +433,11 @@ def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, m
     asked = []
 
     def sums(_, genotypes):
-        return np.asarray(genotypes).sum(axis=1, keepdims=True).astype(np.float32)
-
-    def score(_, genotypes):
         asked.append(genotypes)
-        return sums(_, genotypes)[:, 0]
+        return np.asarray(genotypes).sum(axis=1, keepdims=True).astype(np.float32)
 
     # The search alone: other tests compute scores and look at the report.
     monkeypatch.setattr(run.LoggedScorer, "proxies", sums)
-    monkeypatch.setattr(run.LoggedScorer, "__call__", score)
     monkeypatch.setattr(run.CellScorer, "class_scores", lambda *_: None)
     monkeypatch.setattr(run, "run_page", lambda **_: "")
     config = tiny_config(
@@ -407,7 +454,9 @@ def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, m
     assert len(table) == table["arch"].nunique() == 40
     assert table["params"].max() <= 8000
     assert table["mflops"].max() <= 1.0
-    assert np.array_equal(np.concatenate(asked), [parse_arch(arch) for arch in table["arch"]])
+    asked_for_the_table = asked.pop()
+    assert np.array_equal(np.concatenate(asked), asked_for_the_table)
+    assert np.array_equal(asked_for_the_table, [parse_arch(arch) for arch in table["arch"]])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["num_steps"] == len(asked)
     for name in ("params", "mflops"):

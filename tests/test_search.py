@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epe_nas_jax import InputError, search
+from epe_nas_jax import InputError, ranking, search
 from epe_nas_jax import genotype as nas_bench_201
 from epe_nas_jax.search import NAS_BENCH_201, Space, random_search
 
@@ -205,6 +205,63 @@ def test_wrong_number_of_scores_is_refused(name):
         search.run(algorithm, jax.random.key(0), lambda g: noisy_sum(g)[:, None], 20)
     with pytest.raises(InputError, match=r"found values of shape \(\)"):
         search.run(algorithm, jax.random.key(0), lambda g: 1.0, 20)  # noqa: ARG005
+
+
+def two_proxies(cells):
+    cells = np.asarray(cells)
+    proxies = np.stack([noisy_sum(cells), np.cos(cells @ np.arange(2.0, cells.shape[1] + 2))])
+    return proxies.T
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_combined_scores_are_told_anew_with_every_step(name):
+    """Of all that an algorithm knows, every score is the one among all cells seen by then."""
+    algorithm, seen = ALGORITHMS[name](NAS_BENCH_201), []
+
+    def combined(cells):
+        scores = ranking.log_rank_sum(two_proxies(np.concatenate(seen)))
+        places = [
+            nas_bench_201.encode(np.concatenate(seen)).tolist().index(code)
+            for code in nas_bench_201.encode(np.asarray(cells)).tolist()
+        ]
+        return scores[places]
+
+    def tell(state, candidates, scores):
+        known = set(map(bytes, np.concatenate(seen))) if seen else set()
+        new = [cell for cell in candidates if bytes(cell) not in known]
+        if new:
+            seen.append(np.unique(new, axis=0))
+        np.testing.assert_allclose(scores, combined(candidates))
+        if len(state.genotypes):
+            np.testing.assert_allclose(state.scores, combined(state.genotypes))
+        return algorithm.tell(state, candidates, scores)
+
+    result = search.run(
+        algorithm._replace(tell=tell),
+        jax.random.key(1),
+        two_proxies,
+        60,
+        combine=ranking.log_rank_sum,
+    )
+    np.testing.assert_allclose(result.scores, ranking.log_rank_sum(two_proxies(result.genotypes)))
+    assert result.scores[result.best] == np.nanmax(result.scores)
+
+
+def test_combined_scores_of_a_cell_drawn_twice_count_it_once():
+    result = random_search(
+        jax.random.key(5), two_proxies, num_samples=2000, replace=True, combine=ranking.rank_sum
+    )
+    cells, back = np.unique(result.genotypes, axis=0, return_inverse=True)
+    assert len(cells) < 2000
+    np.testing.assert_allclose(result.scores, ranking.rank_sum(two_proxies(cells))[back])
+
+
+def test_combined_search_wants_a_row_of_proxies_for_each_cell():
+    algorithm = search.random(5)
+    with pytest.raises(InputError, match=r"found values of shape \(5,\), expected \(5, proxies\)"):
+        search.run(algorithm, jax.random.key(0), noisy_sum, 5, combine=ranking.rank_sum)
+    with pytest.raises(InputError, match="combine: found values of shape"):
+        search.run(algorithm, jax.random.key(0), two_proxies, 5, combine=lambda values: values[:2])
 
 
 def test_numbers_below_1_are_refused():
