@@ -6,8 +6,9 @@ back. From passes of their own, with the gradient of the weights: `grad_norm` an
 over the mini-batch, `synflow` has one over a single image.
 
 These three take the weights of convolutions and of the linear layer, and no offsets and batch
-norms, as Abdelfattah et al. 2021 do in their code. A dead operation has no gradient and adds nothing. A
-cell without a path from input to output has no gradient at all and no score: NaN.
+norms, as Abdelfattah et al. 2021 do in their code. A dead operation has no gradient and adds
+nothing, so that a cell and its live form have one score. A cell without a path from input to output
+has no gradient at all and no score: NaN.
 
 Shape legend: N images, D inputs per image, H height and width, K classes, P proxies,
 E = 6 edges.
