@@ -104,9 +104,10 @@ def test_weights_of_a_traced_operation_have_the_gradients_of_a_static_one(x, wei
             assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("by_weights", [True, False])
+@pytest.mark.parametrize(
+    ("num_cells", "by_weights"), [(1, False), (5, False), (33, False), (33, True)]
+)
 @pytest.mark.parametrize("shared_weights", [True, False])
-@pytest.mark.parametrize("num_cells", [1, 5, 33])
 def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, by_weights, weights):
     keys = jax.random.split(jax.random.key(3), 2)
     index = jax.random.randint(keys[0], (num_cells,), 0, 5)
