@@ -139,8 +139,8 @@ def synflow_score(
 
     With all weights replaced by their absolute values, no batch norm, and R the sum of the outputs
     for an image of ones: log sum |theta dR/dtheta|. Abdelfattah et al. 2021 (section 3.2) use the
-    sum, NAS-Bench-Suite-Zero its logarithm; in float32 the sum overflows, up to 1e47 for a cell of
-    3x3 convolutions at full size.
+    sum, NAS-Bench-Suite-Zero its logarithm; in float32 the sum would overflow, being 1e50 for the
+    cell of six 3x3 convolutions on 32x32 pixels.
 
     Args:
       variables: the weights, as `network.init` makes them.
