@@ -1,10 +1,12 @@
 """The command line that every command shares: flags, and errors in one line."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from epe_nas_jax import runtime
@@ -44,7 +46,11 @@ def run_with_flags(work: Callable[[], str]) -> None:
     def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             _fail(f"argument {argv[1]!r}: expected flags only")
-        logging.set_verbosity(logging.WARNING)
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        # Of this package's own, how far it is: on a terminal a bar shows that.
+        logging.getLogger("epe_nas_jax").setLevel(
+            logging.WARNING if sys.stderr.isatty() else logging.INFO
+        )
         try:
             print(work())
         except (InputError, OSError) as error:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from epe_nas_jax import benchmark, counts, ranking, search
 from epe_nas_jax.batching import CellScorer, Protocol
@@ -25,6 +24,7 @@ from epe_nas_jax.genotype import (
 )
 from epe_nas_jax.network import Network
 from epe_nas_jax.page import run_page
+from epe_nas_jax.progress import progress_bar
 from epe_nas_jax.proxies import check_proxies
 from epe_nas_jax.report import result_table
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
@@ -119,7 +119,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
             write(directory / CONFIG_FILE, to_json(origin))
             logged = LoggedScorer(scorer, log, check_stop)
             num_samples = config.search.num_samples
-            with tqdm(total=num_samples, unit="cell", disable=at_once) as bar:
+            with progress_bar(num_samples, unit="cell", disable=at_once) as bar:
 
                 def score_fn(genotypes: np.ndarray) -> np.ndarray:
                     columns = dict(zip(proxies, logged.proxies(genotypes).T, strict=True))

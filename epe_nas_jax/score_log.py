@@ -137,6 +137,7 @@ class LoggedScorer:
         if self.num_scored == 0:
             self._scorer.compile()
             compile_seconds = time.perf_counter() - start
+            self._check_stop()
         start = time.perf_counter()
         for step_codes, rows in self._scorer.steps(codes, networks, num_done):
             seconds = time.perf_counter() - start

@@ -337,7 +337,9 @@ def test_the_command_searches(tmp_path):
     done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", "--config.seed=3")
     assert done.returncode == 0, done.stderr
     assert "7 cells" in done.stdout
-    assert "cell/s" in done.stderr
+    assert all("networks" in line for line in done.stderr.splitlines())
+    assert "7 of 7 networks" in done.stderr.splitlines()[-1]
+    assert "\r" not in done.stderr
     assert (tmp_path / "w/summary.json").exists()
     devices = json.loads((tmp_path / "w/config.json").read_text())["devices"]
     assert len(devices) == len(os.sched_getaffinity(0))
