@@ -25,20 +25,24 @@ def start(*arguments, **environment):
     )
 
 
+def signal_and_ask(check, number):
+    check()
+    os.kill(os.getpid(), number)
+    check()
+    pytest.fail("the signal was not heard")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_kept_until_asked_for(number):
     with pytest.raises(StopRequested, match=number.name) as told, stop_requests() as check:
-        check()
-        os.kill(os.getpid(), number)
-        check()
-        pytest.fail("the signal was not heard")
+        signal_and_ask(check, number)
     assert told.value.signal_number == number
 
 
 def test_nothing_is_left_of_hearing_signals():
     def state():
         handlers = [signal.getsignal(number) for number in SIGNALS]
-        return handlers, threading.active_count(), sorted(os.listdir("/proc/self/fd"))
+        return handlers, threading.active_count(), sorted(Path("/proc/self/fd").iterdir())
 
     before = state()
     with stop_requests():
