@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +29,7 @@ from epe_nas_jax.report import result_table
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
 from epe_nas_jax.search import NAS_BENCH_201, Combine, SearchResult, random_search
 from epe_nas_jax.stopping import stop_requests
+from epe_nas_jax.storage import location_of, write
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
     REPORT_FILE,
@@ -41,7 +41,6 @@ from epe_nas_jax.workdir import (
     locked,
     provenance,
     to_json,
-    write,
 )
 
 _ALGORITHMS = ("random", "evolution", "local")
@@ -77,7 +76,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
       OSError: the work directory cannot be written.
       StopRequested: SIGTERM or SIGINT came; what is scored is on disk.
     """
-    directory = Path(workdir)
+    directory = location_of(workdir)
     plain_config = json.loads(config.to_json())
     check_workdir(directory, plain_config)
     check_num_samples(config.search.num_samples, replace=config.search.replace)

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +35,7 @@ from epe_nas_jax.report import comparison_table
 from epe_nas_jax.run import cells_per_step_of, dataset_of, network_of
 from epe_nas_jax.score import cell_score
 from epe_nas_jax.stopping import stop_requests
+from epe_nas_jax.storage import location_of, write
 from epe_nas_jax.workdir import (
     COMPARE_FILE,
     CONFIG_FILE,
@@ -44,7 +44,6 @@ from epe_nas_jax.workdir import (
     device_name,
     provenance,
     to_json,
-    write,
 )
 
 # PyTorch's names of JAX's backends.
@@ -81,7 +80,7 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
         used, or PyTorch's side is not installed.
       StopRequested: SIGTERM or SIGINT came.
     """
-    directory = Path(workdir)
+    directory = location_of(workdir)
     plain_config = json.loads(config.to_json())
     check_workdir(directory, plain_config)
     _check_protocol(config)

@@ -25,6 +25,7 @@ from epe_nas_jax.genotype import format_arch, has_path, parse_arch
 from epe_nas_jax.report import training_table
 from epe_nas_jax.run import dataset_of, network_of
 from epe_nas_jax.stopping import stop_requests
+from epe_nas_jax.storage import local_path, write
 from epe_nas_jax.training import (
     NO_IMAGE,
     Recipe,
@@ -50,7 +51,6 @@ from epe_nas_jax.workdir import (
     locked,
     provenance,
     to_json,
-    write,
 )
 
 
@@ -87,7 +87,7 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
       InputError: something in the config, the data or the work directory cannot be used.
       StopRequested: SIGTERM or SIGINT came; the last whole epoch is on disk.
     """
-    directory = Path(workdir)
+    directory = local_path(workdir)
     arch = _arch_of(config)
     plain_config = {**json.loads(config.to_json()), "arch": arch}
     check_workdir(directory, plain_config)

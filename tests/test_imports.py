@@ -47,8 +47,9 @@ ALLOWED = {
     "plots": set(),
     "report": set(),
     "page": {"genotype", "plots"},
-    "workdir": {"_version", "errors"},
-    "score_log": {"batching", "errors", "workdir"},
+    "storage": {"errors"},
+    "workdir": {"_version", "errors", "storage"},
+    "score_log": {"batching", "errors", "storage", "workdir"},
     "stopping": set(),
     "progress": set(),
     "run": {
@@ -67,6 +68,7 @@ ALLOWED = {
         "score_log",
         "search",
         "stopping",
+        "storage",
         "workdir",
     },
     "side_by_side": {
@@ -83,6 +85,7 @@ ALLOWED = {
         "run",
         "score",
         "stopping",
+        "storage",
         "workdir",
     },
     "training_page": {"page", "plots"},
@@ -94,6 +97,7 @@ ALLOWED = {
         "report",
         "run",
         "stopping",
+        "storage",
         "training",
         "training_page",
         "workdir",
@@ -111,7 +115,7 @@ ALLOWED = {
         "plots",
         "report",
         "scored",
-        "workdir",
+        "storage",
     },
 }
 CORE = (

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from epe_nas_jax import InputError
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog
 from epe_nas_jax.stopping import StopRequested
-from epe_nas_jax.workdir import check_same_run, check_workdir, locked, open_for_appending, write
+from epe_nas_jax.storage import open_for_appending, write
+from epe_nas_jax.workdir import check_same_run, check_workdir, locked
 
 ROOT = Path(__file__).parent.parent
 
