@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from configs import (  # noqa: E402
     base,
+    best,
     cifar10,
     cifar100,
     digits,
@@ -120,12 +121,13 @@ def test_proxies_and_counts_are_columns(finished, tmp_path):
 def test_the_score_of_an_objective_is_its_columns_ranked_together(tmp_path, algorithm):
     config = tiny_config(**{"search.algorithm": algorithm, "search.num_samples": 12})
     config.search.candidates_per_step = config.search.population = 4
-    config.score.objective = ("jacob_cov", "live_params")
-    config.score.proxies = ("epe",)
+    config.score.update(best.get_config().score)
     run.search_and_report(config, tmp_path)
     table = pd.read_csv(tmp_path / "scores.csv")
-    assert list(table)[:4] == ["arch", "score", "jacob_cov", "epe"]
-    expected = ranking.log_rank_sum(table[["jacob_cov", "live_params"]].to_numpy())
+    objective = list(config.score.objective)
+    assert list(table)[:7] == ["arch", "score", *objective[:-1], "epe"]
+    assert objective[-1] == "live_params"
+    expected = ranking.log_rank_sum(table[objective].to_numpy())
     assert table["score"].to_numpy() == pytest.approx(expected, rel=1e-8, nan_ok=True)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
@@ -316,7 +318,16 @@ def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(
 
 def test_configs_only_override_keys_of_the_base():
     keys = set(base.get_config().to_dict())
-    for module in (cifar10, cifar100, digits, folder, imagenet16_120, released_protocol, test):
+    for module in (
+        best,
+        cifar10,
+        cifar100,
+        digits,
+        folder,
+        imagenet16_120,
+        released_protocol,
+        test,
+    ):
         config = module.get_config()
         assert set(config.to_dict()) == keys
         assert config.data.name in NAMES
