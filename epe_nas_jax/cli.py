@@ -52,7 +52,7 @@ def run_with_flags(work: Callable[[], str]) -> None:
             logging.WARNING if sys.stderr.isatty() else logging.INFO
         )
         try:
-            print(work())
+            print(_printable(work()))
         except (InputError, OSError) as error:
             _fail(str(error))
         except StopRequested as stop:
@@ -72,5 +72,12 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _fail(message: str) -> NoReturn:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", _printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: names in files may be anybody's."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+    )

@@ -207,6 +207,6 @@ def _parse(line: bytes, num_proxies: int) -> Step | None:
             float(record["compile_seconds"]),
             int(record["memory_bytes"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return step if proxies.shape == (codes.size, num_proxies) and codes.ndim == 1 else None

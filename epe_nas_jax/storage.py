@@ -124,6 +124,7 @@ def log_at(path: Location) -> Log:
     """The log at a place, read; it need not exist.
 
     Raises:
+      InputError: something else lies there.
       OSError: it cannot be read.
     """
     return _FileLog(path) if isinstance(path, Path) else _ObjectLog(path)
@@ -134,6 +135,8 @@ class _FileLog:
 
     def __init__(self, path: Path):
         self._path = path
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: found something else, expected a file")
         content = path.read_bytes() if path.exists() else b""
         self.lines = io.BytesIO(content).readlines()
 
@@ -182,20 +185,36 @@ class _ObjectLog:
         pass
 
 
+def check_no_links(directory: Path) -> None:
+    """Checks that a directory, which need not exist, is one and has none but its own files in it.
+
+    Raises:
+      InputError: it is a link or holds one, which could lead out of it.
+    """
+    for path in (directory, *directory.rglob("*")):
+        if path.is_symlink():
+            raise InputError(f"{path}: found a link, expected none in a work directory")
+
+
 def open_for_appending(path: Path) -> BinaryIO:
     """Opens a file of a work directory, made if need be, that may lie there from an earlier run.
 
     Raises:
-      InputError: it is a link, which could lead out of the directory.
+      InputError: it is a link or one of several names of a file, which may lie elsewhere.
       OSError: it cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    # A pipe of that name would have it wait.
+    no_traps = os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | no_traps
     try:
         file = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError(f"{path}: found a link, expected a file") from None
         raise
+    if os.fstat(file.fileno()).st_nlink > 1:
+        file.close()
+        raise InputError(f"{path}: found a file that has another name too, expected one of its own")
     _sync_directory(path.parent)
     return file
 

@@ -25,7 +25,7 @@ from epe_nas_jax.genotype import format_arch, has_path, parse_arch
 from epe_nas_jax.report import training_table
 from epe_nas_jax.run import dataset_of, network_of
 from epe_nas_jax.stopping import stop_requests
-from epe_nas_jax.storage import local_path, write
+from epe_nas_jax.storage import check_no_links, local_path, write
 from epe_nas_jax.training import (
     NO_IMAGE,
     Recipe,
@@ -104,6 +104,8 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
     )
     with locked(directory), stop_requests() as check_stop:
         check_same_run(directory, origin)
+        # Orbax would follow them, and deletes what is old.
+        check_no_links(directory / CHECKPOINTS)
         write(directory / CONFIG_FILE, to_json(origin))
         metrics = Metrics(directory / METRICS_FILE)
         for seed in range(config.seed, config.seed + config.train.num_seeds):

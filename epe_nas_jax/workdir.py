@@ -182,10 +182,15 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 
 def _read_provenance(directory: Location) -> dict[str, Any]:
     try:
-        content = json.loads((directory / CONFIG_FILE).read_text())
-        if isinstance(content["config"], dict):
+        path = directory / CONFIG_FILE
+        content = json.loads(path.read_text()) if path.is_file() else {}
+        dicts = content["config"], content.get("versions", {})
+        texts = content.get("devices", [])
+        if all(isinstance(part, dict) for part in dicts) and all(
+            isinstance(text, str) for text in texts
+        ):
             return content
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(f"workdir {directory}: holds a {CONFIG_FILE} of something else")
 
@@ -197,13 +202,13 @@ def _scoring(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fixed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The part of `config.json` that all parts of a run have in common."""
-    versions = content.get("versions") or {}
+    versions = content.get("versions", {})
     return {
         "config": _scoring(content["config"]),
         "minibatch_sha256": content.get("minibatch_sha256"),
         "versions": {name: versions.get(name) for name in _FIXED_VERSIONS},
         "code_sha256": content.get("code_sha256"),
-        "kinds of devices": sorted(set(content.get("devices") or ())),
+        "kinds of devices": sorted(set(content.get("devices", ()))),
     }
 
 

@@ -416,6 +416,10 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
         (["--config.data.batch_size=1.5"], "--config.data.batch_size=1.5"),
         (["--nonsense=1"], "nonsense"),
         (["extra"], "'extra'"),
+        (
+            ["--config.data.name=folder", "--config.data.path=\x1b]0;owned\x07"],
+            r"\x1b]0;owned\x07: ",
+        ),
         (["--config.data.name=mnist"], "'mnist'"),
         (["--config=configs/missing.py"], "configs/missing.py"),
     ],

@@ -1,6 +1,8 @@
 import contextlib
 import json
+import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -133,6 +135,9 @@ def with_checksum(record):
         lambda _: with_checksum({"codes": [1]}),
         lambda _: with_checksum([1]),
         lambda line: with_checksum({**json.loads(line), "proxies": [[1.0]]}),
+        lambda line: with_checksum({**json.loads(line), "codes": [10**30] * 3}),
+        lambda line: with_checksum({**json.loads(line), "memory_bytes": float("inf")}),
+        lambda line: with_checksum({**json.loads(line), "seconds": 10**400}),
     ],
 )
 def test_a_damaged_line_is_named_and_the_log_left_as_it_is(tmp_path, damage):
@@ -234,6 +239,58 @@ def test_a_link_does_not_lead_out_of_the_work_directory(tmp_path, name):
     assert outside.read_text() == "precious"
     assert (workdir / "scores.csv").read_bytes() == b"arch,score\n"
     assert not (workdir / "scores.csv").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["steps-0.jsonl", ".lock-0"])
+def test_another_name_of_a_file_elsewhere_is_not_written_to(tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.write_text("precious, and without an end of line")
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    (workdir / name).hardlink_to(outside)
+    with pytest.raises(InputError, match="found a file that has another name too"):
+        open_for_appending(workdir / name)
+    with pytest.raises(InputError, match="another name"), locked(workdir):
+        score(workdir, Scorer())
+    assert outside.read_text() == "precious, and without an end of line"
+
+
+def begin(workdir):
+    with locked(workdir):
+        check_workdir(workdir, {})
+        score(workdir, Scorer())
+
+
+@pytest.mark.parametrize("name", ["steps-0.jsonl", "steps-1.jsonl", ".lock-0", "config.json"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((InputError, OSError), match=re.escape(name)):
+        begin(tmp_path)
+
+
+DEEP = '{"config": ' + "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEEP,
+        "[]",
+        "\x00",
+        '{"config": {}, "versions": []}',
+        '{"config": {}, "devices": [{}]}',
+        '{"config": {}, "devices": 1}',
+        '{"config": [], "versions": {}}',
+    ],
+)
+def test_a_config_that_no_run_wrote_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    for check in (
+        lambda: check_workdir(tmp_path, {}),
+        lambda: check_same_run(tmp_path, PROVENANCE),
+    ):
+        with pytest.raises(InputError, match=r"holds a config\.json of something else"):
+            check()
 
 
 PROVENANCE = {

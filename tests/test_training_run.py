@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,22 @@ def test_a_killed_training_goes_on_to_the_same_state(tmp_path):
         assert np.array_equal(a, b)
     tables = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*(table.drop(columns="train_seconds") for table in tables))
+
+
+@pytest.mark.parametrize("link", ["checkpoints", "checkpoints/seed_0", "checkpoints/seed_0/1"])
+def test_checkpoints_do_not_lead_out_of_the_work_directory(finished, tmp_path, link):
+    _, config, _ = finished
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1").write_text("precious")
+    place = tmp_path / "work" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(outside)
+    # In the directory of a training that has begun.
+    shutil.copy(finished[0] / "config.json", tmp_path / "work")
+    with pytest.raises(InputError, match=f"{link}: found a link"):
+        train_and_report(config, tmp_path / "work")
+    assert [path.name for path in outside.iterdir()] == ["1"]
 
 
 def test_a_signal_stops_a_training_before_its_next_step(finished, tmp_path, monkeypatch):
