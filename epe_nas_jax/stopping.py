@@ -97,6 +97,8 @@ def _listen(reading: int, num_kept: int) -> None:
 
 
 def _end(signal_number: int) -> NoReturn:
-    os.write(2, f"{StopRequested(signal_number)}\n".encode())
+    # Nobody may be listening any more.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{StopRequested(signal_number)}\n".encode())
     # Whatever the main thread is in.
     os._exit(128 + signal_number)

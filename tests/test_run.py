@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import html
 import json
@@ -344,6 +345,25 @@ def command(*arguments, **environment):
     )
 
 
+def command_on_a_terminal(*arguments):
+    """The exit status, and what a terminal as stderr shows."""
+    terminal, stderr = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "epe_nas_jax.main", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    ) as process:
+        os.close(stderr)
+        shown = b""
+        # An error is how a terminal ends.
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return process.returncode, shown.decode()
+
+
 def test_the_command_searches(tmp_path):
     done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", "--config.seed=3")
     assert done.returncode == 0, done.stderr
@@ -396,8 +416,13 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
     # A shell joins continued lines; shlex does not.
     _, _, module, *flags = shlex.split(shown.replace("\\\n", ""))
     assert module == "epe_nas_jax.main"
-    done = command(*[flag.replace("=DIR", f"={tmp_path}/again") for flag in flags])
-    assert done.returncode == 0, done.stderr
+    flags = [flag.replace("=DIR", f"={tmp_path}/again") for flag in flags]
+    status, shown = command_on_a_terminal(*flags)
+    assert status == 0, shown
+    # A bar that is drawn again and again, and no lines for a log.
+    assert "\r" in shown
+    assert "7/7" in shown
+    assert "a second" not in shown
     again = json.loads((tmp_path / "again/config.json").read_text())
     assert again["config"] == json.loads(config.to_json())
 

@@ -75,6 +75,14 @@ def test_a_second_signal_ends_the_process_whatever_it_is_in():
     assert process.returncode == 128 + signal.Signals[err.split()[-1]]
 
 
+def test_it_ends_though_nobody_listens():
+    with start("-c", f"import os; os.close(2)\n{BUSY}") as process:
+        process.stdout.readline()
+        for number in SIGNALS:
+            process.send_signal(number)
+        assert process.wait(timeout=60) in [128 + number for number in SIGNALS]
+
+
 @pytest.mark.parametrize(
     ("command", "number"),
     [
