@@ -52,6 +52,28 @@ def nwot(network):
     return oracles.nwot(codes)
 
 
+def gradient_on_its_way(network):
+    """Entropy of the cells' gradients but for the last stage's, and how the gradient decays."""
+    gradients = []
+
+    def hook(_module, _inputs, output):
+        output.register_hook(lambda gradient: gradients.append(gradient.numpy()))
+
+    cells = [module for module in network.cells if type(module).__name__ == "InferCell"]
+    handles = [module.register_forward_hook(hook) for module in cells]
+    images = to_torch(IMAGES).requires_grad_()
+    (of_images,) = torch.autograd.grad(network(images)[1].sum(), images)
+    for handle in handles:
+        handle.remove()
+    assert len(gradients) == 3 * SIZES.cells_per_stage
+    last, *earlier = gradients
+    by_channel = [
+        gradient.transpose(0, 2, 3, 1) for gradient in earlier[SIZES.cells_per_stage - 1 :]
+    ]
+    entropy = sum(oracles.channel_entropy(gradient) for gradient in by_channel)
+    return entropy, np.log(np.sum(last**2) / np.sum(of_images.numpy() ** 2))
+
+
 def gradient_of_loss(network):
     network.zero_grad()
     _, logits = network(to_torch(IMAGES))
@@ -82,7 +104,7 @@ def test_proxies_are_pytorchs():
     no_path = np.array([3, 0, 0, 0, 0, 2])
     cells = np.append(cells, no_path[None], axis=0)
     network = Network(SIZES.num_classes, SIZES.channels, SIZES.cells_per_stage, jnp.float64)
-    proxies = ("jacob_cov", "nwot", "synflow", "grad_norm", "snip")
+    proxies = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "synflow", "grad_norm", "snip")
 
     @jax.jit
     def run(variables, genotype):
@@ -106,6 +128,7 @@ def test_proxies_are_pytorchs():
         expected = [
             oracles.jacob_cov(jacobian),
             expected_nwot,
+            *gradient_on_its_way(reference),
             np.log(oracles.snip(*gradient_of_flow(reference))),
             oracles.grad_norm(gradient),
             oracles.snip(weights, gradient),

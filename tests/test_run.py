@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import html
 import json
@@ -344,11 +345,32 @@ def command(*arguments, **environment):
     )
 
 
+def command_on_a_terminal(*arguments):
+    """The exit status, and what a terminal as stderr shows."""
+    terminal, stderr = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "epe_nas_jax.main", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    ) as process:
+        os.close(stderr)
+        shown = b""
+        # An error is how a terminal ends.
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return process.returncode, shown.decode()
+
+
 def test_the_command_searches(tmp_path):
     done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", "--config.seed=3")
     assert done.returncode == 0, done.stderr
     assert "7 cells" in done.stdout
-    assert "cell/s" in done.stderr
+    assert all("networks" in line for line in done.stderr.splitlines())
+    assert "7 of 7 networks" in done.stderr.splitlines()[-1]
+    assert "\r" not in done.stderr
     assert (tmp_path / "w/summary.json").exists()
     devices = json.loads((tmp_path / "w/config.json").read_text())["devices"]
     assert len(devices) == len(os.sched_getaffinity(0))
@@ -394,8 +416,13 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
     # A shell joins continued lines; shlex does not.
     _, _, module, *flags = shlex.split(shown.replace("\\\n", ""))
     assert module == "epe_nas_jax.main"
-    done = command(*[flag.replace("=DIR", f"={tmp_path}/again") for flag in flags])
-    assert done.returncode == 0, done.stderr
+    flags = [flag.replace("=DIR", f"={tmp_path}/again") for flag in flags]
+    status, shown = command_on_a_terminal(*flags)
+    assert status == 0, shown
+    # A bar that is drawn again and again, and no lines for a log.
+    assert "\r" in shown
+    assert "7/7" in shown
+    assert "a second" not in shown
     again = json.loads((tmp_path / "again/config.json").read_text())
     assert again["config"] == json.loads(config.to_json())
 
@@ -414,6 +441,10 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
         (["--config.data.batch_size=1.5"], "--config.data.batch_size=1.5"),
         (["--nonsense=1"], "nonsense"),
         (["extra"], "'extra'"),
+        (
+            ["--config.data.name=folder", "--config.data.path=\x1b]0;owned\x07"],
+            r"\x1b]0;owned\x07: ",
+        ),
         (["--config.data.name=mnist"], "'mnist'"),
         (["--config=configs/missing.py"], "configs/missing.py"),
     ],
