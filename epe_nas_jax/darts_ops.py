@@ -90,8 +90,7 @@ def _traced_operation_bwd(stride: int, residuals: Any, dy: Any) -> tuple[None, j
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
         return None, jnp.zeros_like(differentiated[0]), None
     cotangents = ops.grouped_switch(op, _backward_branches(stride), differentiated, constant, dy)
-    dx, weights = (*cotangents, *jax.tree.map(jnp.zeros_like, constant))
-    return None, dx, weights
+    return None, *cotangents, *[jax.tree.map(jnp.zeros_like, weights) for weights in constant]
 
 
 _traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)

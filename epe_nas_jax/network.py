@@ -176,7 +176,7 @@ class Cell(nn.Module):
     ) -> jax.Array:
         channels = x.shape[-1]
         weights: dict[str, ops.ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
-        norm = ops.without_norm if self.norm == "none" else ops.normalise
+        norm: ops.Normalise = ops.without_norm if self.norm == "none" else ops.normalise
         for number, (name, size) in enumerate(KERNEL_SIZES.items()):
             is_static = not isinstance(op, jax.Array)
             if not is_static or OPERATIONS[op] == name:
