@@ -47,6 +47,8 @@ TOGETHER = (
     *((*RECOMMENDED[:i], *RECOMMENDED[i + 1 :]) for i in range(len(RECOMMENDED))),
     RECOMMENDED,
 )
+# How many places of a ranking nDCG looks at.
+PLACES = 100
 SIZES = (10, 100, 1000)
 TOPS = (1, 5, 10)
 _CHOSEN_ON = 3
@@ -102,7 +104,7 @@ def tables(dataset: str, scores: pd.DataFrame, accuracies: np.ndarray) -> list[T
     name = "recommended, cells without a score last"
     orders.append([name, *correlations(no_score, accuracies)])
     cells = f"{len(scores)} cells, {int(np.isnan(combined).sum())} of them without a score"
-    heads = ["Spearman", "Kendall", "Spearman, top 20 %", "nDCG"]
+    heads = ["Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places"]
     chosen = [f"mean of its best {k}" if k > 1 else "its best" for k in TOPS]
     top = f"{np.sort(accuracies)[-1]:.2f} is the best of them"
     return [
@@ -168,7 +170,7 @@ def published_table(
     names["recommended"] = ranking.log_rank_sum(both[list(RECOMMENDED)].to_numpy())
     rows = [[str(name), *correlations(values, accuracies)] for name, values in names.items()]
     rows.sort(key=lambda row: row[1], reverse=True)
-    heads = ["Spearman", "Kendall", "Spearman, top 20 %", "nDCG"]
+    heads = ["Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places"]
     return Table(f"{dataset}, {len(both)} cells that all have", ["proxy", *heads], rows)
 
 
@@ -234,7 +236,8 @@ def ndcg(scores: np.ndarray, accuracies: np.ndarray) -> float:
     Infinities of scores are given the next number.
     """
     finite = np.clip(scores, *np.percentile(scores[np.isfinite(scores)], (0, 100)))
-    return float(ndcg_score([2.0 ** (accuracies - accuracies.max())], [finite]))
+    gains = 2.0 ** (accuracies - accuracies.max())
+    return float(ndcg_score([gains], [finite], k=PLACES))
 
 
 if __name__ == "__main__":
