@@ -2,7 +2,8 @@
 
 Command:  python benchmarks/faults.py
 Needs:    Linux; root for the full and the read-only disk, whose rows say so otherwise.
-Takes:    15 minutes on 2 CPU cores, nearly all of it starting Python 80 times.
+Takes:    28 minutes on 2 CPU cores that had much else to do, nearly all of it starting Python 76
+          times.
 
 It is the real command on real images (digits), with a small network. After each fault the very same
 command goes on, and what it leaves is compared with that of an undisturbed run. To add a fault,

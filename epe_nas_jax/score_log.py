@@ -110,7 +110,8 @@ class LoggedScorer:
         Args:
           scorer: scores what the log does not hold.
           log: the log.
-          check_stop: called after every step, when it is on disk; raises to stop the search.
+          check_stop: called after compiling and after every step, when it is on disk; raises to
+            stop the search.
         """
         self._scorer = scorer
         self._log = log

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import jax
@@ -348,6 +349,7 @@ def command(*arguments, **environment):
 def command_on_a_terminal(*arguments):
     """The exit status, and what a terminal as stderr shows."""
     terminal, stderr = os.openpty()
+    termios.tcsetwinsize(stderr, (24, 80))
     with subprocess.Popen(
         [sys.executable, "-m", "epe_nas_jax.main", *arguments],
         cwd=ROOT,
