@@ -4,4 +4,4 @@ from epe_nas_jax.cli import run_command
 from epe_nas_jax.run import search_and_report
 
 if __name__ == "__main__":
-    run_command(search_and_report)
+    run_command(search_and_report, many_hosts=True)

@@ -106,12 +106,20 @@ def check_same_run(directory: Path, content: Mapping[str, Any]) -> None:
     """
     if not (directory / CONFIG_FILE).exists():
         return
-    difference = _first_difference(_fixed(_read_provenance(directory)), _fixed(content), "")
+    difference = difference_in_scores(_read_provenance(directory), content)
     if difference:
         raise InputError(
             f"workdir {directory}: holds a run whose scores may differ, {difference}; "
             "finish it as it was begun or take another directory"
         )
+
+
+def difference_in_scores(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """The first thing in which two results of `provenance` differ that may change scores, if any.
+
+    It is the config, the data, the code, a version or the kind of device.
+    """
+    return _first_difference(_fixed(found), _fixed(expected), "")
 
 
 def log_file(directory: Path, process: int) -> Path:
