@@ -46,16 +46,13 @@ def _define_many_hosts() -> Callable[[], None]:
         "Share the work with the other processes of this SLURM, Open MPI, Kubernetes or TPU job; "
         "elsewhere the three flags below say which they are.",
     )
-    given = (
-        flags.DEFINE_string("coordinator_address", None, "Host and free port of process 0."),
-        flags.DEFINE_integer("num_processes", None, "How many processes there are."),
-        flags.DEFINE_integer("process_id", None, "Which of them this is, from 0."),
-    )
+    address = flags.DEFINE_string("coordinator_address", None, "Host and free port of process 0.")
+    num_processes = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+    process_id = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 
     def join() -> None:
-        address, num_processes, process_id = (flag.value for flag in given)
-        if distributed.value or address:
-            hosts.join(address, num_processes, process_id)
+        if distributed.value or address.value:
+            hosts.join(address.value, num_processes.value, process_id.value)
 
     return join
 

@@ -115,9 +115,11 @@ def one_outcome() -> Iterator[None]:
 def _exchange(message: bytes) -> list[bytes]:
     try:
         told = _gather(message)
-    except jax.errors.JaxRuntimeError:
-        lost = ProcessLost("another process of this run has died or cannot be reached")
-        raise _Failed(lost) from None
+    # A broken connection is the one or the other, as it is noticed at the start or later.
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        lost = f"another process of this run has died or cannot be reached ({cause})"
+        raise _Failed(ProcessLost(lost)) from None
     for process, content in enumerate(told):
         if content[:1] == _FAILED:
             raise _Failed(_outcome(process, content[1:]))
@@ -140,7 +142,9 @@ def _gather_rows(row: np.ndarray) -> np.ndarray:
     mesh = Mesh(np.array([devices[process] for process in range(count())]), ("processes",))
     by_process = NamedSharding(mesh, PartitionSpec("processes"))  # type: ignore[no-untyped-call]
     whole = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
-    rows = jax.make_array_from_process_local_data(by_process, row[None])
+    rows = jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]
+        by_process, row[None]
+    )
     return np.asarray(jax.jit(_identity, out_shardings=whole)(rows).addressable_data(0))
 
 
