@@ -43,6 +43,8 @@ def join(
 ) -> None:
     """Meets the other processes of the run; to be called before anything asks JAX for its devices.
 
+    JAX ends the process if they do not come within five minutes.
+
     Args:
       coordinator_address: host and a free port of process 0; None, as for the others: what SLURM,
         Open MPI, Kubernetes or the TPU says.
@@ -50,8 +52,10 @@ def join(
       process_id: which of them this is, from 0.
 
     Raises:
-      InputError: something is not given and not known either, or the others do not come.
+      InputError: something is wrong, or neither given nor known.
+      ProcessLost: another process died meanwhile.
     """
+    is_given = None not in (coordinator_address, num_processes, process_id)
     # SIGTERM is `stopping`'s business.
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
     try:
@@ -59,6 +63,7 @@ def join(
             coordinator_address,
             num_processes,
             process_id,
+            cluster_detection_method="deactivate" if is_given else None,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
@@ -66,6 +71,8 @@ def join(
         exchange(b"")
     except (ValueError, RuntimeError) as error:
         raise InputError(f"other processes of the run: {error}") from None
+    except _Failed as failed:
+        raise failed.outcome from None
 
 
 def index() -> int:

@@ -78,20 +78,25 @@ def test_a_process_unlike_process_0_is_refused(monkeypatch):
         run._check_same_as_first(origin)
 
 
-def free_address():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
+def as_srun_says(process):
+    """What SLURM's srun tells the tasks of a job of two on this machine."""
+    return {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    }
 
 
 # Both processes run this: what process 1 does, process 0 is told of.
 TWO = """
-import os, signal, sys
+import os, signal
 from epe_nas_jax import InputError, hosts
 from epe_nas_jax.stopping import StopRequested
 
-address, process = sys.argv[1], int(sys.argv[2])
-hosts.join(address, 2, process)
+process = int(os.environ["SLURM_PROCID"])
+hosts.join(None, None, None)
 assert (hosts.index(), hosts.count()) == (process, 2)
 
 for size in (0, 1, 127, 128, 5000):
@@ -125,12 +130,14 @@ os._exit(0)
 
 
 def test_what_happens_to_one_process_the_other_is_told():
-    address = free_address()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = {"JAX_COORDINATOR_PORT": str(free.getsockname()[1])}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", TWO, address, str(process)],
+            [sys.executable, "-c", TWO],
             cwd=ROOT,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | as_srun_says(process) | port,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
