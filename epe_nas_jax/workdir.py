@@ -168,7 +168,7 @@ def device_name() -> str:
     """The device in words a person reads."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return f"CPU, {len(os.sched_getaffinity(0))} cores"
+        return f"CPU, {jax.local_device_count()} cores"
     return f"{jax.local_device_count()} x {device.device_kind}"
 
 

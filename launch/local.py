@@ -2,9 +2,9 @@
 
     python launch/local.py --num_processes=2 -- --config=configs/test.py --workdir=runs/two
 
-What follows `--` goes to `python -m epe_nas_jax.main`. Every process gets its share of the cores,
-at least one. SIGTERM and SIGINT go on to all of them. When one ends badly the others have ten
-seconds to end by themselves; the exit status is that of the first.
+What follows `--` goes to `python -m epe_nas_jax.main`. Every process scores as many cells at a time
+as its share of the cores, at least one. SIGTERM and SIGINT go on to all of them. When one ends
+badly, the others have ten seconds to end by themselves; the exit status is that of the first.
 """
 
 import os
@@ -23,36 +23,34 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 2, "How many processes.",
 
 
 def start(arguments: Sequence[str], num_processes: int) -> list[subprocess.Popen[bytes]]:
-    """Starts the processes, each on its cores and deaf to the terminal's own signals."""
+    """Starts the processes, deaf to the terminal's own signals."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    # On one machine a single process uses all GPUs as it is.
-    environment = {"JAX_PLATFORMS": "cpu", **os.environ}
-    cores = sorted(os.sched_getaffinity(0))
-    processes = []
-    try:
-        for index in range(num_processes):
-            # What a process starts inherits its cores.
-            os.sched_setaffinity(0, cores[index::num_processes] or {cores[index % len(cores)]})
-            processes.append(
-                subprocess.Popen(  # noqa: S603
-                    [
-                        sys.executable,
-                        "-m",
-                        "epe_nas_jax.main",
-                        *arguments,
-                        f"--coordinator_address={address}",
-                        f"--num_processes={num_processes}",
-                        f"--process_id={index}",
-                    ],
-                    env=environment,
-                    start_new_session=True,
-                )
-            )
-    finally:
-        os.sched_setaffinity(0, cores)
-    return processes
+    num_cores = len(os.sched_getaffinity(0))
+    environment = {
+        # On one machine a single process uses all GPUs as it is.
+        "JAX_PLATFORMS": "cpu",
+        # Not bound to its cores: XLA sums in another order on another number of them.
+        "JAX_NUM_CPU_DEVICES": str(max(1, num_cores // num_processes)),
+        **os.environ,
+    }
+    return [
+        subprocess.Popen(  # noqa: S603
+            [
+                sys.executable,
+                "-m",
+                "epe_nas_jax.main",
+                *arguments,
+                f"--coordinator_address={address}",
+                f"--num_processes={num_processes}",
+                f"--process_id={index}",
+            ],
+            env=environment,
+            start_new_session=True,
+        )
+        for index in range(num_processes)
+    ]
 
 
 def wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
