@@ -1,13 +1,16 @@
 """Injects faults into runs of 300 cells and prints the table of docs/scaling.md.
 
 Command:  python benchmarks/faults.py
-Needs:    Linux; root for the full and the read-only disk, which are skipped otherwise.
-Takes:    10 to 20 minutes on 2 CPU cores, nearly all of it starting Python 70 times.
+Needs:    Linux; root for the full and the read-only disk, whose rows say so otherwise.
+Takes:    15 minutes on 2 CPU cores, nearly all of it starting Python 80 times.
 
-The network is the tiny one of configs/test.py, and every cell is a network of its own. After each
-fault the same command goes on, and `scores.csv` is compared with that of an undisturbed run.
+It is the real command on real images (digits), with a small network. After each fault the very same
+command goes on, and what it leaves is compared with that of an undisturbed run. To add a fault,
+write a function like those below, which yields a work directory and what happened to it, and name
+it in `FAULTS`.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -18,214 +21,332 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-NUM_CELLS = 300
-NUM_KILLS = 50
-COMMAND = (
-    sys.executable,
-    "-m",
-    "epe_nas_jax.main",
-    "--config=configs/test.py",
-    "--config.cells_per_step=1",
-    "--config.score.live_form=False",
-    f"--config.search.num_samples={NUM_CELLS}",
-)
-# Steps on disk when a fault comes, where it does not come at random.
-NUM_STEPS_BEFORE = 40
 
 
-def _start(workdir: Path, *flags: str) -> subprocess.Popen[str]:
+class Bench(NamedTuple):
+    """What all faults work with.
+
+    Attributes:
+      command: the command without `--workdir`.
+      folder: where work directories go.
+      num_cells: how many cells a run scores.
+      num_kills: how many kills one run has to bear.
+      undisturbed: the work directory of the undisturbed run.
+      startup_seconds: what it took to its first step.
+      step_seconds: what a step of it took, in the median.
+    """
+
+    command: tuple[str, ...]
+    folder: Path
+    num_cells: int
+    num_kills: int
+    undisturbed: Path
+    startup_seconds: float
+    step_seconds: float
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps a run has."""
+        return num_steps(self.undisturbed)
+
+
+Outcome = tuple[Path, str]
+Fault = Callable[[Bench], AbstractContextManager[Outcome]]
+
+
+def start(bench: Bench, workdir: Path, *flags: str) -> subprocess.Popen[str]:
+    """Starts the command."""
     return subprocess.Popen(  # noqa: S603
-        [*COMMAND, f"--workdir={workdir}", *flags],
+        [*bench.command, f"--workdir={workdir}", *flags],
         cwd=ROOT,
+        # Compiled once for all.
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(bench.folder / "cache")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def _finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status, and the last line on stderr if it failed."""
     _, err = process.communicate()
     line = err.splitlines()[-1] if process.returncode and err else ""
     return process.returncode, line
 
 
-def _log_of(workdir: Path) -> Path:
+def outcome_of(process: subprocess.Popen[str]) -> str:
+    """What the command said and how it ended, for the table."""
+    status, line = finish(process)
+    return f"exit {status}: {line}"
+
+
+def log_of(workdir: Path) -> Path:
+    """The log of finished steps."""
     return workdir / "steps-0.jsonl"
 
 
-def _num_steps(workdir: Path) -> int:
-    log = _log_of(workdir)
+def num_steps(workdir: Path) -> int:
+    """How many steps are on disk."""
+    log = log_of(workdir)
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def _scored_codes(workdir: Path) -> list[int]:
-    lines = _log_of(workdir).read_bytes().splitlines()
-    return [code for line in lines for code in json.loads(line)["codes"]]
-
-
-def _wait_for_step(process: subprocess.Popen[str], workdir: Path, number: int) -> None:
-    while process.poll() is None and _num_steps(workdir) < number:
+def wait_for_step(process: subprocess.Popen[str], workdir: Path, number: int) -> None:
+    """Waits until so many steps are on disk, or the command has ended."""
+    while process.poll() is None and num_steps(workdir) < number:
         time.sleep(0.001)
 
 
-def _kill_again_and_again(workdir: Path, startup_seconds: float, total_steps: int) -> str:
-    """Kills a fifth of the starts before their first step, the others at any point of a step."""
-    rng = np.random.default_rng(0)
-    step_seconds = 0.05
-    during_startup = 0
-    for _ in range(NUM_KILLS):
-        process = _start(workdir)
-        target = _num_steps(workdir) + int(rng.integers(1, 4))
-        if rng.random() < 0.2 or target > total_steps:
-            during_startup += 1
-            time.sleep(rng.uniform(0, startup_seconds))
-        else:
-            _wait_for_step(process, workdir, target)
-            time.sleep(rng.uniform(0, step_seconds))
-        process.kill()
-        if _finish(process)[0] == 0:
-            raise SystemExit("the run was over before it was killed: take more cells")
-        print(f"{_num_steps(workdir)} of {total_steps} steps", file=sys.stderr)
-    return f"{NUM_KILLS} kills, {during_startup} of them between start and first step"
+def half_done(bench: Bench, workdir: Path) -> Path:
+    """A work directory in the state of a run that was killed half-way."""
+    workdir.mkdir(exist_ok=True)
+    shutil.copy(bench.undisturbed / "config.json", workdir)
+    lines = log_of(bench.undisturbed).read_bytes().splitlines(keepends=True)
+    log_of(workdir).write_bytes(b"".join(lines[: len(lines) // 2]))
+    return workdir
 
 
 @contextlib.contextmanager
-def _small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
+def kills(bench: Bench) -> Iterator[Outcome]:
+    """Kills a fifth of the starts before their first step, the others at any point of a step."""
+    workdir = bench.folder / "killed"
+    rng = np.random.default_rng(0)
+    total, startup = bench.num_steps, 0
+    for remaining in range(bench.num_kills, 0, -1):
+        done = num_steps(workdir)
+        process = start(bench, workdir)
+        if rng.random() < 0.2:
+            time.sleep(rng.uniform(0, bench.startup_seconds))
+        else:
+            # So far that steps are left for the kills to come.
+            most = max(1, round(2 * (total - done) / (remaining + 1)))
+            wait_for_step(process, workdir, min(done + int(rng.integers(1, most + 1)), total - 1))
+            time.sleep(rng.uniform(0, bench.step_seconds))
+        process.kill()
+        status, line = finish(process)
+        if status != -signal.SIGKILL:
+            raise SystemExit(f"the run ended before it was killed, {status} {line}")
+        startup += num_steps(workdir) == done
+        print(f"{num_steps(workdir)} of {total} steps", file=sys.stderr)
+    yield (
+        workdir,
+        f"{bench.num_kills} kills: {startup} before a first step, the others while scoring, "
+        f"the last with {num_steps(workdir)} of {total} steps on disk",
+    )
+
+
+def signalled(number: signal.Signals, *, is_scoring: bool) -> Fault:
+    """A signal while cells are scored, or half-way to the first."""
+
+    @contextlib.contextmanager
+    def fault(bench: Bench) -> Iterator[Outcome]:
+        workdir = bench.folder / f"{number.name}_{is_scoring}"
+        process = start(bench, workdir)
+        if is_scoring:
+            wait_for_step(process, workdir, bench.num_steps // 3)
+        else:
+            time.sleep(bench.startup_seconds / 2)
+        process.send_signal(number)
+        yield workdir, outcome_of(process)
+
+    return fault
+
+
+@contextlib.contextmanager
+def two_runs(bench: Bench) -> Iterator[Outcome]:
+    """A second run on the directory of one that is at work."""
+    workdir = bench.folder / "two"
+    process = start(bench, workdir)
+    wait_for_step(process, workdir, 1)
+    process.send_signal(signal.SIGSTOP)
+    outcome = f"the second: {outcome_of(start(bench, workdir))}"
+    process.send_signal(signal.SIGCONT)
+    status, line = finish(process)
+    yield workdir, f"{outcome}; the first: exit {status}{line and ': '}{line}"
+
+
+@contextlib.contextmanager
+def torn_log(bench: Bench) -> Iterator[Outcome]:
+    """The log's last line is torn in two."""
+    workdir = half_done(bench, bench.folder / "torn")
+    log_of(workdir).write_bytes(log_of(workdir).read_bytes()[:-30])
+    yield workdir, "nothing"
+
+
+@contextlib.contextmanager
+def short_log(bench: Bench) -> Iterator[Outcome]:
+    """A random part of the log is gone."""
+    workdir = half_done(bench, bench.folder / "short")
+    log = log_of(workdir).read_bytes()
+    log_of(workdir).write_bytes(log[: np.random.default_rng(0).integers(len(log))])
+    yield workdir, "nothing"
+
+
+@contextlib.contextmanager
+def damaged_log(bench: Bench) -> Iterator[Outcome]:
+    """A byte of the log's first line is another one; then that line is deleted, as told."""
+    workdir = half_done(bench, bench.folder / "damaged")
+    log = bytearray(log_of(workdir).read_bytes())
+    log[log.index(b"proxies") + 14] ^= 1
+    log_of(workdir).write_bytes(log)
+    outcome = outcome_of(start(bench, workdir))
+    log_of(workdir).write_bytes(b"".join(log.splitlines(keepends=True)[1:]))
+    yield workdir, outcome
+
+
+@contextlib.contextmanager
+def another_seed(bench: Bench) -> Iterator[Outcome]:
+    """The command with another config."""
+    workdir = half_done(bench, bench.folder / "seed")
+    yield workdir, outcome_of(start(bench, workdir, "--config.seed=1"))
+
+
+@contextlib.contextmanager
+def another_version(bench: Bench) -> Iterator[Outcome]:
+    """A run that another version of JAX began; then that version again."""
+    workdir = half_done(bench, bench.folder / "version")
+    content = (workdir / "config.json").read_text()
+    other = json.loads(content)
+    other["versions"]["jax"] = "0.0.1"
+    (workdir / "config.json").write_text(json.dumps(other))
+    outcome = outcome_of(start(bench, workdir))
+    (workdir / "config.json").write_text(content)
+    yield workdir, outcome
+
+
+@contextlib.contextmanager
+def full_disk(bench: Bench) -> Iterator[Outcome]:
+    """A disk too small for the log; then room."""
+    with small_disk(bench.folder / "full", kilobytes=20) as disk:
+        outcome = outcome_of(start(bench, disk / "run"))
+        remount(disk, "size=9m")
+        yield disk / "run", outcome
+
+
+@contextlib.contextmanager
+def read_only(bench: Bench) -> Iterator[Outcome]:
+    """A disk that may not be written; then it may."""
+    with small_disk(bench.folder / "read_only", kilobytes=9000) as disk:
+        workdir = half_done(bench, disk / "run")
+        remount(disk, "ro")
+        outcome = outcome_of(start(bench, workdir))
+        remount(disk, "rw")
+        yield workdir, outcome
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """A disk in memory."""
+    folder.mkdir()
     subprocess.run(  # noqa: S603
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder],  # noqa: S607
         check=True,
     )
     try:
-        yield
+        yield folder
     finally:
         subprocess.run(["umount", folder], check=True)  # noqa: S603, S607
 
 
-def _remount(folder: Path, option: str) -> None:
+def remount(folder: Path, option: str) -> None:
+    """Changes a disk."""
     subprocess.run(  # noqa: S603
         ["mount", "-o", f"remount,{option}", folder],  # noqa: S607
         check=True,
     )
 
 
+FAULTS: dict[str, Fault] = {
+    "SIGTERM while scoring": signalled(signal.SIGTERM, is_scoring=True),
+    "SIGINT while scoring": signalled(signal.SIGINT, is_scoring=True),
+    "SIGTERM half-way to the first step": signalled(signal.SIGTERM, is_scoring=False),
+    "SIGINT half-way to the first step": signalled(signal.SIGINT, is_scoring=False),
+    "a second run on the same directory": two_runs,
+    "log cut within its last line": torn_log,
+    "log cut anywhere": short_log,
+    "a byte of the log's first line changed; the line then deleted": damaged_log,
+    "another seed": another_seed,
+    "begun with another version of JAX": another_version,
+    "disk full; then given room": full_disk,
+    "read-only work directory; then writable": read_only,
+    "kill -9 at random instants": kills,
+}
+_NEED_ROOT = (full_disk, read_only)
+
+
+def row_of(name: str, fault: Fault, bench: Bench) -> str:
+    """A row of the table: the fault, what was said, and what the command then made of it."""
+    if fault in _NEED_ROOT and os.geteuid() != 0:
+        return f"| {name} | skipped: needs root | |"
+    with fault(bench) as (workdir, outcome):
+        outcome = outcome.replace(str(workdir), "DIR")
+        status, line = finish(start(bench, workdir))
+        if status:
+            return f"| {name} | {outcome} | **failed: {line}** |"
+        lines = log_of(workdir).read_bytes().splitlines()
+        codes = [code for line in lines for code in json.loads(line)["codes"]]
+        expected = (bench.undisturbed / "scores.csv").read_bytes()
+        same = (workdir / "scores.csv").read_bytes() == expected
+        return (
+            f"| {name} | {outcome} | {bench.num_cells - len(set(codes))} lost, "
+            f"{len(codes) - len(set(codes))} scored twice, "
+            f"scores.csv {'identical' if same else '**differs**'} |"
+        )
+
+
 def main() -> None:
     """Runs every fault and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, default=300, help="cells of a run")
+    parser.add_argument("--kills", type=int, default=50, help="kills -9 that one run has to bear")
+    parser.add_argument("--channels", type=int, default=4, help="of the network")
+    parser.add_argument("--batch_size", type=int, default=64, help="images")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        begin = time.perf_counter()
-        undisturbed = folder / "undisturbed"
-        process = _start(undisturbed)
-        _wait_for_step(process, undisturbed, 1)
-        startup_seconds = time.perf_counter() - begin
-        if _finish(process)[0]:
-            raise SystemExit("the undisturbed run failed")
-        expected = (undisturbed / "scores.csv").read_bytes()
-        total_steps = _num_steps(undisturbed)
-        rows: list[tuple[str, str, str]] = []
-
-        def report(fault: str, outcome: str, workdir: Path) -> None:
-            """Lets the same command go on, and says what became of the scores."""
-            status, line = _finish(_start(workdir))
-            if status:
-                rows.append((fault, outcome, f"**failed: {line}**"))
-                return
-            codes = _scored_codes(workdir)
-            same = (workdir / "scores.csv").read_bytes() == expected
-            rows.append(
-                (
-                    fault,
-                    outcome.replace(str(workdir), "DIR"),
-                    f"{NUM_CELLS - len(set(codes))} lost, {len(codes) - len(set(codes))} "
-                    f"scored twice, scores.csv {'identical' if same else '**differs**'}",
-                )
-            )
-
-        def half_done(workdir: Path) -> Path:
-            workdir.mkdir(exist_ok=True)
-            shutil.copy(undisturbed / "config.json", workdir)
-            lines = _log_of(undisturbed).read_bytes().splitlines(keepends=True)
-            _log_of(workdir).write_bytes(b"".join(lines[:NUM_STEPS_BEFORE]))
-            return workdir
-
-        def outcome_of(workdir: Path, *flags: str) -> str:
-            status, line = _finish(_start(workdir, *flags))
-            return f"exit {status}: {line}"
-
-        def change_log(change: Callable[[bytes], bytes], workdir: Path) -> Path:
-            log = _log_of(half_done(workdir))
-            log.write_bytes(change(log.read_bytes()))
-            return workdir
-
-        killed = folder / "killed"
-        outcome = _kill_again_and_again(killed, startup_seconds, total_steps)
-        report("kill -9 at random instants", outcome, killed)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            workdir = folder / number.name
-            process = _start(workdir)
-            _wait_for_step(process, workdir, NUM_STEPS_BEFORE)
-            process.send_signal(number)
-            status, line = _finish(process)
-            report(number.name, f"exit {status}: {line}", workdir)
-
-        workdir = folder / "two"
-        process = _start(workdir)
-        _wait_for_step(process, workdir, 1)
-        process.send_signal(signal.SIGSTOP)
-        outcome = outcome_of(workdir)
-        process.send_signal(signal.SIGCONT)
-        _finish(process)
-        report("a second run on the same directory", outcome, workdir)
-
-        workdir = change_log(lambda log: log[:-30], folder / "torn")
-        report("log cut within its last line", "that line's step is scored again", workdir)
-
-        position = _log_of(undisturbed).read_bytes().index(b"proxies") + 14
-        workdir = change_log(
-            lambda log: log[:position] + b"#" + log[position + 1 :], folder / "damaged"
+        bench = Bench(
+            command=(
+                sys.executable,
+                *("-m", "epe_nas_jax.main", "--config=configs/test.py"),
+                f"--config.network.channels={arguments.channels}",
+                f"--config.data.batch_size={arguments.batch_size}",
+                f"--config.search.num_samples={arguments.cells}",
+                # Every cell is a network of its own, and a device's step.
+                "--config.score.live_form=False",
+                "--config.cells_per_step=1",
+            ),
+            folder=Path(name),
+            num_cells=arguments.cells,
+            num_kills=arguments.kills,
+            undisturbed=Path(name) / "undisturbed",
+            startup_seconds=0,
+            step_seconds=0,
         )
-        outcome = outcome_of(workdir)
-        log = _log_of(workdir)
-        log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[1:]))
-        report("a byte of the log's first line changed; the line then deleted", outcome, workdir)
-
-        workdir = half_done(folder / "seed")
-        report("another seed", outcome_of(workdir, "--config.seed=1"), workdir)
-
-        workdir = half_done(folder / "version")
-        content = (workdir / "config.json").read_text()
-        other = json.loads(content)
-        other["versions"]["jax"] = "0.0.1"
-        (workdir / "config.json").write_text(json.dumps(other))
-        outcome = outcome_of(workdir)
-        (workdir / "config.json").write_text(content)
-        report("begun with another version of JAX", outcome, workdir)
-
-        if os.geteuid() == 0:
-            disk = folder / "disk"
-            disk.mkdir()
-            with _small_disk(disk, kilobytes=20):
-                workdir = disk / "run"
-                outcome = outcome_of(workdir)
-                _remount(disk, "size=9m")
-                report("disk full; then given room", outcome, workdir)
-            with _small_disk(disk, kilobytes=9000):
-                workdir = half_done(disk / "run")
-                _remount(disk, "ro")
-                outcome = outcome_of(workdir)
-                _remount(disk, "rw")
-                report("read-only work directory; then writable", outcome, workdir)
-
+        for workdir in (Path(name) / "compiling", bench.undisturbed):
+            begin = time.perf_counter()
+            process = start(bench, workdir)
+            wait_for_step(process, workdir, 1)
+            startup_seconds = time.perf_counter() - begin
+            status, line = finish(process)
+            if status:
+                raise SystemExit(f"the undisturbed run failed: {line}")
+        lines = log_of(bench.undisturbed).read_bytes().splitlines()
+        step_seconds = float(np.median([json.loads(line)["seconds"] for line in lines]))
+        bench = bench._replace(startup_seconds=startup_seconds, step_seconds=step_seconds)
+        print(
+            f"{bench.num_cells} cells in {bench.num_steps} steps of {step_seconds:.3f} s (median), "
+            f"after {startup_seconds:.1f} s of start-up.\n"
+        )
         print("| fault | what the command said | after the same command went on |")
-        print("| --- | --- | --- |")
-        for row in rows:
-            print("| " + " | ".join(row) + " |")
+        print("| --- | --- | --- |", flush=True)
+        for fault_name, fault in FAULTS.items():
+            print(row_of(fault_name, fault, bench), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ _PRECISION = flags.DEFINE_enum(
 _STEP = flags.DEFINE_integer("cells_per_step", 0, "Cells of a device in a step; 0: automatic.")
 _PYTORCH = flags.DEFINE_bool("pytorch", True, "Run PyTorch's side.")
 _PROXIES = flags.DEFINE_list("proxies", ["epe"], "What we compute of a cell.")
+_ALSO = flags.DEFINE_multi_string(
+    "also", [], "Another set of proxies, as epe,jacob_cov, timed in turns; may be repeated."
+)
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
 SIDE, CHANNELS, CELLS_PER_STAGE, NUM_CLASSES = 32, 16, 5, 10
@@ -56,17 +59,18 @@ def main(argv: Sequence[str]) -> None:
     images = rng.normal(size=(_BATCH.value, SIDE, SIDE, 3)).astype(np.float32)
     labels = rng.integers(0, NUM_CLASSES, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
-    make_scorer = functools.partial(
-        CellScorer,
-        images,
-        labels,
-        seed=0,
-        network=Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
-        protocol=Protocol(
-            init=_INIT.value, precision=_PRECISION.value, proxies=tuple(_PROXIES.value)
-        ),
-        cells_per_step=_STEP.value or "auto",
-    )
+
+    def scorer_of(proxies: Sequence[str]) -> CellScorer:
+        return CellScorer(
+            images,
+            labels,
+            seed=0,
+            network=Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
+            protocol=Protocol(init=_INIT.value, precision=_PRECISION.value, proxies=tuple(proxies)),
+            cells_per_step=_STEP.value or "auto",
+        )
+
+    make_scorer = functools.partial(scorer_of, _PROXIES.value)
     compiling = compile_seconds(make_scorer)
     scorer = make_scorer()
     scorer.compile()
@@ -90,7 +94,11 @@ def main(argv: Sequence[str]) -> None:
         size = len(cells)
     steps = [cells[first : first + size] for first in range(0, len(cells), size)]
     figures["networks"] = sum(len(scorer.distinct(step)[0]) for step in steps)
-    sides: dict[str, Callable[[np.ndarray], float]] = {"ours": lambda step: seconds(scorer, step)}
+    sides: dict[str, Callable[[np.ndarray], float]] = {"ours": functools.partial(seconds, scorer)}
+    for proxies in _ALSO.value:
+        also = scorer_of(proxies.split(","))
+        also.compile()
+        sides[f"ours: {proxies}"] = functools.partial(seconds, also)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process:
         if _PYTORCH.value:
@@ -213,16 +221,18 @@ def jacobian_flop(genotypes: np.ndarray) -> np.ndarray:
 def table(figures: dict[str, Any]) -> str:
     """The figures for a person."""
     ours = figures["ms_per_cell"]["ours"]["median"]
+    width = 2 + max(map(len, figures["ms_per_cell"]))
     lines = [
         f"{figures['cells']} cells, {figures['batch']} images, {figures['device']}",
         "",
-        f"{'':<22}{'ms a cell':>10}{'quartiles':>18}{'cells/s':>10}{'times ours':>12}",
+        f"{'':<{width}}{'ms a cell':>10}{'quartiles':>18}{'cells/s':>10}{'times ours':>12}",
     ]
     for name, value in figures["ms_per_cell"].items():
         quartiles = f"{value['low']:.1f} to {value['high']:.1f}"
         middle = value["median"]
         lines.append(
-            f"{name:<22}{middle:>10.1f}{quartiles:>18}{1e3 / middle:>10.2f}{middle / ours:>12.2f}"
+            f"{name:<{width}}{middle:>10.1f}{quartiles:>18}{1e3 / middle:>10.2f}"
+            f"{middle / ours:>12.2f}"
         )
     lines += [
         "",

@@ -40,7 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.score = ml_collections.ConfigDict()
     # "released", or "two_branch" for the paper's other formula above 100 classes.
     config.score.variant = "released"
-    # Further columns of scores.csv from the same pass: epe_two_branch, jacob_cov, nwot.
+    # Further columns of scores.csv: epe_two_branch, jacob_cov, nwot, grad_entropy and grad_decay
+    # from the same pass; synflow, grad_norm and snip with a pass of their own.
     config.score.proxies = ()
     # What the search maximises: () is the score of the variant; one or more columns of scores.csv,
     # such as ("jacob_cov", "live_params"), are ranked together among the cells scored so far.

@@ -171,8 +171,7 @@ def _parse_pickle(file: str, content: bytes, *, labels_key: str, side: int) -> B
     batch = _unpickle(file, content)
     if not isinstance(batch, dict):
         raise InputError(f"{file}: found {type(batch).__name__}, expected a dict")
-    # Python 2 wrote the keys as bytes.
-    by_name = {key.decode() if isinstance(key, bytes) else key: batch[key] for key in batch}
+    by_name = {key.decode() if isinstance(key, bytes) else key: _plain(batch[key]) for key in batch}
     for key in ("data", labels_key):
         if key not in by_name:
             found = ", ".join(map(str, by_name))
@@ -202,8 +201,51 @@ def _parse_imagenet(file: str, content: bytes) -> Batch:
     return pixels[taken], labels[taken] - 1
 
 
+class _Dtype:
+    """What a pickled dtype becomes: a code, and which byte comes first."""
+
+    def __init__(self, code: str | bytes, align: Any = False, copy: Any = False):
+        del align, copy
+        self._code, self._order = _text(code), "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = _text(state[1])
+
+    def of_numbers(self) -> np.dtype[Any]:
+        """NumPy's own; never of objects, of which an array's content would be the addresses."""
+        dtype = np.dtype(self._order + self._code)
+        if dtype.kind not in "biuf":
+            raise pickle.UnpicklingError(f"an array of {dtype}")
+        return dtype
+
+
+class _Array:
+    """What a pickled array becomes; NumPy's own parts trust what they are told."""
+
+    array = np.zeros(0, np.uint8)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, content = state
+        self._fill(content, dtype, shape, "F" if is_fortran else "C")
+
+    def _fill(self, content: bytes, dtype: _Dtype, shape: Any, order: Any) -> None:
+        self.array = np.frombuffer(content, dtype.of_numbers()).reshape(shape, order=order)
+
+    @classmethod
+    def empty(cls, *_: Any) -> "_Array":
+        """NumPy's `_reconstruct`, which leaves the rest to `__setstate__`."""
+        return cls()
+
+    @classmethod
+    def from_buffer(cls, content: bytes, dtype: _Dtype, shape: Any, order: Any) -> "_Array":
+        """NumPy's `_frombuffer`, which protocol 5 names."""
+        array = cls()
+        array._fill(content, dtype, shape, order)
+        return array
+
+
 class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler to which NumPy arrays and plain containers are all there is."""
+    """An unpickler to which arrays of numbers and plain containers are all there is."""
 
     def __init__(self, name: str, content: bytes):
         super().__init__(io.BytesIO(content), encoding="bytes")
@@ -211,7 +253,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         # NumPy 2 has another name for the module that older pickles call numpy.core.
-        known = _array_parts().get((module.replace("numpy._core", "numpy.core"), name))
+        known = _KNOWN.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
             raise InputError(
                 f"{self._name}: names the class {module}.{name}, "
@@ -220,28 +262,30 @@ class _ArrayUnpickler(pickle.Unpickler):
         return known
 
 
-def _array_parts() -> dict[tuple[str, str], Any]:
-    """What a pickled array names, by module and name."""
-    array = np.zeros(1, np.uint8)
-    return {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _dtype,
-        ("numpy.core.multiarray", "_reconstruct"): array.__reduce__()[0],
-        # By protocol 5, and bytes by Python 3 in protocol 2.
-        ("numpy.core.numeric", "_frombuffer"): array.__reduce_ex__(5)[0],
-        ("_codecs", "encode"): _encode_latin1,
-    }
-
-
-def _dtype(code: Any, align: Any = False, copy: Any = False) -> np.dtype[Any]:
-    """A dtype; old pickles have numbers for the flags, which NumPy no longer takes."""
-    return np.dtype(code, align=bool(align), copy=bool(copy))
+def _text(value: str | bytes) -> str:
+    """A string; Python 2 wrote it as bytes."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", b"latin1"):
         raise pickle.UnpicklingError(f"bytes as {encoding!r}")
     return text.encode("latin1")
+
+
+# What a pickled array names, by module and name.
+_KNOWN = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array.empty,
+    ("numpy.core.numeric", "_frombuffer"): _Array.from_buffer,
+    # Bytes by Python 3 in protocol 2.
+    ("_codecs", "encode"): _encode_latin1,
+}
+
+
+def _plain(value: Any) -> Any:
+    return value.array if isinstance(value, _Array) else value
 
 
 def _unpickle(file: str, content: bytes) -> Any:

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
 from epe_nas_jax.planning import Share, deal, fit_memory, plan_steps, usable_memory
+from epe_nas_jax.progress import progress_bar
 from epe_nas_jax.proxies import cell_proxies, check_proxies
 from epe_nas_jax.space import SpaceNetwork
 
@@ -235,7 +235,8 @@ class CellScorer:
         share = share or Share(0, 1, self.num_places)
         size = share.num_processes * share.num_places
         total = num_done + len(codes)
-        with tqdm(total=total, initial=num_done, unit="cell", disable=not self._progress) as bar:
+        is_hidden = not self._progress
+        with progress_bar(total, num_done, unit="network", disable=is_hidden) as bar:
             for start in range(0, len(codes), size):
                 work = self._space.relative_work(networks[start : start + size])
                 mine = start + share.of(work)

@@ -1,11 +1,13 @@
 """The command line that every command shares: flags, and errors in one line."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from epe_nas_jax import hosts, runtime
@@ -69,11 +71,15 @@ def run_with_flags(work: Callable[[], str]) -> None:
     def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             _fail(f"argument {argv[1]!r}: expected flags only")
-        logging.set_verbosity(logging.WARNING)
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        # Of this package's own, how far it is: on a terminal a bar shows that.
+        logging.getLogger("epe_nas_jax").setLevel(
+            logging.WARNING if sys.stderr.isatty() else logging.INFO
+        )
         try:
             text = work()
             if text:
-                print(text)
+                print(_printable(text))
         except (InputError, OSError) as error:
             _fail(str(error))
         except StopRequested as stop:
@@ -97,5 +103,12 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _fail(message: str) -> NoReturn:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", _printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: names in files may be anybody's."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+    )

@@ -1,9 +1,8 @@
 """Candidate operations of DARTS cells (Liu et al. 2019, section 3.1.1), as its evaluation network.
 
 `apply_operation` has the two forms of `ops.apply_operation`: with a Python int only that operation
-is built and everything can be differentiated; with a traced index one program serves any cells, and
-only the input is differentiable. The backward pass then runs the operation again from the edge's
-input, which is all that is kept.
+is built; with a traced index one program serves any cells. The backward pass then runs the
+operation again from the edge's input, which is all that is kept.
 
 Pools have no batch norm, unlike those of DARTS's search network.
 
@@ -56,9 +55,6 @@ def apply_operation(
 
     Returns:
       The edge's output, `[N, H/stride, H/stride, C]`.
-
-    Raises:
-      TypeError: the weights are being differentiated while the index is traced.
     """
     if isinstance(op, jax.Array):
         return _traced_operation(op, x, weights, stride)
@@ -82,16 +78,20 @@ def _traced_operation(op: jax.Array, x: jax.Array, weights: EdgeWeights, stride:
 
 
 def _traced_operation_fwd(op: Any, x: Any, weights: Any, stride: int) -> tuple[jax.Array, Any]:
-    op, x, weights = ops.only_input_differentiable(op, x, weights)
-    return ops.grouped_switch(op, _forward_branches(stride), x, weights), (op, x, weights)
+    weights_too = ops.is_differentiated(weights)
+    op, x, weights = ops.values_of((op, x, weights))
+    y = ops.grouped_switch(op, _forward_branches(stride), x, weights)
+    # What is differentiated, and what is not.
+    return y, (op, (x, weights), ()) if weights_too else (op, (x,), (weights,))
 
 
 def _traced_operation_bwd(stride: int, residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
-    op, x, weights = residuals
+    op, differentiated, constant = residuals
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
-        return None, jnp.zeros_like(x), None
-    dx = ops.grouped_switch(op, _backward_branches(stride), x, weights, dy)
-    return None, dx, jax.tree.map(jnp.zeros_like, weights)
+        return None, jnp.zeros_like(differentiated[0]), None
+    cotangents = ops.grouped_switch(op, _backward_branches(stride), differentiated, constant, dy)
+    dx, weights = (*cotangents, *jax.tree.map(jnp.zeros_like, constant))
+    return None, dx, weights
 
 
 _traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)
@@ -102,9 +102,9 @@ def _forward_branches(stride: int) -> list[Any]:
 
 
 def _backward_branches(stride: int) -> list[Any]:
-    def backward(operation: Any, x: jax.Array, weights: EdgeWeights, dy: jax.Array) -> jax.Array:
-        _, vjp = jax.vjp(lambda x: operation(x, weights, stride), x)
-        return vjp(dy)[0]
+    def backward(operation: Any, differentiated: Any, constant: Any, dy: jax.Array) -> Any:
+        _, vjp = jax.vjp(lambda *args: operation(*args, *constant, stride), *differentiated)
+        return vjp(dy)
 
     return [functools.partial(backward, operation) for operation in _OPERATIONS]
 

@@ -53,12 +53,16 @@ class Network(nn.Module):
       channels: C, channels of the first stage.
       cells_per_stage: cells in each of the three stages.
       param_dtype: dtype of the weights.
+      batch_norm: False leaves it out, as `synflow` does. Then what stem, cells and blocks put out
+        is divided by its maximum, which keeps it finite, and with `mutable=["log_scales"]` `apply`
+        returns the logarithms of the divisors beside the logits.
     """
 
     num_classes: int
     channels: int = 16
     cells_per_stage: int = 5
     param_dtype: jnp.dtype = jnp.float32
+    batch_norm: bool = True
 
     @property
     def space(self) -> ModuleType:
@@ -89,7 +93,8 @@ class Network(nn.Module):
         # Drawn once at the root, so that no weight depends on a module's name.
         key = self.make_rng("params") if self.is_initializing() else None
         dtype = self.param_dtype
-        average = use_running_average
+        norm = "average" if use_running_average else "minibatch"
+        norm = norm if self.batch_norm else "none"
 
         layer = 0
         x = images
@@ -100,12 +105,14 @@ class Network(nn.Module):
             size = 9 * channels * max(channels, images.shape[-1])
             drawn = draw_layers(key, layer, num_layers, _TENSORS_PER_LAYER, size, dtype)
             if stage == 0:
-                x = Stem(channels, dtype, average, name="stem")(x, drawn[0])
+                x = Stem(channels, dtype, norm, name="stem")(x, drawn[0])
             else:
-                x = Reduction(channels, dtype, average, name=f"reduction_{stage - 1}")(x, drawn[0])
+                x = Reduction(channels, dtype, norm, name=f"reduction_{stage - 1}")(x, drawn[0])
+            x = x if self.batch_norm else self._divide_by_maximum(x)
             for i in range(self.cells_per_stage):
                 name = f"cell_{stage * self.cells_per_stage + i}"
-                x = Cell(dtype, average, name=name)(x, genotype, drawn[1 + i])
+                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i])
+                x = x if self.batch_norm else self._divide_by_maximum(x)
                 # In the last stage the gradient is that of the head, of one direction a class.
                 if stage < _NUM_STAGES - 1:
                     x = probe(self, ENTROPY, x)
@@ -113,7 +120,15 @@ class Network(nn.Module):
         x = probe(self, SIZE, x)
         size = (channels + 1) * self.num_classes
         drawn = draw_layers(key, layer, 1, _TENSORS_PER_LAYER, size, dtype)
-        return Head(self.num_classes, dtype, average, name="head")(x, drawn[0])
+        return Head(self.num_classes, dtype, norm, name="head")(x, drawn[0])
+
+    def _divide_by_maximum(self, x: jax.Array) -> jax.Array:
+        """Divides x by a constant and tells its logarithm; zeros stay zeros."""
+        largest = lax.stop_gradient(jnp.max(jnp.abs(x)))
+        largest = jnp.where(largest > 0, largest, 1)
+        if not self.is_initializing():
+            self.sow("log_scales", "log_scale", jnp.log(largest))
+        return x / largest
 
 
 class Stem(nn.Module):
@@ -121,7 +136,7 @@ class Stem(nn.Module):
 
     channels: int
     param_dtype: jnp.dtype
-    use_running_average: bool
+    norm: str
 
     @nn.compact
     def __call__(self, images: jax.Array, drawn: jax.Array) -> jax.Array:
@@ -129,7 +144,7 @@ class Stem(nn.Module):
         kernel = scale_to_fan_in(drawn[0], shape)
         module = ConvBN(shape, self.param_dtype, name="conv_bn")
         weights = module(kernel)
-        norm = _norm_of(module, self.use_running_average)
+        norm = _norm_of(module, self.norm)
         return norm(ops.convolve(images, weights.kernel), weights.scale, weights.bias)[0]
 
 
@@ -137,7 +152,7 @@ class Cell(nn.Module):
     """A searched cell, `[N, H, H, C]` to itself: every node is the sum of its incoming edges."""
 
     param_dtype: jnp.dtype
-    use_running_average: bool
+    norm: str
 
     @nn.compact
     def __call__(self, x: jax.Array, genotype: Genotype, drawn: jax.Array) -> jax.Array:
@@ -161,13 +176,14 @@ class Cell(nn.Module):
     ) -> jax.Array:
         channels = x.shape[-1]
         weights: dict[str, ops.ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
-        norm: ops.Normalise = ops.normalise
+        norm = ops.without_norm if self.norm == "none" else ops.normalise
         for number, (name, size) in enumerate(KERNEL_SIZES.items()):
-            if isinstance(op, jax.Array) or OPERATIONS[op] == name:
+            is_static = not isinstance(op, jax.Array)
+            if not is_static or OPERATIONS[op] == name:
                 kernel = scale_to_fan_in(drawn[2 * edge + number], (size, size, channels, channels))
                 module = ConvBN(kernel.shape, self.param_dtype, name=f"edge_{edge}_{name}")
                 weights[name] = module(kernel)
-                norm = _norm_of(module, self.use_running_average)
+                norm = _norm_of(module, self.norm) if is_static else norm
         return ops.apply_operation(op, x, ops.EdgeWeights(**weights), norm)
 
 
@@ -176,7 +192,7 @@ class Reduction(nn.Module):
 
     channels: int
     param_dtype: jnp.dtype
-    use_running_average: bool
+    norm: str
 
     @nn.compact
     def __call__(self, x: jax.Array, drawn: jax.Array) -> jax.Array:
@@ -184,9 +200,7 @@ class Reduction(nn.Module):
             shape = (3, 3, x.shape[-1], self.channels)
             module = ConvBN(shape, self.param_dtype, name=name)
             weights = module(scale_to_fan_in(drawn[number], shape))
-            return ops.relu_conv_bn(x, weights, stride, _norm_of(module, self.use_running_average))[
-                0
-            ]
+            return ops.relu_conv_bn(x, weights, stride, _norm_of(module, self.norm))[0]
 
         _tell_relus(self, "relus_a", x)
         y = relu_conv_bn("conv_a", 0, x, stride=2)
@@ -202,14 +216,14 @@ class Head(nn.Module):
 
     num_classes: int
     param_dtype: jnp.dtype
-    use_running_average: bool
+    norm: str
 
     @nn.compact
     def __call__(self, x: jax.Array, drawn: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        x, _ = _norm_of(self, self.use_running_average)(x, scale, bias)
+        x, _ = _norm_of(self, self.norm)(x, scale, bias)
         _tell_relus(self, "relus", x)
         features = jnp.mean(nn.relu(x), axis=(1, 2))
 
@@ -236,12 +250,16 @@ class ConvBN(nn.Module):
         )
 
 
-def _norm_of(module: nn.Module, use_running_average: bool) -> ops.Normalise:
-    """The batch norm of a module, with running averages (`mean`, `var`) where the module has them.
+def _norm_of(module: nn.Module, kind: str) -> ops.Normalise:
+    """The batch norm of a module: by the `"minibatch"`, by the `"average"`, or `"none"` at all.
 
-    As PyTorch does, an average moves a tenth of the way to a mini-batch's statistics, of which the
-    variance is the unbiased one, and starts from mean 0 and variance 1.
+    Where the module has running averages (`mean`, `var`), a mini-batch moves them: as in PyTorch by
+    a tenth of the way to its statistics, of which the variance is the unbiased one. They start from
+    mean 0 and variance 1.
     """
+    if kind == "none":
+        return ops.without_norm
+    use_running_average = kind == "average"
 
     def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
         if use_running_average and module.is_initializing():

@@ -2,8 +2,9 @@
 
 `apply_operation` runs one edge. With a Python int only that operation is built and everything can
 be differentiated. With a traced index the operation is chosen on the device, which is what lets one
-compiled program score any cell; then only the input is differentiable, by a hand-written rule that
-keeps nothing but the edge's input, its output and the batch deviation.
+compiled program score any cell. Then the input is differentiated by a hand-written rule, which
+keeps nothing but the edge's input, its output and the batch deviation; where weights are
+differentiated too, the backward pass runs the operation again.
 
 Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
 sorts the cells by operation and runs every operation on its own group only.
@@ -74,6 +75,11 @@ def normalise(
     return (x - _per_channel(mean)) * _per_channel(gain) + _per_channel(bias), inverse_std
 
 
+def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """In the place of `normalise`: leaves x, `[N, H, W, D]`, as it is."""
+    return x, _no_std(x)
+
+
 def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and variance `[D]` of `[N, H, W, D]`, both in one pass."""
     mean = jnp.mean(x, (0, 1, 2))
@@ -89,16 +95,13 @@ def apply_operation(
       op: index into `genotype.OPERATIONS`; a Python int is static, an array is traced.
       x: the source node, `[N, H, W, C]`.
       weights: the edge's weights; a traced index needs those of every operation.
-      norm: how a static convolution is normalised; a traced one is by the mini-batch.
+      norm: how a convolution is normalised; for a traced one `normalise` or `without_norm`.
 
     Returns:
       The edge's output, `[N, H, W, C]`.
-
-    Raises:
-      TypeError: the weights are being differentiated while the index is traced.
     """
     if isinstance(op, jax.Array):
-        return _traced_operation(op, x, weights)
+        return _traced_operation(op, x, weights, norm)
     return _FORWARD[op](x, weights, norm)[0]
 
 
@@ -303,40 +306,41 @@ def _run_groups(
     return out
 
 
-@jax.custom_vjp
-def _traced_operation(op: jax.Array, x: jax.Array, weights: EdgeWeights) -> jax.Array:
-    return grouped_switch(op, _FORWARD, x, weights)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _traced_operation(
+    op: jax.Array, x: jax.Array, weights: EdgeWeights, norm: Normalise
+) -> jax.Array:
+    return grouped_switch(op, _forward_branches(norm), x, weights)[0]
 
 
-def _traced_operation_fwd(op: Any, x: Any, weights: Any) -> tuple[jax.Array, Any]:
-    op, x, weights = only_input_differentiable(op, x, weights)
-    y, inverse_std = grouped_switch(op, _FORWARD, x, weights)
-    return y, (op, x, weights, y, inverse_std)
+def _traced_operation_fwd(op: Any, x: Any, weights: Any, norm: Normalise) -> tuple[jax.Array, Any]:
+    by_hand = norm is normalise and not is_differentiated(weights)
+    op, x, weights = values_of((op, x, weights))
+    y, inverse_std = grouped_switch(op, _forward_branches(norm), x, weights)
+    return y, (op, x, weights, y, inverse_std) if by_hand else (op, x, weights)
 
 
-def _traced_operation_bwd(residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
-    op, x, weights, y, inverse_std = residuals
+def _traced_operation_bwd(norm: Normalise, residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
+    op, x, weights, *kept = residuals
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
         return None, jnp.zeros_like(x), None
-    dx = grouped_switch(op, _BACKWARD, x, weights, y, inverse_std, dy)
+    if not kept:
+        return None, *grouped_switch(op, _cotangent_branches(norm), x, weights, dy)
+    dx = grouped_switch(op, _BACKWARD, x, weights, *kept, dy)
     return None, dx, jax.tree.map(jnp.zeros_like, weights)
 
 
 _traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)
 
 
-def only_input_differentiable(op: Any, x: Any, weights: Any) -> tuple[Any, Any, Any]:
-    """The values of what a `custom_vjp` rule with symbolic zeros got for an operation.
+def is_differentiated(tree: Any) -> bool:
+    """Whether any of what a `custom_vjp` rule with symbolic zeros got is being differentiated."""
+    return any(leaf.perturbed for leaf in jax.tree.leaves(tree, is_leaf=_is_primal))
 
-    Raises:
-      TypeError: the weights are being differentiated.
-    """
-    if any(leaf.perturbed for leaf in jax.tree.leaves(weights, is_leaf=_is_primal)):
-        raise TypeError(
-            "weights of a traced genotype cannot be differentiated; "
-            "give the genotype as Python ints to train"
-        )
-    return jax.tree.map(lambda leaf: leaf.value, (op, x, weights), is_leaf=_is_primal)
+
+def values_of(tree: Any) -> Any:
+    """The values of what a `custom_vjp` rule with symbolic zeros got."""
+    return jax.tree.map(lambda leaf: leaf.value, tree, is_leaf=_is_primal)
 
 
 def _is_primal(leaf: Any) -> bool:
@@ -379,6 +383,20 @@ def _avg_pool_3x3(
 
 
 _FORWARD = (_none, _skip_connect, _nor_conv_1x1, _nor_conv_3x3, _avg_pool_3x3)
+
+
+def _forward_branches(norm: Normalise) -> list[Any]:
+    return [functools.partial(operation, norm=norm) for operation in _FORWARD]
+
+
+def _cotangent_branches(norm: Normalise) -> list[Any]:
+    """Branches from input, weights and output cotangent to the cotangents of input and weights."""
+
+    def cotangents(operation: Any, x: jax.Array, weights: EdgeWeights, dy: jax.Array) -> Any:
+        _, vjp = jax.vjp(lambda x, weights: operation(x, weights, norm)[0], x, weights)
+        return vjp(dy)
+
+    return [functools.partial(cotangents, operation) for operation in _FORWARD]
 
 
 # Backward branches take (input, weights, output, 1 / batch deviation, output cotangent).

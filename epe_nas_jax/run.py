@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from epe_nas_jax import benchmark, counts, hosts, ranking, search
 from epe_nas_jax.batching import CellScorer, Protocol
@@ -25,11 +23,13 @@ from epe_nas_jax.genotype import (
 )
 from epe_nas_jax.network import Network
 from epe_nas_jax.page import run_page
+from epe_nas_jax.progress import progress_bar
 from epe_nas_jax.proxies import check_proxies
 from epe_nas_jax.report import result_table
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog, Step
 from epe_nas_jax.search import NAS_BENCH_201, Combine, SearchResult, random_search
 from epe_nas_jax.stopping import stop_requests
+from epe_nas_jax.storage import location_of, write
 from epe_nas_jax.workdir import (
     CONFIG_FILE,
     REPORT_FILE,
@@ -42,7 +42,6 @@ from epe_nas_jax.workdir import (
     locked,
     provenance,
     to_json,
-    write,
 )
 
 _ALGORITHMS = ("random", "evolution", "local")
@@ -81,7 +80,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
       OSError: the work directory cannot be written.
       StopRequested: SIGTERM or SIGINT came; what is scored is on disk.
     """
-    directory = Path(workdir)
+    directory = location_of(workdir)
     plain_config = json.loads(config.to_json())
     check_workdir(directory, plain_config)
     check_num_samples(config.search.num_samples, replace=config.search.replace)
@@ -126,7 +125,8 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
                 write(directory / CONFIG_FILE, to_json(origin))
             logged = LoggedScorer(scorer, log, check_stop)
             num_samples = config.search.num_samples
-            with tqdm(total=num_samples, unit="cell", disable=at_once or not is_first) as bar:
+            is_hidden = at_once or not is_first
+            with progress_bar(num_samples, unit="cell", disable=is_hidden) as bar:
 
                 def score_fn(genotypes: np.ndarray) -> np.ndarray:
                     columns = dict(zip(proxies, logged.proxies(genotypes).T, strict=True))

@@ -12,13 +12,11 @@ spent before it and the `memory_bytes` in use after it.
 Shape legend: A cells, B different ones, E = 6 edges, P proxies.
 """
 
-import io
 import json
 import re
 import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -30,7 +28,8 @@ from epe_nas_jax import hosts
 from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.planning import Share
-from epe_nas_jax.workdir import log_file, log_files, open_for_appending, write_through
+from epe_nas_jax.storage import Location, Log, log_at
+from epe_nas_jax.workdir import log_file, log_files
 
 _LINE = re.compile(rb'\{"crc32": "([0-9a-f]{8})", (.*)\n', re.DOTALL)
 
@@ -60,7 +59,7 @@ class ScoreLog:
       steps: every finished step of all processes, by the name of the file it is in.
     """
 
-    def __init__(self, directory: Path, num_proxies: int, process: int = 0):
+    def __init__(self, directory: Location, num_proxies: int, process: int = 0):
         """Reads all logs and cuts a torn last line off this process's own.
 
         Args:
@@ -75,11 +74,10 @@ class ScoreLog:
         self._directory = directory
         self._num_proxies = num_proxies
         self._own = log_file(directory, process)
-        logs = {path: _read(path, num_proxies) for path in log_files(directory)}
-        _, length = logs.setdefault(self._own, ([], 0))
-        self.steps = {path.name: steps for path, (steps, _) in logs.items()}
-        self._file = open_for_appending(self._own)
-        self._file.truncate(length)
+        logs = {path.name: log_at(path) for path in (*log_files(directory), self._own)}
+        self.steps = {name: _read(log, num_proxies) for name, log in logs.items()}
+        self._log = logs[self._own.name]
+        self._log.open(len(self.steps[self._own.name]))
         self._agree()
 
     def __enter__(self) -> Self:
@@ -91,15 +89,16 @@ class ScoreLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._log.close()
 
     def append(self, step: Step) -> None:
         """Adds a step, which is on disk when this returns.
 
         Raises:
+          InputError: another run added one.
           OSError: it cannot be written, for example because the disk is full.
         """
-        write_through(self._file, self._own, _to_line(step))
+        self._log.append(_to_line(step))
         self.steps[self._own.name].append(step)
 
     def exchange(self, step: Step) -> list[Step]:
@@ -178,6 +177,7 @@ class LoggedScorer:
         if self._share is None:
             self._scorer.compile()
             compile_seconds = time.perf_counter() - start
+            self._check_stop()
             self._share = _share_of(self._scorer.num_places)
         start = time.perf_counter()
         for step_codes, rows in self._scorer.steps(codes, networks, num_done, self._share):
@@ -226,22 +226,21 @@ def _to_line(step: Step) -> bytes:
     return b'{"crc32": "%08x", %s\n' % (zlib.crc32(body), body)
 
 
-def _read(path: Path, num_proxies: int) -> tuple[list[Step], int]:
-    """The steps of a log, and the length in bytes of the lines they are in."""
-    lines = io.BytesIO(path.read_bytes()).readlines()
+def _read(log: Log, num_proxies: int) -> list[Step]:
+    """The steps of a log."""
     steps: list[Step] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(log.lines, 1):
         step = _parse(line, num_proxies)
         if step is None:
-            if number == len(lines):
+            if number == len(log.lines):
                 # A kill or a full disk tore it; its cells are scored again.
-                return steps, sum(map(len, lines[:-1]))
+                break
             raise InputError(
-                f"{path}, line {number}: damaged, its checksum does not fit; "
+                f"{log.where(number)}: damaged, its checksum does not fit; "
                 "delete the line to have its cells scored again"
             )
         steps.append(step)
-    return steps, sum(map(len, lines))
+    return steps
 
 
 def _parse(line: bytes, num_proxies: int) -> Step | None:
@@ -258,6 +257,6 @@ def _parse(line: bytes, num_proxies: int) -> Step | None:
             float(record["compile_seconds"]),
             int(record["memory_bytes"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return step if proxies.shape == (codes.size, num_proxies) and codes.ndim == 1 else None

@@ -4,9 +4,10 @@ import functools
 import json
 import multiprocessing
 import os
+import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,8 @@ from epe_nas_jax.plots import score_scatter, to_png
 from epe_nas_jax.report import comparison_table
 from epe_nas_jax.run import cells_per_step_of, dataset_of, network_of
 from epe_nas_jax.score import cell_score
+from epe_nas_jax.stopping import stop_requests
+from epe_nas_jax.storage import location_of, write
 from epe_nas_jax.workdir import (
     COMPARE_FILE,
     CONFIG_FILE,
@@ -41,11 +44,11 @@ from epe_nas_jax.workdir import (
     device_name,
     provenance,
     to_json,
-    write,
 )
 
 # PyTorch's names of JAX's backends.
 _TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
+_IGNORE_SIGINT = (signal.SIGINT, signal.SIG_IGN)
 
 
 class _OurSide(NamedTuple):
@@ -75,8 +78,9 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     Raises:
       InputError: something in the config, the data, the checkpoint or the work directory cannot be
         used, or PyTorch's side is not installed.
+      StopRequested: SIGTERM or SIGINT came.
     """
-    directory = Path(workdir)
+    directory = location_of(workdir)
     plain_config = json.loads(config.to_json())
     check_workdir(directory, plain_config)
     _check_protocol(config)
@@ -102,7 +106,9 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     # A GPU would round products to TF32; PyTorch's side does not either.
     precision = None if device == "cpu" else "highest"
     with (
-        ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process,
+        stop_requests() as check_stop,
+        # Ctrl-C reaches both processes; this one answers.
+        ProcessPoolExecutor(1, spawn, signal.signal, _IGNORE_SIGINT) as torch_process,
         jax.default_matmul_precision(precision),
     ):
         num_threads = torch_process.submit(pytorch.check_pytorch, device, checkout).result()
@@ -122,7 +128,9 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
             network=network,
             score_fn=ours.score_fn,
             cells_per_turn=ours.cells_per_turn,
-            run_torch=_in_process(torch_process, np.asarray(images), network, device, checkout),
+            run_torch=_in_process(
+                torch_process, np.asarray(images), network, device, checkout, check_stop
+            ),
         )
 
     summary = {
@@ -177,14 +185,16 @@ def _in_process(
     network: Network,
     device: str,
     checkout: str,
+    check_stop: Callable[[], None],
 ) -> RunTorch:
-    """PyTorch's side in its process."""
+    """PyTorch's side in its process, asked only as long as nothing asks this one to stop."""
     sizes = Sizes(network.channels, network.cells_per_stage, network.num_classes)
     run_cell = functools.partial(
         pytorch.run_cell, images=images, sizes=sizes, device=device, checkout=checkout
     )
 
     def run_torch(genotype: np.ndarray, state_dict: Any, *, at_its_best: bool) -> Any:
+        check_stop()
         running = torch_process.submit(
             run_cell, genotype, state_dict=state_dict, at_its_best=at_its_best
         )

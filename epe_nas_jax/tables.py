@@ -17,7 +17,7 @@ from epe_nas_jax.benchmark import read_accuracies
 from epe_nas_jax.cli import run_with_flags
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.scored import ScoredCells
-from epe_nas_jax.workdir import write
+from epe_nas_jax.storage import write
 
 # A data set and the benchmark's columns of its test and, where there is one, validation accuracies.
 _COLUMNS = (

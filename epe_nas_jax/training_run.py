@@ -5,7 +5,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import format_arch, has_path, parse_arch
 from epe_nas_jax.report import training_table
 from epe_nas_jax.run import dataset_of, network_of
+from epe_nas_jax.stopping import stop_requests
+from epe_nas_jax.storage import check_no_links, local_path, write
 from epe_nas_jax.training import (
     NO_IMAGE,
     Recipe,
@@ -49,7 +51,6 @@ from epe_nas_jax.workdir import (
     locked,
     provenance,
     to_json,
-    write,
 )
 
 
@@ -84,8 +85,9 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
 
     Raises:
       InputError: something in the config, the data or the work directory cannot be used.
+      StopRequested: SIGTERM or SIGINT came; the last whole epoch is on disk.
     """
-    directory = Path(workdir)
+    directory = local_path(workdir)
     arch = _arch_of(config)
     plain_config = {**json.loads(config.to_json()), "arch": arch}
     check_workdir(directory, plain_config)
@@ -100,12 +102,15 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
     origin = provenance(
         plain_config, split.train.images, split.train.labels, ("optax", "orbax-checkpoint")
     )
-    with locked(directory):
+    with locked(directory), stop_requests() as check_stop:
         check_same_run(directory, origin)
+        # Orbax would follow them, and deletes what is old.
+        check_no_links(directory / CHECKPOINTS)
         write(directory / CONFIG_FILE, to_json(origin))
         metrics = Metrics(directory / METRICS_FILE)
         for seed in range(config.seed, config.seed + config.train.num_seeds):
-            _train(seed, training, split, metrics, directory / CHECKPOINTS / f"seed_{seed}")
+            checkpoints = directory / CHECKPOINTS / f"seed_{seed}"
+            _train(seed, training, split, metrics, checkpoints, check_stop)
         summary = _summarise(arch, training, split, metrics.rows, table_accuracy)
         write(directory / SUMMARY_FILE, to_json(summary))
         write(directory / REPORT_FILE, training_page(summary, origin, metrics.rows).encode())
@@ -134,7 +139,14 @@ class Metrics:
         write(self._path, buffer.getvalue().encode())
 
 
-def _train(seed: int, training: Training, split: Split, metrics: Metrics, directory: Path) -> None:
+def _train(
+    seed: int,
+    training: Training,
+    split: Split,
+    metrics: Metrics,
+    directory: Path,
+    check_stop: Callable[[], None],
+) -> None:
     """Trains one seed from its last checkpoint to the end, with a checkpoint after every epoch."""
     whole, share = _placements(training.recipe.batch_size)
     init_key, order_key, augment_key = jax.random.split(jax.random.key(seed), 3)
@@ -160,6 +172,7 @@ def _train(seed: int, training: Training, split: Split, metrics: Metrics, direct
                 # The device always has its next step, and no more.
                 jax.block_until_ready(collected[-2:][0])  # type: ignore[no-untyped-call]
                 bar.update()
+                check_stop()
             row = {
                 "seed": seed,
                 "epoch": epoch + 1,

@@ -1,22 +1,21 @@
-"""The work directory of a command: what it may hold, and how its files are written."""
+"""The work directory of a command: what it may hold, and what may go on in it."""
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
 
 from epe_nas_jax._version import __version__
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.storage import Location, create, log_at, open_for_appending
 
 CONFIG_FILE = "config.json"
 SCORES_FILE = "scores.csv"
@@ -44,7 +43,7 @@ _FREE_KEYS = ("cells_per_step", "benchmark")
 _FIXED_VERSIONS = ("epe_nas_jax", "flax", "jax", "jaxlib")
 
 
-def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
+def check_workdir(directory: Location, config: Mapping[str, Any]) -> None:
     """Checks that a directory is free, or holds files of the very same config.
 
     Args:
@@ -60,7 +59,7 @@ def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
     if not earlier.exists():
         results = [directory / name for name in _RESULT_FILES if (directory / name).exists()]
         # A kill between opening a log and writing the config leaves an empty one.
-        logs = [log for log in log_files(directory) if log.stat().st_size]
+        logs = [path for path in log_files(directory) if log_at(path).lines]
         for path in (*results, *logs):
             raise InputError(
                 f"workdir {directory}: holds {path.name} of another run, expected none"
@@ -73,10 +72,11 @@ def check_workdir(directory: Path, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, process: int = 0) -> Iterator[None]:
+def locked(directory: Location, process: int = 0) -> Iterator[None]:
     """Keeps a work directory, which is made if need be, to one run at a time.
 
-    The system frees the lock when the process ends, however it ends.
+    The system frees the lock when the process ends, however it ends. A store has none: there the
+    first to write the next step goes on, and the other one is refused.
 
     Args:
       directory: the work directory.
@@ -85,6 +85,9 @@ def locked(directory: Path, process: int = 0) -> Iterator[None]:
     Raises:
       InputError: another run is at work in it.
     """
+    if not isinstance(directory, Path):
+        yield
+        return
     directory.mkdir(parents=True, exist_ok=True)
     with open_for_appending(directory / _LOCK_FILE.format(process)) as file:
         try:
@@ -94,8 +97,11 @@ def locked(directory: Path, process: int = 0) -> Iterator[None]:
         yield
 
 
-def check_same_run(directory: Path, content: Mapping[str, Any]) -> None:
+def check_same_run(directory: Location, content: Mapping[str, Any]) -> None:
     """Checks that going on with what a directory holds gives the scores of one run.
+
+    In a store without `config.json` it is made here: of several runs that begin, one does it, and
+    the others are compared with that one.
 
     Args:
       directory: the work directory.
@@ -104,8 +110,12 @@ def check_same_run(directory: Path, content: Mapping[str, Any]) -> None:
     Raises:
       InputError: the config, the data, the code, a version or the kind of device is another one.
     """
-    if not (directory / CONFIG_FILE).exists():
-        return
+    path = directory / CONFIG_FILE
+    if not path.exists():
+        if isinstance(path, Path):
+            return
+        with contextlib.suppress(FileExistsError):
+            create(path, to_json(content))
     difference = difference_in_scores(_read_provenance(directory), content)
     if difference:
         raise InputError(
@@ -122,12 +132,12 @@ def difference_in_scores(found: Mapping[str, Any], expected: Mapping[str, Any]) 
     return _first_difference(_fixed(found), _fixed(expected), "")
 
 
-def log_file(directory: Path, process: int) -> Path:
+def log_file(directory: Location, process: int) -> Location:
     """The score log of a process."""
     return directory / _LOG_FILE.format(process)
 
 
-def log_files(directory: Path) -> list[Path]:
+def log_files(directory: Location) -> list[Location]:
     """The score logs of all processes that ever took part."""
     return sorted(directory.glob(_LOG_FILE.format("*")))
 
@@ -177,73 +187,17 @@ def to_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all, even if the power fails.
-
-    Raises:
-      OSError: it cannot be written; nothing is left of it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
+def _read_provenance(directory: Location) -> dict[str, Any]:
     try:
-        with partial.open("xb", buffering=0) as file:
-            write_through(file, path, content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_directory(path.parent)
-
-
-def open_for_appending(path: Path) -> BinaryIO:
-    """Opens a file of a work directory, made if need be, that may lie there from an earlier run.
-
-    Raises:
-      InputError: it is a link, which could lead out of the directory.
-      OSError: it cannot be opened.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        file = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise InputError(f"{path}: found a link, expected a file") from None
-        raise
-    _sync_directory(path.parent)
-    return file
-
-
-def write_through(file: BinaryIO, path: Path, content: bytes) -> None:
-    """Writes to an open file and returns when the content is on disk.
-
-    Raises:
-      OSError: with the path in it, which the system leaves out.
-    """
-    view = memoryview(content)
-    try:
-        while view:
-            view = view[file.write(view) :]
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes sure that names made or changed in a directory are on disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_provenance(directory: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((directory / CONFIG_FILE).read_text())
-        if isinstance(content["config"], dict):
+        path = directory / CONFIG_FILE
+        content = json.loads(path.read_text()) if path.is_file() else {}
+        dicts = content["config"], content.get("versions", {})
+        texts = content.get("devices", [])
+        if all(isinstance(part, dict) for part in dicts) and all(
+            isinstance(text, str) for text in texts
+        ):
             return content
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(f"workdir {directory}: holds a {CONFIG_FILE} of something else")
 
@@ -255,13 +209,13 @@ def _scoring(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fixed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The part of `config.json` that all parts of a run have in common."""
-    versions = content.get("versions") or {}
+    versions = content.get("versions", {})
     return {
         "config": _scoring(content["config"]),
         "minibatch_sha256": content.get("minibatch_sha256"),
         "versions": {name: versions.get(name) for name in _FIXED_VERSIONS},
         "code_sha256": content.get("code_sha256"),
-        "kinds of devices": sorted(set(content.get("devices") or ())),
+        "kinds of devices": sorted(set(content.get("devices", ()))),
     }
 
 

@@ -54,3 +54,16 @@ def channel_entropy(gradient):
     v = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
     shares = v[v > 1e-14 * v.sum()] / v.sum()
     return -np.sum(shares * np.log(shares))
+
+
+def grad_norm(gradients):
+    """Sum over layers of the Euclidean norm, of a list of arrays."""
+    return sum(np.linalg.norm(gradient.ravel()) for gradient in gradients)
+
+
+def snip(weights, gradients):
+    """Sum of |theta g| over two lists of arrays."""
+    total = 0.0
+    for theta, gradient in zip(weights, gradients, strict=True):
+        total += np.abs(theta.ravel()) @ np.abs(gradient.ravel())
+    return total

@@ -1,8 +1,10 @@
 """Cells beside PyTorch: the command, its files, and what it says when the sides differ."""
 
 import json
+import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from epe_nas_jax import InputError, Network, format_arch, pytorch
+from epe_nas_jax import InputError, Network, format_arch, pytorch, side_by_side
 from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.comparison import (
     CellComparison,
@@ -26,6 +28,7 @@ from epe_nas_jax.comparison import (
 from epe_nas_jax.convert import Sizes
 from epe_nas_jax.genotype import sample
 from epe_nas_jax.side_by_side import compare_and_report
+from epe_nas_jax.stopping import StopRequested
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -142,6 +145,18 @@ def sides():
         "cells_per_turn": 2,
         "run_torch": run_torch,
     }
+
+
+def test_a_signal_stops_before_the_next_cell_and_ends_pytorchs_process(tmp_path, monkeypatch):
+    def signal_and_run(cells, *_, run_torch, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+        run_torch(cells[0], {}, at_its_best=False)
+
+    monkeypatch.setattr(side_by_side, "compare_cells", signal_and_run)
+    with pytest.raises(StopRequested, match="SIGINT"):
+        compare_and_report(tiny_config(), tmp_path / "work")
+    assert multiprocessing.active_children() == []
+    assert not (tmp_path / "work").exists()
 
 
 def test_cells_without_a_path_have_no_score_on_both_sides(sides):

@@ -16,8 +16,10 @@ from epe_nas_jax import (
     InputError,
     Protocol,
     darts,
+    darts_ops,
     input_jacobian,
     jacobian_score,
+    ops,
     parse_genotype,
     score_cells,
 )
@@ -207,11 +209,33 @@ def test_cells_with_weights_of_their_own_do_not_depend_on_their_order(minibatch,
     )
 
 
-def test_traced_weights_cannot_be_differentiated(minibatch, cells):
-    images, _ = minibatch
-    variables = jax.eval_shape(lambda g: SMALL.init(jax.random.key(0), images, g), cells[0])
-    with pytest.raises(TypeError, match="give the genotype as Python ints"):
-        jax.eval_shape(jax.grad(lambda v, g: SMALL.apply(v, images, g).sum()), variables, cells[0])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_of_a_traced_operation_have_the_gradients_of_a_static_one(stride):
+    rng = np.random.default_rng(0)
+
+    def conv_bn():
+        return ops.ConvBN(rng.normal(size=(1, 1, 4, 4)), rng.normal(size=4), rng.normal(size=4))
+
+    def separable(size):
+        return darts_ops.SeparableConvBN(rng.normal(size=(size, size, 1, 4)), conv_bn())
+
+    weights = darts_ops.EdgeWeights(
+        conv_bn(),
+        (separable(3), separable(3)),
+        (separable(5), separable(5)),
+        separable(3),
+        separable(5),
+    )
+    x = rng.normal(size=(2, 8, 8, 4))
+
+    def loss(x, weights, op):
+        return jnp.sum(darts_ops.apply_operation(op, x, weights, stride) ** 3)
+
+    traced = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    static = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)
+    for op in range(8):
+        both = jax.tree.map(np.allclose, static(x, weights, op), traced(x, weights, op))
+        assert jax.tree.all(both)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ ALLOWED = {
     "space": {"score"},
     "planning": {"errors", "space"},
     "training": {"errors", "minibatch", "network"},
-    "batching": {"errors", "minibatch", "network", "planning", "proxies", "space"},
+    "batching": {"errors", "minibatch", "network", "planning", "progress", "proxies", "space"},
     # ---
     "archives": {"errors"},
     "folders": {"errors"},
@@ -47,10 +47,12 @@ ALLOWED = {
     "plots": set(),
     "report": set(),
     "page": {"genotype", "plots"},
-    "workdir": {"_version", "errors"},
-    "score_log": {"batching", "errors", "hosts", "planning", "workdir"},
+    "storage": {"errors"},
+    "workdir": {"_version", "errors", "storage"},
+    "score_log": {"batching", "errors", "hosts", "planning", "storage", "workdir"},
     "stopping": set(),
     "hosts": {"errors", "stopping"},
+    "progress": set(),
     "run": {
         "batching",
         "benchmark",
@@ -61,12 +63,14 @@ ALLOWED = {
         "hosts",
         "network",
         "page",
+        "progress",
         "proxies",
         "ranking",
         "report",
         "score_log",
         "search",
         "stopping",
+        "storage",
         "workdir",
     },
     "side_by_side": {
@@ -82,6 +86,8 @@ ALLOWED = {
         "report",
         "run",
         "score",
+        "stopping",
+        "storage",
         "workdir",
     },
     "training_page": {"page", "plots"},
@@ -92,15 +98,17 @@ ALLOWED = {
         "genotype",
         "report",
         "run",
+        "stopping",
+        "storage",
         "training",
         "training_page",
         "workdir",
     },
     "runtime": set(),
     "cli": {"errors", "hosts", "runtime", "stopping"},
-    "main": {"cli", "run"},
-    "compare": {"cli", "side_by_side"},
-    "train": {"cli", "training_run"},
+    "main": {"cli", "run", "stopping"},
+    "compare": {"cli", "side_by_side", "stopping"},
+    "train": {"cli", "stopping", "training_run"},
     "tables": {
         "benchmark",
         "cli",
@@ -109,7 +117,7 @@ ALLOWED = {
         "plots",
         "report",
         "scored",
-        "workdir",
+        "storage",
     },
 }
 CORE = (
@@ -168,6 +176,17 @@ def test_core_knows_no_files_flags_or_clocks(module):
 def test_config_dict_ends_at_the_edge():
     for module in set(ALLOWED) - {"run", "side_by_side", "training_run", "cli"}:
         assert not any(name.startswith("ml_collections") for name in imported(module)), module
+
+
+def test_what_is_public_is_imported_when_it_is_used():
+    code = (
+        "import sys, epe_nas_jax;"
+        "assert 'jax' not in sys.modules;"
+        "from epe_nas_jax import *;"
+        "assert all(name in globals() for name in epe_nas_jax.__all__);"
+        "assert score_cells is sys.modules['epe_nas_jax.batching'].score_cells"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pytorch_is_imported_only_when_it_is_needed():

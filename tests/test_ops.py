@@ -85,18 +85,30 @@ def test_channel_with_scale_zero_passes_no_gradient(x, weights):
     assert np.array_equal(gradient, np.zeros_like(x))
 
 
-def test_weights_train_with_a_static_operation_and_refuse_with_a_traced_one(x, weights):
-    def loss(weights, op):
-        return jnp.sum(ops.apply_operation(op, x, weights) ** 3)
+def test_gradient_of_weights_matches_finite_differences(x, weights):
+    def loss(weights):
+        return jnp.sum(ops.apply_operation(3, x, weights) ** 3)
 
-    check_grads(lambda w: loss(w, 3), (weights,), order=1, modes=("rev",), atol=1e-3, rtol=1e-3)
-    with pytest.raises(TypeError, match="as Python ints to train"):
-        jax.grad(loss)(weights, jnp.int32(3))
+    check_grads(loss, (weights,), order=1, modes=("rev",), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("norm", [ops.normalise, ops.without_norm])
+def test_weights_of_a_traced_operation_have_the_gradients_of_a_static_one(x, weights, norm):
+    def loss(x, weights, op):
+        return jnp.sum(ops.apply_operation(op, x, weights, norm) ** 3)
+
+    traced = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    for op in range(5):
+        static = jax.value_and_grad(loss, (0, 1))(x, weights, op)
+        for a, b in zip(*map(jax.tree.leaves, (static, traced(x, weights, op))), strict=True):
+            assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("num_cells", "by_weights"), [(1, False), (5, False), (33, False), (33, True)]
+)
 @pytest.mark.parametrize("shared_weights", [True, False])
-@pytest.mark.parametrize("num_cells", [1, 5, 33])
-def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, weights):
+def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, by_weights, weights):
     keys = jax.random.split(jax.random.key(3), 2)
     index = jax.random.randint(keys[0], (num_cells,), 0, 5)
     x = jax.random.normal(keys[1], (num_cells, 4, 6, 6, CHANNELS), jnp.float64)
@@ -105,8 +117,11 @@ def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, w
         weights = jax.tree.map(lambda w: jax.vmap(lambda f: f * w)(factors), weights)
 
     def run(op, x, weights):
-        y, vjp = jax.vjp(lambda x: ops.apply_operation(op, x, weights), x)
-        return y, vjp(jnp.cos(y))[0]
+        if by_weights:
+            y, vjp = jax.vjp(lambda x, w: ops.apply_operation(op, x, w), x, weights)
+        else:
+            y, vjp = jax.vjp(lambda x: ops.apply_operation(op, x, weights), x)
+        return jax.tree.leaves((y, vjp(jnp.cos(y))))
 
     grouped = jax.jit(jax.vmap(run, (0, 0, None if shared_weights else 0)))(index, x, weights)
     single = jax.jit(run)

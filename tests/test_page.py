@@ -8,6 +8,7 @@ import pytest
 
 from epe_nas_jax import format_arch, page, plots
 from epe_nas_jax.genotype import decode, parse_arch
+from epe_nas_jax.training_page import training_page
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&"
 CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
@@ -129,6 +130,30 @@ def test_strings_from_outside_stay_strings():
     assert json.dumps(HOSTILE) in elements.text
     # As an argument of the command, it is quoted for the shell.
     assert "'--config.data.path=\"><script>" in elements.text
+
+
+def test_strings_of_a_training_stay_strings():
+    config = {"seed": 0, "data": {"name": HOSTILE, "path": HOSTILE}}
+    text = training_page(
+        {
+            "arch": CELL,
+            "held_out": None,
+            "table_accuracy": None,
+            "seeds": [0],
+            "epochs": 1,
+            "num_train_images": 2,
+            "num_held_out_images": 0,
+            "train_seconds": 1.0,
+            "images_per_second": 2.0,
+            "device": HOSTILE,
+        },
+        {"config": config, "versions": {HOSTILE: HOSTILE}, "minibatch_sha256": HOSTILE},
+        [{"seed": 0, "epoch": 1, "train_accuracy": 50.0}],
+    )
+    elements = Elements(text)
+    assert {tag for tag, _ in elements.found}.isdisjoint({"script", "iframe", "object", "img"})
+    assert not [attrs for _, attrs in elements.found if "onerror" in attrs]
+    assert elements.text.count(HOSTILE) >= 5
 
 
 def test_the_page_needs_nothing_from_elsewhere():

@@ -23,7 +23,15 @@ from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.network import Cell
 from epe_nas_jax.ops import _agreement_by_bits, _agreement_by_product, relu_agreement
 from epe_nas_jax.probes import channel_entropy
-from epe_nas_jax.proxies import PROXIES, cell_proxies, jacob_cov_score, nwot_score
+from epe_nas_jax.proxies import (
+    PROXIES,
+    cell_proxies,
+    grad_norm_score,
+    jacob_cov_score,
+    nwot_score,
+    snip_score,
+    synflow_score,
+)
 from epe_nas_jax.score import correlation_matrix
 
 NETWORK = Network(num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64)
@@ -184,11 +192,65 @@ def test_a_cell_without_a_path_has_no_gradient_proxies(minibatch):
     assert np.isnan(scorer.proxies(np.zeros((1, 6), int))).all()
 
 
+def layers_of(variables):
+    """The weights of convolutions and the linear layer: arrays of rank 2 and more."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(variables) if leaf.ndim > 1]
+
+
+def log_flow(network, variables, genotype, factor=1):
+    """log R of `synflow`, with the weights of all layers times a factor."""
+    scaled = jax.tree.map(lambda w: factor * jnp.abs(w) if w.ndim > 1 else 0 * w, variables)
+    logits, told = network.clone(batch_norm=False).apply(
+        scaled, jnp.ones((1, 8, 8, 3)), genotype, mutable=["log_scales"]
+    )
+    return np.log(logits.sum()) + sum(jax.tree.leaves(told))
+
+
+def synflow(network, variables, genotype):
+    """By Euler's theorem: the derivative of R by a factor on all weights is sum theta dR/dtheta."""
+    step = 1e-5
+    lower, upper = [log_flow(network, variables, genotype, 1 + s) for s in (-step, step)]
+    return log_flow(network, variables, genotype) + np.log((upper - lower) / (2 * step))
+
+
+def test_grad_norm_and_snip_are_numpys_and_offsets_do_not_count():
+    rng = np.random.default_rng(3)
+    weights, gradient = (
+        {
+            "kernel": rng.normal(size=(3, 3, 2, 4)),
+            "bias": rng.normal(size=4),
+            "w": rng.normal(size=(4, 3)),
+        }
+        for _ in range(2)
+    )
+    layers = layers_of(weights), layers_of(gradient)
+    assert len(layers[0]) == 2
+    assert np.allclose(grad_norm_score(gradient), oracles.grad_norm(layers[1]), rtol=1e-12)
+    assert np.allclose(snip_score(weights, gradient), oracles.snip(*layers), rtol=1e-12)
+    nothing = jax.tree.map(np.zeros_like, gradient)
+    assert np.isnan(grad_norm_score(nothing))
+    assert np.isnan(snip_score(weights, nothing))
+
+
+def test_synflow_in_float32_is_finite_where_the_flow_is_not():
+    cell, image = (3, 0, 3, 0, 0, 3), jnp.zeros((8, 8, 3))
+    variables = NETWORK.init(jax.random.key(0), image[None], cell)
+    score = jax.jit(lambda variables, image: synflow_score(variables, cell, image, network=NETWORK))
+    # 15 layers, so that the flow is 1e60 times as large.
+    variables = jax.tree.map(lambda leaf: 1e4 * leaf, variables)
+    exact = score(variables, image)
+    assert exact > np.log(np.finfo(np.float32).max)
+    got = score(*jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (variables, image)))
+    assert got.dtype == jnp.float32
+    # Sums of positive numbers in 15 layers, each rounded by 6e-8.
+    assert np.allclose(got, exact, rtol=1e-6)
+
+
 def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch):
     images, labels = minibatch
     scorer = CellScorer(images, labels, seed=7, network=NETWORK, protocol=Protocol(proxies=PROXIES))
     got = scorer.proxies(CELLS)
-    assert got.shape == (12, 6)
+    assert got.shape == (12, 9)
     weights_key, _ = jax.random.split(jax.random.split(jax.random.key(7), 1)[0])
     for cell, row in zip(space.live_form(CELLS)[:4], got, strict=False):
         cell = tuple(cell.tolist())
@@ -202,13 +264,22 @@ def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch):
             np.linalg.slogdet(sum(jax.tree.leaves(told)).astype(float))[1],
         ]
         of_cells, of_images = gradients_of_cells(NETWORK, variables, cell, images)
+
+        def loss(variables, cell=cell):
+            log_probabilities = jax.nn.log_softmax(NETWORK.apply(variables, images, cell))
+            return -jnp.mean(log_probabilities[jnp.arange(8), labels])
+
+        gradient = layers_of(jax.grad(loss)(variables))
         if np.any(of_images != 0):
             expected += [
                 sum(oracles.channel_entropy(np.asarray(g)) for g in of_cells[:-1]),
                 np.log(np.sum(of_cells[-1] ** 2) / np.sum(of_images**2)),
+                synflow(NETWORK, variables, cell),
+                oracles.grad_norm(gradient),
+                oracles.snip(layers_of(variables), gradient),
             ]
         else:
-            expected += [np.nan, np.nan]
+            expected += [np.nan] * 5
         # Eigenvalues near 0, of 8 images only, magnify rounding.
         assert np.allclose(row, expected, rtol=1e-7, equal_nan=True)
 
@@ -229,9 +300,28 @@ def test_proxies_at_once_equal_those_one_by_one(minibatch):
     scorer = CellScorer(
         *minibatch, seed=0, network=NETWORK, protocol=Protocol(proxies=PROXIES), cells_per_step=6
     )
-    one_by_one = scorer.proxies(CELLS)
+    cells = np.append(CELLS, np.zeros((1, 6), int), axis=0)
+    one_by_one = scorer.proxies(cells)
+    assert np.isnan(np.delete(one_by_one[-1], PROXIES.index("nwot"))).all()
     scorer._at_once = True
-    assert np.allclose(scorer.proxies(CELLS), one_by_one, rtol=1e-7, equal_nan=True)
+    assert np.allclose(scorer.proxies(cells), one_by_one, rtol=1e-7, equal_nan=True)
+
+
+def test_dead_operations_add_nothing_to_proxies_of_weights(minibatch):
+    protocol = Protocol(proxies=("synflow", "grad_norm", "snip"))
+    scorer = CellScorer(*minibatch, seed=0, network=NETWORK, protocol=protocol, live_form=False)
+    live = space.live_form(CELLS)
+    assert np.any(live != CELLS)
+    got = scorer.proxies(CELLS)
+    assert np.allclose(got, scorer.proxies(live), rtol=1e-9, equal_nan=True)
+    assert np.array_equal(scorer(CELLS), got[:, 0], equal_nan=True)
+
+
+def test_synflow_of_a_network_that_keeps_its_batch_norm_is_refused(minibatch):
+    images, _ = minibatch
+    network = DartsNetwork(num_classes=3, channels=4, num_cells=3, param_dtype=jnp.float64)
+    with pytest.raises(InputError, match="proxy synflow: found a network without an attribute"):
+        synflow_score({}, parse_genotype(darts.DARTS_V2), images[0], network=network)
 
 
 def test_nwot_of_a_network_that_tells_no_relus_is_refused(minibatch):

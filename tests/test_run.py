@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import html
 import json
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from configs import (  # noqa: E402
     base,
+    best,
     cifar10,
     cifar100,
     digits,
@@ -120,12 +122,13 @@ def test_proxies_and_counts_are_columns(finished, tmp_path):
 def test_the_score_of_an_objective_is_its_columns_ranked_together(tmp_path, algorithm):
     config = tiny_config(**{"search.algorithm": algorithm, "search.num_samples": 12})
     config.search.candidates_per_step = config.search.population = 4
-    config.score.objective = ("jacob_cov", "live_params")
-    config.score.proxies = ("epe",)
+    config.score.update(best.get_config().score)
     run.search_and_report(config, tmp_path)
     table = pd.read_csv(tmp_path / "scores.csv")
-    assert list(table)[:4] == ["arch", "score", "jacob_cov", "epe"]
-    expected = ranking.log_rank_sum(table[["jacob_cov", "live_params"]].to_numpy())
+    objective = list(config.score.objective)
+    assert list(table)[:7] == ["arch", "score", *objective[:-1], "epe"]
+    assert objective[-1] == "live_params"
+    expected = ranking.log_rank_sum(table[objective].to_numpy())
     assert table["score"].to_numpy() == pytest.approx(expected, rel=1e-8, nan_ok=True)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
@@ -316,7 +319,16 @@ def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(
 
 def test_configs_only_override_keys_of_the_base():
     keys = set(base.get_config().to_dict())
-    for module in (cifar10, cifar100, digits, folder, imagenet16_120, released_protocol, test):
+    for module in (
+        best,
+        cifar10,
+        cifar100,
+        digits,
+        folder,
+        imagenet16_120,
+        released_protocol,
+        test,
+    ):
         config = module.get_config()
         assert set(config.to_dict()) == keys
         assert config.data.name in NAMES
@@ -333,11 +345,32 @@ def command(*arguments, **environment):
     )
 
 
+def command_on_a_terminal(*arguments):
+    """The exit status, and what a terminal as stderr shows."""
+    terminal, stderr = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "epe_nas_jax.main", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    ) as process:
+        os.close(stderr)
+        shown = b""
+        # An error is how a terminal ends.
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return process.returncode, shown.decode()
+
+
 def test_the_command_searches(tmp_path):
     done = command("--config=configs/test.py", f"--workdir={tmp_path}/w", "--config.seed=3")
     assert done.returncode == 0, done.stderr
     assert "7 cells" in done.stdout
-    assert "cell/s" in done.stderr
+    assert all("networks" in line for line in done.stderr.splitlines())
+    assert "7 of 7 networks" in done.stderr.splitlines()[-1]
+    assert "\r" not in done.stderr
     assert (tmp_path / "w/summary.json").exists()
     devices = json.loads((tmp_path / "w/config.json").read_text())["devices"]
     assert len(devices) == len(os.sched_getaffinity(0))
@@ -383,8 +416,13 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
     # A shell joins continued lines; shlex does not.
     _, _, module, *flags = shlex.split(shown.replace("\\\n", ""))
     assert module == "epe_nas_jax.main"
-    done = command(*[flag.replace("=DIR", f"={tmp_path}/again") for flag in flags])
-    assert done.returncode == 0, done.stderr
+    flags = [flag.replace("=DIR", f"={tmp_path}/again") for flag in flags]
+    status, shown = command_on_a_terminal(*flags)
+    assert status == 0, shown
+    # A bar that is drawn again and again, and no lines for a log.
+    assert "\r" in shown
+    assert "7/7" in shown
+    assert "a second" not in shown
     again = json.loads((tmp_path / "again/config.json").read_text())
     assert again["config"] == json.loads(config.to_json())
 
@@ -403,6 +441,10 @@ def test_the_command_in_the_report_repeats_the_run(finished, tmp_path):
         (["--config.data.batch_size=1.5"], "--config.data.batch_size=1.5"),
         (["--nonsense=1"], "nonsense"),
         (["extra"], "'extra'"),
+        (
+            ["--config.data.name=folder", "--config.data.path=\x1b]0;owned\x07"],
+            r"\x1b]0;owned\x07: ",
+        ),
         (["--config.data.name=mnist"], "'mnist'"),
         (["--config=configs/missing.py"], "configs/missing.py"),
     ],

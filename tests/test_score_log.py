@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 
 from epe_nas_jax import InputError
 from epe_nas_jax.score_log import LoggedScorer, ScoreLog
-from epe_nas_jax.stopping import StopRequested, stop_requests
-from epe_nas_jax.workdir import check_same_run, check_workdir, locked, open_for_appending, write
+from epe_nas_jax.stopping import StopRequested
+from epe_nas_jax.storage import open_for_appending, write
+from epe_nas_jax.workdir import check_same_run, check_workdir, locked
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,10 +68,6 @@ def records(path):
 
 def codes_in(records):
     return [code for record in records for code in record["codes"]]
-
-
-def stop():
-    raise StopRequested(signal.SIGTERM)
 
 
 def test_what_is_on_disk_is_the_very_same_float_and_is_not_scored_again(tmp_path):
@@ -137,6 +135,9 @@ def with_checksum(record):
         lambda _: with_checksum({"codes": [1]}),
         lambda _: with_checksum([1]),
         lambda line: with_checksum({**json.loads(line), "proxies": [[1.0]]}),
+        lambda line: with_checksum({**json.loads(line), "codes": [10**30] * 3}),
+        lambda line: with_checksum({**json.loads(line), "memory_bytes": float("inf")}),
+        lambda line: with_checksum({**json.loads(line), "seconds": 10**400}),
     ],
 )
 def test_a_damaged_line_is_named_and_the_log_left_as_it_is(tmp_path, damage):
@@ -167,23 +168,16 @@ def test_a_run_goes_on_with_the_logs_of_other_processes(tmp_path):
 
 def test_a_stopped_run_keeps_the_step_it_was_in(tmp_path):
     first, second = Scorer(), Scorer()
+
+    def stop():
+        if first.scored:
+            raise StopRequested(signal.SIGTERM)
+
     with pytest.raises(StopRequested):
         score(tmp_path, first, check_stop=stop)
     score(tmp_path, second)
     assert len(first.scored) == first.cells_per_step
     assert sorted([*first.scored, *second.scored]) == sorted(set(CELLS[:, 0]))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_kept_until_asked_for(number):
-    before = signal.getsignal(number)
-    with stop_requests() as check:
-        check()
-        os.kill(os.getpid(), number)
-        assert signal.getsignal(number) == signal.SIG_DFL  # A second one ends the process.
-        with pytest.raises(StopRequested, match=signal.Signals(number).name):
-            check()
-    assert signal.getsignal(number) == before
 
 
 @contextlib.contextmanager
@@ -245,6 +239,58 @@ def test_a_link_does_not_lead_out_of_the_work_directory(tmp_path, name):
     assert outside.read_text() == "precious"
     assert (workdir / "scores.csv").read_bytes() == b"arch,score\n"
     assert not (workdir / "scores.csv").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["steps-0.jsonl", ".lock-0"])
+def test_another_name_of_a_file_elsewhere_is_not_written_to(tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.write_text("precious, and without an end of line")
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    (workdir / name).hardlink_to(outside)
+    with pytest.raises(InputError, match="found a file that has another name too"):
+        open_for_appending(workdir / name)
+    with pytest.raises(InputError, match="another name"), locked(workdir):
+        score(workdir, Scorer())
+    assert outside.read_text() == "precious, and without an end of line"
+
+
+def begin(workdir):
+    with locked(workdir):
+        check_workdir(workdir, {})
+        score(workdir, Scorer())
+
+
+@pytest.mark.parametrize("name", ["steps-0.jsonl", "steps-1.jsonl", ".lock-0", "config.json"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((InputError, OSError), match=re.escape(name)):
+        begin(tmp_path)
+
+
+DEEP = '{"config": ' + "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEEP,
+        "[]",
+        "\x00",
+        '{"config": {}, "versions": []}',
+        '{"config": {}, "devices": [{}]}',
+        '{"config": {}, "devices": 1}',
+        '{"config": [], "versions": {}}',
+    ],
+)
+def test_a_config_that_no_run_wrote_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    for check in (
+        lambda: check_workdir(tmp_path, {}),
+        lambda: check_same_run(tmp_path, PROVENANCE),
+    ):
+        with pytest.raises(InputError, match=r"holds a config\.json of something else"):
+            check()
 
 
 PROVENANCE = {
@@ -368,7 +414,7 @@ def test_kills_lose_nothing_and_score_nothing_twice(tmp_path, uninterrupted):
     assert (tmp_path / "scores.csv").read_bytes() == uninterrupted
     codes = codes_in(records(log))
     assert len(codes) == len(set(codes)) == 24
-    assert "24/24" in err
+    assert "24 of 24 networks" in err.splitlines()[-1]
 
     results = {path: path.read_bytes() for path in tmp_path.iterdir()}
     code, again, _ = Command(tmp_path).finish()

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from epe_nas_jax import InputError
+from epe_nas_jax import InputError, training_run
 from epe_nas_jax.genotype import has_path, parse_arch
+from epe_nas_jax.stopping import StopRequested
+from epe_nas_jax.training import train_step
 from epe_nas_jax.training_run import train_and_report
 
 ROOT = Path(__file__).parent.parent
@@ -219,6 +223,40 @@ def test_a_killed_training_goes_on_to_the_same_state(tmp_path):
         assert np.array_equal(a, b)
     tables = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*(table.drop(columns="train_seconds") for table in tables))
+
+
+@pytest.mark.parametrize("link", ["checkpoints", "checkpoints/seed_0", "checkpoints/seed_0/1"])
+def test_checkpoints_do_not_lead_out_of_the_work_directory(finished, tmp_path, link):
+    _, config, _ = finished
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1").write_text("precious")
+    place = tmp_path / "work" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(outside)
+    # In the directory of a training that has begun.
+    shutil.copy(finished[0] / "config.json", tmp_path / "work")
+    with pytest.raises(InputError, match=f"{link}: found a link"):
+        train_and_report(config, tmp_path / "work")
+    assert [path.name for path in outside.iterdir()] == ["1"]
+
+
+def test_a_signal_stops_a_training_before_its_next_step(finished, tmp_path, monkeypatch):
+    steps = []
+
+    def step_and_signal(*arguments, training):
+        steps.append(len(steps))
+        # The second of the second epoch.
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*arguments, training=training)
+
+    _, config, _ = finished
+    monkeypatch.setattr(training_run, "train_step", step_and_signal)
+    with pytest.raises(StopRequested, match="SIGTERM"):
+        train_and_report(config, tmp_path / "work")
+    assert len(steps) == 7
+    assert pd.read_csv(tmp_path / "work/metrics.csv")["epoch"].tolist() == [1]
 
 
 def test_the_best_cell_of_a_finished_search_is_trained(tmp_path):
