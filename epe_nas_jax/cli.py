@@ -53,7 +53,8 @@ def _define_many_hosts() -> Callable[[], None]:
     process_id = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 
     def join() -> None:
-        if distributed.value or address.value:
+        given = (address.value, num_processes.value, process_id.value)
+        if distributed.value or any(value is not None for value in given):
             hosts.join(address.value, num_processes.value, process_id.value)
 
     return join

@@ -178,7 +178,8 @@ def device_name() -> str:
     """The device in words a person reads."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return f"CPU, {jax.local_device_count()} cores"
+        num_cores = jax.local_device_count()
+        return f"CPU, {num_cores} core" + ("s" if num_cores > 1 else "")
     return f"{jax.local_device_count()} x {device.device_kind}"
 
 
