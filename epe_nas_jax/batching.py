@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.minibatch import check_minibatch, draw_minibatch
 from epe_nas_jax.network import Network
-from epe_nas_jax.planning import deal, fit_memory, plan_steps, usable_memory
+from epe_nas_jax.planning import Share, deal, fit_memory, plan_steps, usable_memory
 from epe_nas_jax.progress import progress_bar
 from epe_nas_jax.proxies import cell_proxies, check_proxies
 from epe_nas_jax.space import SpaceNetwork
@@ -159,9 +159,8 @@ class CellScorer:
         """
         while not self._is_compiled:
             self._is_compiled = True
-            num_places = self.cells_per_step * len(self.devices)
-            codes = np.full(num_places, _NO_CELL, np.int32)
-            networks = np.zeros((num_places, self._space.NUM_EDGES), np.int32)
+            codes = np.full(self.num_places, _NO_CELL, np.int32)
+            networks = np.zeros((self.num_places, self._space.NUM_EDGES), np.int32)
             program = _score_step.lower(codes, networks, *self._shared, **self._static()).compile()
             account = program.memory_analysis()
             if self._memory is None or account is None:
@@ -173,6 +172,11 @@ class CellScorer:
                 self.cells_per_step, num_devices = plan
                 self._place(self.devices[:num_devices])
                 self._is_compiled = False
+
+    @property
+    def num_places(self) -> int:
+        """How many cells a step has at most; known for good when it is compiled."""
+        return self.cells_per_step * len(self.devices)
 
     def __call__(self, genotypes: np.ndarray | jax.Array) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
@@ -210,7 +214,11 @@ class CellScorer:
         return np.asarray(self._space.encode(jnp.asarray(kinds))), networks[first], back
 
     def steps(
-        self, codes: np.ndarray, networks: np.ndarray, num_done: int = 0
+        self,
+        codes: np.ndarray,
+        networks: np.ndarray,
+        num_done: int = 0,
+        share: Share | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Scores what `distinct` gave, or part of it, and yields after every step.
 
@@ -218,22 +226,27 @@ class CellScorer:
           codes: int `[B]`.
           networks: int `[B, E]`.
           num_done: how many were scored before, for the progress bar.
+          share: this process's part where several share the steps; by default it has all.
 
         Yields:
-          The step's codes `[b]` and their proxies `[b, P]`.
+          The codes `[b]` of this process's part of the step, and their proxies `[b, P]`.
         """
         self.compile()
-        size = self.cells_per_step * len(self.devices)
+        share = share or Share(0, 1, self.num_places)
+        size = share.num_processes * share.num_places
         total = num_done + len(codes)
         is_hidden = not self._progress
         with progress_bar(total, num_done, unit="network", disable=is_hidden) as bar:
             for start in range(0, len(codes), size):
-                step = slice(start, start + size)
-                yield codes[step], self._run_step(codes[step], networks[step])
-                bar.update(len(codes[step]))
+                work = self._space.relative_work(networks[start : start + size])
+                mine = start + share.of(work)
+                yield codes[mine], self._run_step(codes[mine], networks[mine])
+                bar.update(len(work))
 
     def _run_step(self, codes: np.ndarray, networks: np.ndarray) -> np.ndarray:
         """Proxies of the cells of a step, a row a cell."""
+        if not len(codes):
+            return np.zeros((0, self.num_proxies), self.dtype)
         return self._run(codes, networks)[0]
 
     def _run(self, codes: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

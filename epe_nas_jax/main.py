@@ -7,4 +7,4 @@ if __name__ == "__main__":
     from epe_nas_jax.cli import run_command
     from epe_nas_jax.run import search_and_report
 
-    run_command(search_and_report)
+    run_command(search_and_report, many_hosts=True)

@@ -4,6 +4,7 @@ Shape legend: A cells, D devices, S places of a device in a step.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,30 @@ _MAX_CELLS_PER_STEP = 64
 _MEMORY_SHARE = 0.6
 # For a device that does not tell.
 _UNKNOWN_MEMORY = 8 * 2**30
+
+
+class Share(NamedTuple):
+    """One process's part of every step, of which all processes of a run do some.
+
+    Attributes:
+      process: which process, from 0.
+      num_processes: how many there are.
+      num_places: how many cells of a step each of them takes at most.
+    """
+
+    process: int
+    num_processes: int
+    num_places: int
+
+    def of(self, work: np.ndarray) -> np.ndarray:
+        """Which networks of a step are this process's, in their order.
+
+        Args:
+          work: how long each takes, `[A]`, at most as many as all processes have places.
+        """
+        dealt = deal(work, self.num_processes, self.num_places)
+        mine = np.sort(dealt.reshape(self.num_processes, self.num_places)[self.process])
+        return mine[mine < len(work)]
 
 
 def plan_steps(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from epe_nas_jax import benchmark, counts, ranking, search
+from epe_nas_jax import benchmark, counts, hosts, ranking, search
 from epe_nas_jax.batching import CellScorer, Protocol
 from epe_nas_jax.data import Dataset, check_batch_size, draw_fixed_minibatch, load_dataset
 from epe_nas_jax.errors import InputError
@@ -38,6 +38,7 @@ from epe_nas_jax.workdir import (
     check_same_run,
     check_workdir,
     device_name,
+    difference_in_scores,
     locked,
     provenance,
     to_json,
@@ -63,13 +64,16 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     on disk before the next begins, so that a run that was killed goes on where it stopped; the
     results appear when the search is over, each file whole.
 
+    Processes that met by `hosts.join` all call this: each runs the same search and scores its share
+    of every step. Process 0 writes the results.
+
     Args:
       config: as in `configs/base.py`.
       workdir: the work directory; it is made if need be, and may hold a run of the very same
         config, which goes on, or whose results are given again if it is finished.
 
     Returns:
-      The result as a table to print.
+      The result as a table to print; nothing, if this is another process than number 0.
 
     Raises:
       InputError: something in the config, the data or the work directory cannot be used.
@@ -108,17 +112,21 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         cells_per_step=cells_per_step_of(config),
         live_form=config.score.live_form,
         black=dataset.black(),
-        progress=at_once,
+        progress=at_once and hosts.index() == 0,
     )
 
     origin = provenance(plain_config, images, labels)
-    with locked(directory), stop_requests() as check_stop:
+    is_first = hosts.index() == 0
+    with locked(directory, hosts.index()), stop_requests() as check_stop:
         check_same_run(directory, origin)
-        with ScoreLog(directory, scorer.num_proxies) as log:
-            write(directory / CONFIG_FILE, to_json(origin))
+        _check_same_as_first(origin)
+        with ScoreLog(directory, scorer.num_proxies, hosts.index()) as log:
+            if is_first:
+                write(directory / CONFIG_FILE, to_json(origin))
             logged = LoggedScorer(scorer, log, check_stop)
             num_samples = config.search.num_samples
-            with progress_bar(num_samples, unit="cell", disable=at_once) as bar:
+            is_hidden = at_once or not is_first
+            with progress_bar(num_samples, unit="cell", disable=is_hidden) as bar:
 
                 def score_fn(genotypes: np.ndarray) -> np.ndarray:
                     columns = dict(zip(proxies, logged.proxies(genotypes).T, strict=True))
@@ -139,6 +147,8 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
                     result = search.run(
                         algorithm, search_key, score_fn, num_samples, combine=combine
                     )
+        if not is_first:
+            return ""
         archs = [format_arch(genotype) for genotype in result.genotypes]
         summary = _summarise(result, archs, accuracies, len(logged.rows), log.steps)
         counted = _counts(result.genotypes, network, side=images.shape[1])
@@ -176,6 +186,18 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         write(directory / REPORT_FILE, report.encode())
     text = result_table(summary, best)
     return text if logged.num_scored else f"{_FINISHED}\n\n{text}"
+
+
+def _check_same_as_first(origin: Mapping[str, Any]) -> None:
+    """Checks that the processes of a run have the same config, data, code and kind of device.
+
+    Raises:
+      InputError: this one differs from process 0.
+    """
+    first = json.loads(hosts.exchange(to_json(origin))[0])
+    difference = difference_in_scores(first, origin)
+    if difference:
+        raise InputError(f"this process is unlike process 0, {difference}")
 
 
 def dataset_of(config: ConfigDict, split: str = "train") -> Dataset:
@@ -366,8 +388,10 @@ def _summarise(
     steps: Mapping[str, Sequence[Step]],
 ) -> dict[str, Any]:
     num_scored = len(archs)
-    every_step = [step for steps_of_process in steps.values() for step in steps_of_process]
-    seconds = sum(step.seconds for step in every_step)
+    processes = [_figures_of(name, of_process) for name, of_process in steps.items() if of_process]
+    # They work at the same time.
+    seconds = max(figures["seconds"] for figures in processes)
+    device = device_name()
     summary: dict[str, Any] = {
         "best_arch": None if result.best is None else archs[result.best],
         "best_score": None if result.best is None else float(result.scores[result.best]),
@@ -377,9 +401,10 @@ def _summarise(
         "num_isomorphic_classes": len(set(map(canonical_form, result.genotypes))),
         "num_degenerate": int(np.isnan(result.scores).sum()),
         "seconds": seconds,
-        "compile_seconds": sum(step.compile_seconds for step in every_step),
+        "compile_seconds": max(figures["compile_seconds"] for figures in processes),
         "ms_per_cell": 1000 * seconds / num_scored,
-        "device": device_name(),
+        "device": device if hosts.count() == 1 else f"{hosts.count()} processes, each {device}",
+        "processes": processes,
     }
     if accuracies is not None:
         known = np.array([accuracies.get(arch, np.nan) for arch in archs])
@@ -396,6 +421,19 @@ def _summarise(
             **{name: value and value._asdict() for name, value in correlations.items()},
         }
     return summary
+
+
+def _figures_of(log: str, steps: Sequence[Step]) -> dict[str, Any]:
+    """What a process did, over all parts of the run."""
+    num_networks = sum(len(step.codes) for step in steps)
+    seconds = sum(step.seconds for step in steps)
+    return {
+        "log": log,
+        "num_networks": num_networks,
+        "seconds": seconds,
+        "compile_seconds": sum(step.compile_seconds for step in steps),
+        "networks_per_second": num_networks / seconds,
+    }
 
 
 def _best_cells(

@@ -2,7 +2,8 @@
 
 A search is determined by its key and by the scores it is given. A run that starts again therefore
 replays it: what the log holds is not scored again, the rest is. Every process of a run appends to a
-file of its own and reads all of them at the start.
+file of its own; process 0 tells the others what all files hold at the start, and after every step
+each tells all of its part.
 
 A line is a JSON object: `crc32` of what follows it in the line, `codes` as `CellScorer.distinct`
 gives them, their `proxies` (null for NaN), the `seconds` that the step took, the `compile_seconds`
@@ -23,8 +24,10 @@ import jax
 import numpy as np
 import psutil
 
+from epe_nas_jax import hosts
 from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.planning import Share
 from epe_nas_jax.storage import Location, Log, log_at
 from epe_nas_jax.workdir import log_file, log_files
 
@@ -53,7 +56,7 @@ class ScoreLog:
     """The logs of a work directory, read, and this process's one open for more.
 
     Attributes:
-      steps: every finished step, by the name of the file it is in.
+      steps: every finished step of all processes, by the name of the file it is in.
     """
 
     def __init__(self, directory: Location, num_proxies: int, process: int = 0):
@@ -68,11 +71,14 @@ class ScoreLog:
           InputError: a line other than the last is damaged, or a log is no file.
           OSError: a log cannot be read or written.
         """
-        own = log_file(directory, process)
-        logs = {path.name: log_at(path) for path in (*log_files(directory), own)}
+        self._directory = directory
+        self._num_proxies = num_proxies
+        self._own = log_file(directory, process)
+        logs = {path.name: log_at(path) for path in (*log_files(directory), self._own)}
         self.steps = {name: _read(log, num_proxies) for name, log in logs.items()}
-        self._log, self._own_steps = logs[own.name], self.steps[own.name]
-        self._log.open(len(self._own_steps))
+        self._log = logs[self._own.name]
+        self._log.open(len(self.steps[self._own.name]))
+        self._agree()
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +99,41 @@ class ScoreLog:
           OSError: it cannot be written, for example because the disk is full.
         """
         self._log.append(_to_line(step))
-        self._own_steps.append(step)
+        self.steps[self._own.name].append(step)
+
+    def exchange(self, step: Step) -> list[Step]:
+        """Tells the other processes of a step, which may be empty, and returns theirs."""
+        if hosts.count() == 1:
+            return []
+        told = hosts.exchange(_to_line(step) if len(step.codes) else b"")
+        others = []
+        for process, line in enumerate(told):
+            path = log_file(self._directory, process)
+            if path != self._own and line:
+                others.append(self._step(line))
+                self.steps.setdefault(path.name, []).append(others[-1])
+        return others
+
+    def _agree(self) -> None:
+        """Takes over what process 0 has read: another host may see files that lag behind."""
+        if hosts.count() == 1:
+            return
+        lines = {
+            name: [_to_line(step).decode() for step in steps] for name, steps in self.steps.items()
+        }
+        message = json.dumps(lines).encode() if hosts.index() == 0 else b""
+        read = json.loads(hosts.exchange(message)[0])
+        self.steps = {
+            name: [self._step(line.encode()) for line in lines] for name, lines in read.items()
+        }
+        self.steps.setdefault(self._own.name, [])
+
+    def _step(self, line: bytes) -> Step:
+        """A step that another process told of."""
+        step = _parse(line, self._num_proxies)
+        if step is None:
+            raise InputError(f"{self._own}: another process tells of steps of another kind")
+        return step
 
 
 class LoggedScorer:
@@ -101,7 +141,7 @@ class LoggedScorer:
 
     Attributes:
       rows: the proxies `[P]` of every code that has been scored, in this run or before.
-      num_scored: how many of them this object scored.
+      num_scored: how many of them are new, scored by this process or another one of the run.
     """
 
     def __init__(self, scorer: CellScorer, log: ScoreLog, check_stop: Callable[[], None]):
@@ -121,6 +161,7 @@ class LoggedScorer:
             for step in steps:
                 self._remember(step)
         self.num_scored = 0
+        self._share: Share | None = None
 
     def proxies(self, genotypes: np.ndarray) -> np.ndarray:
         """The proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
@@ -134,24 +175,33 @@ class LoggedScorer:
     def _score(self, codes: np.ndarray, networks: np.ndarray, num_done: int) -> None:
         compile_seconds = 0.0
         start = time.perf_counter()
-        if self.num_scored == 0:
+        if self._share is None:
             self._scorer.compile()
             compile_seconds = time.perf_counter() - start
             self._check_stop()
+            self._share = _share_of(self._scorer.num_places)
         start = time.perf_counter()
-        for step_codes, rows in self._scorer.steps(codes, networks, num_done):
+        for step_codes, rows in self._scorer.steps(codes, networks, num_done, self._share):
             seconds = time.perf_counter() - start
             step = Step(step_codes, rows, seconds, compile_seconds, memory_in_use())
-            self._log.append(step)
-            self._remember(step)
-            self.num_scored += len(step_codes)
+            if len(step_codes):
+                self._log.append(step)
             self._check_stop()
+            for part in (step, *self._log.exchange(step)):
+                self._remember(part)
+                self.num_scored += len(part.codes)
             compile_seconds = 0.0
             start = time.perf_counter()
 
     def _remember(self, step: Step) -> None:
         rows = step.proxies.astype(self._scorer.dtype)
         self.rows.update(zip(step.codes.tolist(), rows, strict=True))
+
+
+def _share_of(num_places: int) -> Share:
+    """The share of this process; the one with the least room says how many cells each gets."""
+    told = hosts.exchange(str(num_places).encode())
+    return Share(hosts.index(), hosts.count(), min(map(int, told)))
 
 
 def memory_in_use() -> int:

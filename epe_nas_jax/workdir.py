@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
@@ -117,12 +116,20 @@ def check_same_run(directory: Location, content: Mapping[str, Any]) -> None:
             return
         with contextlib.suppress(FileExistsError):
             create(path, to_json(content))
-    difference = _first_difference(_fixed(_read_provenance(directory)), _fixed(content), "")
+    difference = difference_in_scores(_read_provenance(directory), content)
     if difference:
         raise InputError(
             f"workdir {directory}: holds a run whose scores may differ, {difference}; "
             "finish it as it was begun or take another directory"
         )
+
+
+def difference_in_scores(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """The first thing in which two results of `provenance` differ that may change scores, if any.
+
+    It is the config, the data, the code, a version or the kind of device.
+    """
+    return _first_difference(_fixed(found), _fixed(expected), "")
 
 
 def log_file(directory: Location, process: int) -> Location:
@@ -171,7 +178,8 @@ def device_name() -> str:
     """The device in words a person reads."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return f"CPU, {len(os.sched_getaffinity(0))} cores"
+        num_cores = jax.local_device_count()
+        return f"CPU, {num_cores} core" + ("s" if num_cores > 1 else "")
     return f"{jax.local_device_count()} x {device.device_kind}"
 
 

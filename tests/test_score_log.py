@@ -31,7 +31,7 @@ class Scorer:
     dtype = np.dtype(np.float32)
 
     def __init__(self, cells_per_step=3):
-        self.cells_per_step = cells_per_step
+        self.cells_per_step = self.num_places = cells_per_step
         self.scored = []
 
     def compile(self):
@@ -41,7 +41,7 @@ class Scorer:
         codes, first, back = np.unique(genotypes[:, 0], return_index=True, return_inverse=True)
         return codes, genotypes[first], back
 
-    def steps(self, codes, _networks, _num_done):
+    def steps(self, codes, _networks, _num_done, _share):
         for start in range(0, len(codes), self.cells_per_step):
             step = codes[start : start + self.cells_per_step]
             self.scored += step.tolist()

@@ -1,0 +1,110 @@
+"""Runs one search in several processes on this machine's CPU cores, to try what many hosts do.
+
+    python launch/local.py --num_processes=2 -- --config=configs/test.py --workdir=runs/two
+
+What follows `--` goes to `python -m epe_nas_jax.main`. Every process scores as many cells at a time
+as its share of the cores, at least one. SIGTERM and SIGINT go on to all of them. When one ends
+badly, the others have ten seconds to end by themselves; the exit status is that of the first.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from absl import app, flags
+
+GRACE_SECONDS = 10
+
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 2, "How many processes.", lower_bound=1)
+
+
+def start(arguments: Sequence[str], num_processes: int) -> list[subprocess.Popen[bytes]]:
+    """Starts the processes, deaf to the terminal's own signals."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    num_cores = len(os.sched_getaffinity(0))
+    environment = {
+        # On one machine a single process uses all GPUs as it is.
+        "JAX_PLATFORMS": "cpu",
+        # Not bound to its cores: XLA sums in another order on another number of them.
+        "JAX_NUM_CPU_DEVICES": str(max(1, num_cores // num_processes)),
+        **os.environ,
+    }
+    return [
+        subprocess.Popen(  # noqa: S603
+            [
+                sys.executable,
+                "-m",
+                "epe_nas_jax.main",
+                *arguments,
+                f"--coordinator_address={address}",
+                f"--num_processes={num_processes}",
+                f"--process_id={index}",
+            ],
+            env=environment,
+            start_new_session=True,
+        )
+        for index in range(num_processes)
+    ]
+
+
+def wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Waits until all have ended, and sees to it when one has ended badly; the exit status."""
+    statuses: list[tuple[int, int]] = []
+    ended = threading.Condition()
+
+    def watch(index: int) -> None:
+        status = processes[index].wait()
+        with ended:
+            statuses.append((index, status))
+            ended.notify()
+
+    for index in range(len(processes)):
+        threading.Thread(target=watch, args=[index], daemon=True).start()
+
+    def all_have_ended() -> bool:
+        return len(statuses) == len(processes)
+
+    def failed() -> list[tuple[int, int]]:
+        return [(index, status) for index, status in statuses if status]
+
+    with ended:
+        ended.wait_for(lambda: all_have_ended() or failed())
+        if not failed():
+            return 0
+        index, status = failed()[0]
+        print(f"process {index} {_in_words(status)}: the others end too", file=sys.stderr)
+        if not ended.wait_for(all_have_ended, GRACE_SECONDS):
+            for process in processes:
+                process.kill()
+            ended.wait_for(all_have_ended)
+    return status if status > 0 else 128 - status
+
+
+def _in_words(status: int) -> str:
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Starts, forwards signals, waits."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _: object) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    processes += start(argv[1:], _NUM_PROCESSES.value)
+    sys.exit(wait(processes))
+
+
+if __name__ == "__main__":
+    app.run(main)
