@@ -6,7 +6,7 @@ with trained accuracies.
 Command:  python benchmarks/agreement.py --benchmark=nasbench201.csv.gz \
               --column=cifar10_test_200 a.csv.gz b.csv.gz ...
 
-Of a single file, such as that of `benchmarks/noise.py`, the columns are compared.
+Of a single file the columns are compared.
 """
 
 from collections.abc import Sequence
