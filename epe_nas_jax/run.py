@@ -390,7 +390,7 @@ def _summarise(
     num_scored = len(archs)
     processes = [_figures_of(name, of_process) for name, of_process in steps.items() if of_process]
     # They work at the same time.
-    seconds = max(figures["seconds"] for figures in processes)
+    seconds = max((figures["seconds"] for figures in processes), default=0.0)
     device = device_name()
     summary: dict[str, Any] = {
         "best_arch": None if result.best is None else archs[result.best],
@@ -401,7 +401,7 @@ def _summarise(
         "num_isomorphic_classes": len(set(map(canonical_form, result.genotypes))),
         "num_degenerate": int(np.isnan(result.scores).sum()),
         "seconds": seconds,
-        "compile_seconds": max(figures["compile_seconds"] for figures in processes),
+        "compile_seconds": max((figures["compile_seconds"] for figures in processes), default=0.0),
         "ms_per_cell": 1000 * seconds / num_scored,
         "device": device if hosts.count() == 1 else f"{hosts.count()} processes, each {device}",
         "processes": processes,
