@@ -18,7 +18,7 @@ from absl import app, flags
 
 from epe_nas_jax import ranking
 from epe_nas_jax.benchmark import read_accuracies
-from epe_nas_jax.report import Table, as_markdown
+from epe_nas_jax.report import Table, as_markdown, interval
 from epe_nas_jax.scored import SCORE, read_scores
 
 _BENCHMARK = flags.DEFINE_string("benchmark", "", "A table of trained accuracies.")
@@ -38,7 +38,7 @@ def agreement_table(scores: pd.DataFrame) -> Table:
         row = [first] + [""] * i
         for second in names[i + 1 :]:
             correlation = ranking.spearman(common[first].to_numpy(), common[second].to_numpy())
-            row.append("-" if correlation is None else _interval(correlation))
+            row.append(interval(correlation and correlation._asdict()))
         rows.append(row)
     title = f"Spearman, 95 % interval, {len(common)} cells"
     return Table(title, ["", *names[1:]], rows)
@@ -57,10 +57,6 @@ def main(argv: Sequence[str]) -> None:
         accuracies = read_accuracies(_BENCHMARK.value, _COLUMN.value)
         scores["accuracy"] = [accuracies.get(str(arch), np.nan) for arch in scores.index]
     print(as_markdown(agreement_table(scores)))
-
-
-def _interval(correlation: ranking.RankCorrelation) -> str:
-    return f"{correlation.value:.3f} [{correlation.low:.3f}, {correlation.high:.3f}]"
 
 
 if __name__ == "__main__":

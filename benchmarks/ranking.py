@@ -9,7 +9,7 @@ Command:  python -m benchmarks.ranking --benchmark=nasbench201.csv.gz \
               --published=nasbench201_zc_9445.csv.gz --ablation=results/ablation_cifar10.csv.gz
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ from tqdm import tqdm
 from configs import best
 from epe_nas_jax import counts, parse_arch, ranking, scored, simulation
 from epe_nas_jax.benchmark import read_accuracies
-from epe_nas_jax.report import Table, as_markdown
+from epe_nas_jax.report import Table, as_markdown, interval
+from epe_nas_jax.scored import ScoredCells
+from epe_nas_jax.search import Combine
 
 _RESULTS = Path(__file__).parent.parent / "results"
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
@@ -49,36 +51,41 @@ TOGETHER = (
 )
 # How many places of a ranking nDCG looks at.
 PLACES = 100
+HEADS = ("Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places")
 SIZES = (10, 100, 1000)
 TOPS = (1, 5, 10)
 _CHOSEN_ON = 3
-
-Combine = Callable[[np.ndarray], np.ndarray]
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables as Markdown."""
     del argv
-    chosen_on = read(DATASETS["cifar10"][0]).index[::_CHOSEN_ON]
-    for dataset, (file, column) in DATASETS.items():
-        scores = read(file)
-        scores = scores[~scores.index.isin(chosen_on)]
-        by_arch = read_accuracies(_BENCHMARK.value, column)
-        accuracies = np.array([by_arch[str(arch)] for arch in scores.index])
-        for table in tables(dataset, scores, accuracies):
-            print(as_markdown(table), end="\n\n")
-        published = None
+    chosen_on = read("cifar10").index[::_CHOSEN_ON]
+    printed = []
+    for dataset in DATASETS:
+        scores = read(dataset)
+        cells = joined(dataset, scores[~scores.index.isin(chosen_on)], dataset)
+        printed += tables(cells)
         if _PUBLISHED.value:
             published = scored.read_published(_PUBLISHED.value, dataset)
-        if published is not None:
-            print(as_markdown(published_table(dataset, scores, published, by_arch)), end="\n\n")
+            if published is not None:
+                printed.append(published_table(scored.beside_published(cells, published)))
+    printed.append(crossed_table(chosen_on))
     if _ABLATION.value:
-        print(as_markdown(ablation_table()))
+        printed.append(ablation_table())
+    print("\n\n".join(map(as_markdown, printed)))
 
 
-def read(file: str) -> pd.DataFrame:
-    """Scored cells of `results`, with EPE-NAS under its own name."""
-    return scored.read_scores(str(_RESULTS / file)).rename(columns={scored.SCORE: "epe"})
+def read(dataset: str) -> pd.DataFrame:
+    """The scored cells of a data set, with EPE-NAS under its own name."""
+    path = _RESULTS / DATASETS[dataset][0]
+    return scored.read_scores(str(path)).rename(columns={scored.SCORE: "epe"})
+
+
+def joined(name: str, scores: pd.DataFrame, dataset: str) -> ScoredCells:
+    """Scores with the accuracies of a data set."""
+    by_arch = read_accuracies(_BENCHMARK.value, DATASETS[dataset][1])
+    return scored.with_accuracies(name, scores, {"test": by_arch})
 
 
 def methods() -> dict[str, tuple[tuple[str, ...], Combine]]:
@@ -92,29 +99,40 @@ def methods() -> dict[str, tuple[tuple[str, ...], Combine]]:
     return rows
 
 
-def tables(dataset: str, scores: pd.DataFrame, accuracies: np.ndarray) -> list[Table]:
+def tables(cells: ScoredCells) -> list[Table]:
     """How the methods order a data set's cells, and what they choose."""
+    accuracies = cells.accuracies["test"].to_numpy()
     orders, choices = [], []
-    for name, (columns, combine) in tqdm(methods().items(), desc=dataset, leave=False):
-        values = scores[list(columns)].to_numpy()
+    for name, (columns, combine) in tqdm(methods().items(), desc=cells.dataset, leave=False):
+        values = cells.scores[list(columns)].to_numpy()
         combined = combine(values)
         orders.append([name, *correlations(combined, accuracies)])
         choices.append([name, *tops(combined, accuracies), *searches(values, combine, accuracies)])
-    no_score = np.where(np.isnan(combined), -np.inf, ranking.log_rank_sum(values))
+    combined = recommended(cells.scores)
     name = "recommended, cells without a score last"
-    orders.append([name, *correlations(no_score, accuracies)])
-    cells = f"{len(scores)} cells, {int(np.isnan(combined).sum())} of them without a score"
-    heads = ["Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places"]
+    orders.append([name, *correlations(unscored_last(combined), accuracies)])
+    counted = f"{len(combined)} cells, {int(np.isnan(combined).sum())} of them without a score"
     chosen = [f"mean of its best {k}" if k > 1 else "its best" for k in TOPS]
-    top = f"{np.sort(accuracies)[-1]:.2f} is the best of them"
+    best_of_them = f"{accuracies.max():.2f} is the best of them"
     return [
-        Table(f"{dataset}, {cells}", ["proxy", *heads], orders),
+        Table(f"{cells.dataset}, {counted}", ["proxy", *HEADS], orders),
         Table(
-            f"{dataset}: test accuracy of what is chosen, {top}; of {_SEARCHES.value} searches",
+            f"{cells.dataset}: test accuracy of what is chosen, {best_of_them}; "
+            f"of {_SEARCHES.value} searches",
             ["proxy", *chosen, *(f"best of N = {size}" for size in SIZES)],
             choices,
         ),
     ]
+
+
+def recommended(scores: pd.DataFrame) -> np.ndarray:
+    """The recommended combination's scores."""
+    return ranking.log_rank_sum(scores[list(RECOMMENDED)].to_numpy())
+
+
+def unscored_last(scores: np.ndarray) -> np.ndarray:
+    """Scores in which a cell without one is worse than any other."""
+    return np.where(np.isnan(scores), -np.inf, scores)
 
 
 def correlations(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
@@ -122,12 +140,20 @@ def correlations(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
     known = ~np.isnan(scores)
     scores, accuracies = scores[known], accuracies[known]
     top = ranking.most_accurate(scores, accuracies, 0.2)
+    kendall = ranking.kendall(scores, accuracies, num_resamples=_RESAMPLES.value)
+    gain = ranking.with_interval(ndcg, scores, accuracies, num_resamples=_RESAMPLES.value)
     return [
-        interval(spearman, scores, accuracies),
-        interval(kendall, scores, accuracies),
-        interval(spearman, scores[top], accuracies[top]),
-        interval(ndcg, scores, accuracies),
+        spearman(scores, accuracies),
+        interval(kendall and kendall._asdict()),
+        spearman(scores[top], accuracies[top]),
+        interval(gain._asdict()),
     ]
+
+
+def spearman(scores: np.ndarray, accuracies: np.ndarray) -> str:
+    """Spearman's rho with its interval."""
+    found = ranking.spearman(scores, accuracies, num_resamples=_RESAMPLES.value)
+    return interval(found and found._asdict())
 
 
 def tops(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
@@ -139,7 +165,10 @@ def tops(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
         def mean_of_best(scores: np.ndarray, accuracies: np.ndarray, k: int = k) -> float:
             return float(accuracies[ranking.top_k(scores, k)].mean())
 
-        cells.append(interval(mean_of_best, scores[known], accuracies[known], digits=2))
+        mean = ranking.with_interval(
+            mean_of_best, scores[known], accuracies[known], num_resamples=_RESAMPLES.value
+        )
+        cells.append(interval(mean._asdict(), digits=2))
     return cells
 
 
@@ -159,19 +188,37 @@ def searches(values: np.ndarray, combine: Combine, accuracies: np.ndarray) -> li
     return cells
 
 
-def published_table(
-    dataset: str, scores: pd.DataFrame, published: pd.DataFrame, by_arch: Mapping[str, float]
-) -> Table:
-    """Published proxies beside the recommended combination, on the cells that have all scores."""
-    both = scores.join(published.add_suffix(" (published)"), how="inner").dropna()
-    accuracies = np.array([by_arch[str(arch)] for arch in both.index])
-    names = {name: both[name].to_numpy() for name in both if "published" in str(name)}
-    names |= {"epe": both["epe"].to_numpy(), "live_params": both["live_params"].to_numpy()}
-    names["recommended"] = ranking.log_rank_sum(both[list(RECOMMENDED)].to_numpy())
-    rows = [[str(name), *correlations(values, accuracies)] for name, values in names.items()]
+def published_table(both: ScoredCells) -> Table:
+    """Published proxies beside ours, on the cells that have all scores."""
+    accuracies = both.accuracies["test"].to_numpy()
+    names = {str(name): both.scores[name].to_numpy() for name in both.scores}
+    ours = {name: names[name] for name in ("epe", "live_params")}
+    ours["recommended"] = recommended(both.scores)
+    rows = [
+        [name, *correlations(values, accuracies)]
+        for name, values in {**names, **ours}.items()
+        if name in ours or "published" in name
+    ]
     rows.sort(key=lambda row: row[1], reverse=True)
-    heads = ["Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places"]
-    return Table(f"{dataset}, {len(both)} cells that all have", ["proxy", *heads], rows)
+    return Table(f"{both.dataset}, {len(accuracies)} cells that all have", ["proxy", *HEADS], rows)
+
+
+def crossed_table(chosen_on: pd.Index) -> Table:
+    """The recommended combination by the images it saw and the accuracies it is held to."""
+    rows = []
+    for images in DATASETS:
+        scores = read(images)
+        was_chosen_on = scores.index.isin(chosen_on)
+        for which, some in (("the others", ~was_chosen_on), ("chosen on", was_chosen_on)):
+            for dataset in DATASETS:
+                cells = joined(images, scores[some], dataset)
+                found = correlations(recommended(cells.scores), cells.accuracies["test"].to_numpy())
+                rows.append([f"{images}, {which}", dataset, *found])
+    return Table(
+        "The recommended combination on cells with a score, by images and by accuracies",
+        ["images, cells", "accuracies", *HEADS],
+        rows,
+    )
 
 
 def ablation_table() -> Table:
@@ -197,37 +244,12 @@ def ablation_table() -> Table:
     columns = [name for name in RECOMMENDED if name != "live_params"]
     for name, rows in tqdm(variants.items(), desc="ablation", leave=False):
         values = rows.loc[known].assign(live_params=live_params)
-        combined = ranking.log_rank_sum(values[list(RECOMMENDED)].to_numpy())
+        combined = recommended(values)
         agreement = stats.spearmanr(values["epe"], first.loc[known, "epe"]).statistic
-        alone = [interval(spearman, values[c].to_numpy(), accuracies) for c in ("epe", *columns)]
+        alone = [spearman(values[c].to_numpy(), accuracies) for c in ("epe", *columns)]
         lines.append([name, f"{agreement:.3f}", *alone, *correlations(combined, accuracies)[:2]])
     heads = ["epe with the first's", "epe", *columns, "recommended", "recommended, Kendall"]
     return Table(f"cifar10, {len(known)} cells: Spearman with accuracy", ["variant", *heads], lines)
-
-
-def interval(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    scores: np.ndarray,
-    accuracies: np.ndarray,
-    digits: int = 3,
-) -> str:
-    """A statistic of scores and accuracies with its bootstrap interval."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(scores), (_RESAMPLES.value, len(scores)))
-    resampled = [statistic(scores[rows], accuracies[rows]) for rows in drawn]
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    value = statistic(scores, accuracies)
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """Spearman's rho."""
-    return float(stats.spearmanr(scores, accuracies).statistic)
-
-
-def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """Kendall's tau-b."""
-    return float(stats.kendalltau(scores, accuracies).statistic)
 
 
 def ndcg(scores: np.ndarray, accuracies: np.ndarray) -> float:

@@ -101,11 +101,7 @@ def _forward_branches(stride: int) -> list[Any]:
 
 
 def _backward_branches(stride: int) -> list[Any]:
-    def backward(operation: Any, differentiated: Any, constant: Any, dy: jax.Array) -> Any:
-        _, vjp = jax.vjp(lambda *args: operation(*args, *constant, stride), *differentiated)
-        return vjp(dy)
-
-    return [functools.partial(backward, operation) for operation in _OPERATIONS]
+    return [functools.partial(ops.cotangents, operation) for operation in _forward_branches(stride)]
 
 
 def _none(x: jax.Array, weights: EdgeWeights, stride: int) -> jax.Array:

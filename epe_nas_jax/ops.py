@@ -325,7 +325,7 @@ def _traced_operation_bwd(norm: Normalise, residuals: Any, dy: Any) -> tuple[Non
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
         return None, jnp.zeros_like(x), None
     if not kept:
-        return None, *grouped_switch(op, _cotangent_branches(norm), x, weights, dy)
+        return None, *grouped_switch(op, _cotangent_branches(norm), (x, weights), (), dy)
     dx = grouped_switch(op, _BACKWARD, x, weights, *kept, dy)
     return None, dx, jax.tree.map(jnp.zeros_like, weights)
 
@@ -390,13 +390,19 @@ def _forward_branches(norm: Normalise) -> list[Any]:
 
 
 def _cotangent_branches(norm: Normalise) -> list[Any]:
-    """Branches from input, weights and output cotangent to the cotangents of input and weights."""
+    def output_of(operation: Any, x: jax.Array, weights: EdgeWeights) -> jax.Array:
+        return operation(x, weights, norm)[0]
 
-    def cotangents(operation: Any, x: jax.Array, weights: EdgeWeights, dy: jax.Array) -> Any:
-        _, vjp = jax.vjp(lambda x, weights: operation(x, weights, norm)[0], x, weights)
-        return vjp(dy)
+    return [
+        functools.partial(cotangents, functools.partial(output_of, operation))
+        for operation in _FORWARD
+    ]
 
-    return [functools.partial(cotangents, operation) for operation in _FORWARD]
+
+def cotangents(operation: Any, differentiated: Any, constant: Any, dy: jax.Array) -> Any:
+    """The cotangents of an operation's first arguments, from its output's, by running it again."""
+    _, vjp = jax.vjp(lambda *args: operation(*args, *constant), *differentiated)
+    return vjp(dy)
 
 
 # Backward branches take (input, weights, output, 1 / batch deviation, output cotangent).

@@ -4,17 +4,18 @@ Shape legend: A cells, P proxies.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 
 class RankCorrelation(NamedTuple):
-    """A rank correlation with its bootstrap interval.
+    """A rank correlation, or another statistic of a ranking, with its bootstrap interval.
 
     Attributes:
-      value: the correlation on the sample.
+      value: on the sample.
       low: lower end of the 95 % interval.
       high: upper end of it.
     """
@@ -104,20 +105,46 @@ def spearman(
     scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
 ) -> RankCorrelation | None:
     """Spearman's rho of scores and accuracies `[A]`; see `_correlate`."""
-    return _correlate("spearmanr", scores, accuracies, seed, num_resamples)
+    return _correlate(stats.spearmanr, scores, accuracies, seed, num_resamples)
 
 
 def kendall(
     scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
 ) -> RankCorrelation | None:
     """Kendall's tau-b of scores and accuracies `[A]`; see `_correlate`."""
-    return _correlate("kendalltau", scores, accuracies, seed, num_resamples)
+    return _correlate(stats.kendalltau, scores, accuracies, seed, num_resamples)
+
+
+def with_interval(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    scores: np.ndarray,
+    accuracies: np.ndarray,
+    *,
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> RankCorrelation:
+    """Any statistic of scores and accuracies `[A]`, with a percentile bootstrap of 95 %."""
+    interval = stats.bootstrap(
+        (scores, accuracies),
+        statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=num_resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    value = statistic(scores, accuracies)
+    return RankCorrelation(value, float(interval.low), float(interval.high))
 
 
 def _correlate(
-    name: str, scores: np.ndarray, accuracies: np.ndarray, seed: int, num_resamples: int
+    correlation: Callable[..., Any],
+    scores: np.ndarray,
+    accuracies: np.ndarray,
+    seed: int,
+    num_resamples: int,
 ) -> RankCorrelation | None:
-    """SciPy's statistic over the cells with both numbers, with a percentile bootstrap of 95 %.
+    """SciPy's statistic over the cells with both numbers, with its interval.
 
     None where it is undefined: fewer than 3 such cells, or all scores or accuracies equal.
     """
@@ -125,19 +152,9 @@ def _correlate(
     x, y = scores[both].astype(np.float64), accuracies[both].astype(np.float64)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    statistic = getattr(stats, name)
 
-    def resampled(x: np.ndarray, y: np.ndarray) -> float:
+    def statistic(x: np.ndarray, y: np.ndarray) -> float:
         # A resample may be constant, which has no ranks to correlate.
-        return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(statistic(x, y).statistic)
+        return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(correlation(x, y).statistic)
 
-    interval = stats.bootstrap(
-        (x, y),
-        resampled,
-        paired=True,
-        vectorized=False,
-        n_resamples=num_resamples,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return RankCorrelation(resampled(x, y), float(interval.low), float(interval.high))
+    return with_interval(statistic, x, y, seed=seed, num_resamples=num_resamples)

@@ -229,7 +229,7 @@ def same_cells_table(
         "Spearman of EPE-NAS with test accuracy, 95 % interval, on the same cells",
         ["EPE-NAS", *(f"{row['dataset']}, {row['num_cells']} cells" for row in ours)],
         [
-            [who, *(_interval(row["spearman"]["all"]) for row in rows)]
+            [who, *(interval(row["spearman"]["all"]) for row in rows)]
             for who, rows in (("published", published), ("ours", ours))
         ],
     )
@@ -247,7 +247,7 @@ def correlation_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     dataset, parts, sizes = rows[0]["dataset"], list(rows[0]["spearman"]), list(rows[0]["regret"])
     tables = []
     for name in ("Spearman", "Kendall"):
-        values = [[_interval(row[name.lower()][part]) for part in parts] for row in rows]
+        values = [[interval(row[name.lower()][part]) for part in parts] for row in rows]
         tables.append(
             Table(
                 f"{dataset}: {name} with test accuracy, 95 % interval",
@@ -285,7 +285,9 @@ def _points(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
-def _interval(correlation: Mapping[str, float] | None) -> str:
+def interval(correlation: Mapping[str, float] | None, digits: int = 3) -> str:
+    """A rank correlation with its interval; `value`, `low` and `high`, or None if undefined."""
     if correlation is None:
         return "-"
-    return f"{correlation['value']:.3f} [{correlation['low']:.3f}, {correlation['high']:.3f}]"
+    value, low, high = (correlation[name] for name in ("value", "low", "high"))
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -95,6 +95,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     proxies, objective, combine = _objective_of(config)
     # Random search hands over all cells at once, and the scorer shows how far it is.
     at_once = config.search.algorithm == "random"
+    is_first = hosts.index() == 0
     scorer = CellScorer(
         images,
         labels,
@@ -112,11 +113,10 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         cells_per_step=cells_per_step_of(config),
         live_form=config.score.live_form,
         black=dataset.black(),
-        progress=at_once and hosts.index() == 0,
+        progress=at_once and is_first,
     )
 
     origin = provenance(plain_config, images, labels)
-    is_first = hosts.index() == 0
     with locked(directory, hosts.index()), stop_requests() as check_stop:
         check_same_run(directory, origin)
         _check_same_as_first(origin)

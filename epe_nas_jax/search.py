@@ -149,7 +149,8 @@ def run(
             num_affordable += 1
         candidates = candidates[:num_affordable]
         scores = score(candidates)
-        state = state._replace(scores=score(state.genotypes))
+        if combine is not None:
+            state = state._replace(scores=score(state.genotypes))
         state = algorithm.tell(state, candidates, scores)
         is_idle = len(seen) == num_seen
         idle_steps = idle_steps + 1 if is_idle else 0

@@ -224,12 +224,23 @@ def test_a_locked_directory_is_refused_and_free_again_afterwards(tmp_path):
         pass
 
 
+@pytest.fixture
+def outside(tmp_path):
+    """A file that is none of the work directory's, and no whole line."""
+    path = tmp_path / "outside"
+    path.write_text("precious")
+    return path
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    path = tmp_path / "w"
+    path.mkdir()
+    return path
+
+
 @pytest.mark.parametrize("name", ["steps-0.jsonl", ".lock-0"])
-def test_a_link_does_not_lead_out_of_the_work_directory(tmp_path, name):
-    outside = tmp_path / "outside"
-    outside.write_text("precious")
-    workdir = tmp_path / "w"
-    workdir.mkdir()
+def test_a_link_does_not_lead_out_of_the_work_directory(workdir, outside, name):
     (workdir / name).symlink_to(outside)
     with pytest.raises(InputError, match="found a link"):
         open_for_appending(workdir / name)
@@ -242,17 +253,13 @@ def test_a_link_does_not_lead_out_of_the_work_directory(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["steps-0.jsonl", ".lock-0"])
-def test_another_name_of_a_file_elsewhere_is_not_written_to(tmp_path, name):
-    outside = tmp_path / "outside"
-    outside.write_text("precious, and without an end of line")
-    workdir = tmp_path / "w"
-    workdir.mkdir()
+def test_another_name_of_a_file_elsewhere_is_not_written_to(workdir, outside, name):
     (workdir / name).hardlink_to(outside)
     with pytest.raises(InputError, match="found a file that has another name too"):
         open_for_appending(workdir / name)
     with pytest.raises(InputError, match="another name"), locked(workdir):
         score(workdir, Scorer())
-    assert outside.read_text() == "precious, and without an end of line"
+    assert outside.read_text() == "precious"
 
 
 def begin(workdir):

@@ -247,6 +247,19 @@ def test_combined_scores_are_told_anew_with_every_step(name):
     assert result.scores[result.best] == np.nanmax(result.scores)
 
 
+def test_an_algorithm_may_keep_a_state_of_its_own():
+    """Scores that do not change need not be told again, so nothing is asked of the state."""
+    told = []
+    algorithm = search.Algorithm(
+        init=lambda key: 0,
+        ask=lambda step: (step + 1, nas_bench_201.every_genotype()[4 * step : 4 * step + 4]),
+        tell=lambda step, candidates, scores: told.append(scores) or step,
+    )
+    result = search.run(algorithm, jax.random.key(0), noisy_sum, 10)
+    assert np.array_equal(result.scores, noisy_sum(result.genotypes), equal_nan=True)
+    assert [len(scores) for scores in told] == [4, 4, 2]
+
+
 def test_combined_scores_of_a_cell_drawn_twice_count_it_once():
     result = random_search(
         jax.random.key(5), two_proxies, num_samples=2000, replace=True, combine=ranking.rank_sum
