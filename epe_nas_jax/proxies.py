@@ -86,8 +86,9 @@ def grad_entropy_score(entropy: jax.Array, jacobian: jax.Array) -> jax.Array:
 def grad_decay_score(size: jax.Array, jacobian: jax.Array) -> jax.Array:
     """How much smaller a gradient is at the images than at the last cell's output.
 
-    log(G / J), with G and J the sums of squares of the two gradients. Low where gradients explode
-    on their way back, which makes a network hard to train; a simple form of AZ-NAS's trainability.
+    log(G / J), with G and J the sums of squares of the two gradients; a simple form of AZ-NAS's
+    trainability. Low where gradients grow on their way back: through convolutions that nothing goes
+    around, and where many paths without one add up.
 
     Args:
       size: G, a scalar.

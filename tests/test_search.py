@@ -251,9 +251,9 @@ def test_an_algorithm_may_keep_a_state_of_its_own():
     """Scores that do not change need not be told again, so nothing is asked of the state."""
     told = []
     algorithm = search.Algorithm(
-        init=lambda key: 0,
+        init=lambda _: 0,
         ask=lambda step: (step + 1, nas_bench_201.every_genotype()[4 * step : 4 * step + 4]),
-        tell=lambda step, candidates, scores: told.append(scores) or step,
+        tell=lambda step, _, scores: told.append(scores) or step,
     )
     result = search.run(algorithm, jax.random.key(0), noisy_sum, 10)
     assert np.array_equal(result.scores, noisy_sum(result.genotypes), equal_nan=True)
