@@ -210,17 +210,23 @@ def _agreement_by_product(units: jax.Array) -> jax.Array:
 
 
 def _agreement_by_bits(units: jax.Array) -> jax.Array:
-    """The same by counting bits, 32 units to a word: twice as fast on CPUs."""
+    """The same by counting bits, 32 units to a word: several times as fast on CPUs."""
     num_images, num_units = units.shape
     units = jnp.pad(units, ((0, 0), (0, -num_units % 32))).reshape(num_images, 32, -1)
     bits = units.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[None, :, None]
-    words = jnp.sum(bits, axis=1, dtype=jnp.uint32).T
+    words = jnp.sum(bits, axis=1, dtype=jnp.uint32)
+    twice = jnp.concatenate([words, words])
 
-    def differing(image: jax.Array) -> jax.Array:
-        different = lax.population_count(words ^ words[:, image][:, None])
-        return jnp.sum(different, axis=0, dtype=jnp.uint32).astype(jnp.int32)
+    def differing(apart: jax.Array) -> jax.Array:
+        others = lax.dynamic_slice_in_dim(twice, apart, num_images)
+        return jnp.sum(lax.population_count(words ^ others).astype(jnp.int32), axis=1)
 
-    return num_units - lax.map(differing, jnp.arange(num_images))
+    # Every image with those up to half a round of all images ahead of it: so each pair is met.
+    by_distance = lax.map(differing, jnp.arange(num_images // 2 + 1))
+    image = jnp.arange(num_images)
+    ahead = (image[None, :] - image[:, None]) % num_images
+    earlier = jnp.where(ahead <= num_images // 2, image[:, None], image[None, :])
+    return num_units - by_distance[jnp.minimum(ahead, num_images - ahead), earlier]
 
 
 def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
