@@ -219,7 +219,7 @@ def _agreement_by_bits(units: jax.Array) -> jax.Array:
 
     def differing(apart: jax.Array) -> jax.Array:
         others = lax.dynamic_slice_in_dim(twice, apart, num_images)
-        return jnp.sum(lax.population_count(words ^ others).astype(jnp.int32), axis=1)
+        return jnp.sum(lax.population_count(words ^ others), axis=1, dtype=jnp.int32)
 
     # Every image with those up to half a round of all images ahead of it: so each pair is met.
     by_distance = lax.map(differing, jnp.arange(num_images // 2 + 1))
