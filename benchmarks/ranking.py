@@ -22,6 +22,7 @@ from tqdm import tqdm
 from configs import best
 from epe_nas_jax import counts, parse_arch, ranking, scored, simulation
 from epe_nas_jax.benchmark import read_accuracies
+from epe_nas_jax.genotype import OPERATIONS, live_form
 from epe_nas_jax.report import Table, as_markdown, interval
 from epe_nas_jax.scored import ScoredCells
 from epe_nas_jax.search import Combine
@@ -35,7 +36,7 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Of the bootstrap.", lower_
 
 # Scored cells and the benchmark's column.
 DATASETS = {
-    "cifar10": ("scores_cifar10_1500.csv.gz", "cifar10_test_200"),
+    "cifar10": ("scores_cifar10_4500.csv.gz", "cifar10_test_200"),
     "cifar100": ("scores_cifar100_1500.csv.gz", "cifar100_test_200"),
     "imagenet16_120": ("scores_imagenet16_1500.csv.gz", "imagenet16_test_200"),
 }
@@ -54,13 +55,22 @@ PLACES = 100
 HEADS = ("Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places")
 SIZES = (10, 100, 1000)
 TOPS = (1, 5, 10)
-_CHOSEN_ON = 3
+# Variants of the ablation that differ in their images only, from the roughest to the smoothest.
+IMAGES = (
+    "noise",
+    "weights_0",
+    "blurred",
+    "half_class_mean",
+    "digits",
+)
+# The combination was chosen on every third of so many cells of CIFAR-10, the first of those drawn.
+_CHOSEN_OF, _CHOSEN_ON = 1500, 3
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables as Markdown."""
     del argv
-    chosen_on = read("cifar10").index[::_CHOSEN_ON]
+    chosen_on = read("cifar10").index[:_CHOSEN_OF:_CHOSEN_ON]
     printed = []
     for dataset in DATASETS:
         scores = read(dataset)
@@ -72,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
                 printed.append(published_table(scored.beside_published(cells, published)))
     printed.append(crossed_table(chosen_on))
     if _ABLATION.value:
-        printed.append(ablation_table())
+        printed += ablation_tables()
     print("\n\n".join(map(as_markdown, printed)))
 
 
@@ -221,10 +231,9 @@ def crossed_table(chosen_on: pd.Index) -> Table:
     )
 
 
-def ablation_table() -> Table:
-    """One thing changed at a time: Spearman with accuracy, and with the first variant's scores."""
+def ablation_tables() -> list[Table]:
+    """What the mini-batch and the weights do to the proxies of the same cells."""
     table = pd.read_csv(_ABLATION.value)
-    by_arch = read_accuracies(_BENCHMARK.value, DATASETS["cifar10"][1])
     variants = {
         str(name): rows.drop(columns="variant").set_index("arch")
         for name, rows in table.groupby("variant", sort=False)
@@ -233,23 +242,69 @@ def ablation_table() -> Table:
     for number in (2, 4, len(weights)):
         mean = sum(weights[1:number], weights[0]) / number
         variants[f"mean of weights 0 to {number - 1}"] = mean
-    first = variants["weights_0"]
-    known = first.index
+    known = variants["weights_0"].index
     for rows in variants.values():
         known = known[rows.loc[known].notna().all(axis=1)]
+    variants = {name: rows.loc[known] for name, rows in variants.items()}
+    by_arch = read_accuracies(_BENCHMARK.value, DATASETS["cifar10"][1])
     accuracies = np.array([by_arch[str(arch)] for arch in known])
     cells = np.array([parse_arch(str(arch)) for arch in known])
+    return [
+        variants_table(variants, accuracies, cells),
+        images_table({name: variants[name] for name in IMAGES}, accuracies, cells),
+    ]
+
+
+def variants_table(
+    variants: dict[str, pd.DataFrame], accuracies: np.ndarray, cells: np.ndarray
+) -> Table:
+    """One thing changed at a time: Spearman with accuracy, and with the first variant's scores."""
     live_params = counts.parameters(cells, num_classes=10, live=True)
     lines = []
     columns = [name for name in RECOMMENDED if name != "live_params"]
     for name, rows in tqdm(variants.items(), desc="ablation", leave=False):
-        values = rows.loc[known].assign(live_params=live_params)
-        combined = recommended(values)
-        agreement = stats.spearmanr(values["epe"], first.loc[known, "epe"]).statistic
-        alone = [spearman(values[c].to_numpy(), accuracies) for c in ("epe", *columns)]
+        combined = recommended(rows.assign(live_params=live_params))
+        agreement = stats.spearmanr(rows["epe"], variants["weights_0"]["epe"]).statistic
+        alone = [spearman(rows[c].to_numpy(), accuracies) for c in ("epe", *columns)]
         lines.append([name, f"{agreement:.3f}", *alone, *correlations(combined, accuracies)[:2]])
     heads = ["epe with the first's", "epe", *columns, "recommended", "recommended, Kendall"]
-    return Table(f"cifar10, {len(known)} cells: Spearman with accuracy", ["variant", *heads], lines)
+    return Table(f"cifar10, {len(cells)} cells: Spearman with accuracy", ["variant", *heads], lines)
+
+
+def images_table(
+    variants: dict[str, pd.DataFrame], accuracies: np.ndarray, cells: np.ndarray
+) -> Table:
+    """What epe looks at on images from the roughest to the smoothest."""
+    live_params = counts.parameters(cells, num_classes=10, live=True)
+    live = live_form(cells)
+    of_operation = {
+        name: np.sum(live == OPERATIONS.index(name), axis=1)
+        for name in ("nor_conv_3x3", "nor_conv_1x1", "skip_connect")
+    }
+    lines = []
+    for name, rows in variants.items():
+        scores = rows["epe"].to_numpy()
+        highest = scores > scores.max() - 0.05 * np.ptp(scores)
+        numbers = [
+            stats.spearmanr(scores, accuracies).statistic,
+            *(stats.spearmanr(scores, count).statistic for count in of_operation.values()),
+            partial_spearman(scores, accuracies, live_params),
+        ]
+        lines.append([name, *(f"{number:.3f}" for number in numbers), str(highest.sum())])
+    heads = [
+        "with accuracy",
+        *(f"with the number of {name}" for name in of_operation),
+        "with accuracy, live_params being equal",
+        "cells in the upper 5 % of the scores' range",
+    ]
+    return Table(f"cifar10, {len(cells)} cells: Spearman of epe", ["images", *heads], lines)
+
+
+def partial_spearman(scores: np.ndarray, accuracies: np.ndarray, given: np.ndarray) -> float:
+    """Spearman's rho of scores and accuracies when a third thing, in ranks, is held constant."""
+    rho = stats.spearmanr(np.stack([scores, accuracies, given], axis=1)).statistic
+    inverse = np.linalg.inv(rho)
+    return float(-inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1]))
 
 
 def ndcg(scores: np.ndarray, accuracies: np.ndarray) -> float:

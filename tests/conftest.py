@@ -42,3 +42,9 @@ def room_for_programs():
     """Lets a module's compiled programs go: a process may not map memory without end."""
     yield
     jax.clear_caches()
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, so that no worker is left alone with them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

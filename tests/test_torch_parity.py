@@ -1,5 +1,7 @@
 """The same cell with the same weights on the same mini-batch as NAS-Bench-201's PyTorch network."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from epe_nas_jax import Network, epe_score, input_jacobian, pytorch
+from epe_nas_jax import Network, input_jacobian, pytorch
 from epe_nas_jax.convert import Sizes, from_state_dict
 from epe_nas_jax.genotype import sample
 from epe_nas_jax.ranking import spearman
+from epe_nas_jax.score import cell_score, epe_score
 
 NUM_CLASSES = 10
 SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=NUM_CLASSES)
@@ -119,13 +122,14 @@ def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
 def float32_scores():
     """Our scores and PyTorch's of 100 cells, `[2, A]`."""
     images, labels = digits_minibatch(256, np.float32)
-    run = make_run(Network(NUM_CLASSES), labels)
+    network = Network(NUM_CLASSES)
+    score_of = jax.jit(functools.partial(cell_score, network=network))
     cells = np.asarray(sample(jax.random.key(2), 100))
     scores = []
     for seed, cell in enumerate(cells):
         # One network at a time: gradients kept between two passes keep the passes' memory too.
-        reference = build(cell, seed)
-        score = run(variables_of(reference, cell), jnp.asarray(cell), images)[2]
+        reference = build(cell, seed).requires_grad_(False)
+        score = score_of(variables_of(reference, cell), jnp.asarray(cell), images, labels)
         assert score.dtype == np.float32
         jacobian = pytorch.run(reference, images).jacobian
         scores.append([score, oracles.epe_score(jacobian, labels, NUM_CLASSES, "released")])
