@@ -4,7 +4,7 @@ Measured: what the host does for a list of cells; the devices' program is left o
 hours that many devices take, from the step times in the log of a real run. A device that is slow in
 a step holds up all; one that is lost ends the run, which begins again at the last step on disk.
 
-Command:  python benchmarks/growth.py --log=runs/cifar10/steps-0.jsonl
+Command:  python benchmarks/growth.py --log=results/steps_cifar10.jsonl
 """
 
 import json
