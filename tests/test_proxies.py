@@ -69,7 +69,7 @@ def test_jacob_cov_in_float32_survives_eigenvalues_that_rounding_makes_negative(
     assert -256e5 < jacob_cov_score(jacobian) < -1e6
 
 
-@pytest.mark.parametrize("shape", [(5, 4, 4, 3), (6, 4, 4, 4), (3, 2, 2, 1)])
+@pytest.mark.parametrize("shape", [(5, 4, 4, 3), (6, 4, 4, 4), (3, 2, 2, 1), (4, 16, 16, 4)])
 @pytest.mark.parametrize("count", [relu_agreement, _agreement_by_bits, _agreement_by_product])
 def test_agreement_counts_units(shape, count):
     x = np.random.default_rng(1).normal(size=shape)

@@ -155,7 +155,7 @@ def test_float32_scores_are_near_pytorchs(float32_scores):
 # Not strict: other processors round differently, and one may reach it.
 @pytest.mark.xfail(
     strict=False,
-    reason="the aim, missed by one to three cells of 100, by processor: a rounding can close a ReLU",
+    reason="the aim, missed by one to three cells of 100, by processor: roundings close ReLUs",
 )
 def test_float32_scores_are_pytorchs_to_2e_3(float32_scores):
     assert np.nanmax(np.abs(float32_scores[0] / float32_scores[1] - 1)) < 2e-3
