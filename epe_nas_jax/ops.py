@@ -28,6 +28,8 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _TAPS_OF_PARITY = (((0, 1, 0), (0, 0, 0)), ((0, 0, 1), (1, 0, 0)))
 _BLOCKS_PER_GROUP_SWITCH = 32
 _FEW_CHANNELS = 16
+# Of all images: few enough for the fastest cache of a CPU.
+_WORDS_AT_ONCE = 16
 
 
 class ConvBN(NamedTuple):
@@ -212,17 +214,23 @@ def _agreement_by_product(units: jax.Array) -> jax.Array:
 def _agreement_by_bits(units: jax.Array) -> jax.Array:
     """The same by counting bits, 32 units to a word: several times as fast on CPUs."""
     num_images, num_units = units.shape
-    units = jnp.pad(units, ((0, 0), (0, -num_units % 32))).reshape(num_images, 32, -1)
-    bits = units.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[None, :, None]
-    words = jnp.sum(bits, axis=1, dtype=jnp.uint32)
-    twice = jnp.concatenate([words, words])
+    units = jnp.pad(units, ((0, 0), (0, -num_units % (32 * _WORDS_AT_ONCE))))
+    bits = units.reshape(num_images, 32, -1).astype(jnp.uint32)
+    bits = bits << jnp.arange(32, dtype=jnp.uint32)[None, :, None]
+    words = jnp.sum(bits, axis=1, dtype=jnp.uint32).T
+    twice = jnp.concatenate([words, words], axis=1).reshape(-1, _WORDS_AT_ONCE, 2 * num_images)
 
-    def differing(apart: jax.Array) -> jax.Array:
-        others = lax.dynamic_slice_in_dim(twice, apart, num_images)
-        return jnp.sum(lax.population_count(words ^ others), axis=1, dtype=jnp.int32)
+    def count(by_distance: jax.Array, twice: jax.Array) -> tuple[jax.Array, None]:
+        def differing(apart: jax.Array) -> jax.Array:
+            others = lax.dynamic_slice_in_dim(twice, apart, num_images, axis=1)
+            unlike = lax.population_count(twice[:, :num_images] ^ others)
+            return jnp.sum(unlike, axis=0, dtype=jnp.int32)
+
+        return by_distance + lax.map(differing, jnp.arange(len(by_distance))), None
 
     # Every image with those up to half a round of all images ahead of it: so each pair is met.
-    by_distance = lax.map(differing, jnp.arange(num_images // 2 + 1))
+    none = jnp.zeros((num_images // 2 + 1, num_images), jnp.int32)
+    by_distance, _ = lax.scan(count, none, twice)
     image = jnp.arange(num_images)
     ahead = (image[None, :] - image[:, None]) % num_images
     earlier = jnp.where(ahead <= num_images // 2, image[:, None], image[None, :])

@@ -1,15 +1,18 @@
 """How a command sets JAX up, before anything asks JAX for its devices."""
 
+import importlib
 import os
 
 import jax
 import platformdirs
+from threadpoolctl import threadpool_limits
 
 
 def prepare() -> None:
     """Makes every CPU core a JAX device, and keeps compiled programs for the next run.
 
-    Each core then scores cells of its own. Programs are kept in the user's cache directory.
+    Each core then scores cells of its own, linear algebra included: BLAS and LAPACK get one thread,
+    as theirs would take the cores from other cells. Programs are kept in the user's cache directory.
     `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` may say
     otherwise.
     """
@@ -19,3 +22,6 @@ def prepare() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         directory = platformdirs.user_cache_dir("epe_nas_jax")
         jax.config.update("jax_compilation_cache_dir", directory)  # type: ignore[no-untyped-call]
+    # JAX takes its LAPACK from there, and only a library that is loaded can be limited.
+    importlib.import_module("scipy.linalg")
+    threadpool_limits(1, user_api="blas")
