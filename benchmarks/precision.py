@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 from jax import lax
 
-from epe_nas_jax import Network, ops, ranking, runtime
+from epe_nas_jax import Network, convolution, ranking, runtime
 from epe_nas_jax.batching import CellScorer
 from epe_nas_jax.data import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.genotype import sample
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     dataset = load_dataset(_DATASET.value, _PATH.value)
     images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)
     cells = np.asarray(sample(jax.random.key(1), _CELLS.value))
-    convolve, convolve_back = ops.convolve, ops._convolve_input_cotangent
+    convolve, convolve_back = convolution.convolve, convolution.input_cotangent
     full = np.zeros(0)
     for name, bits in _MANTISSA_BITS.items():
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
             return convolve_back(rounded(kernel), rounded(dy), stride)
 
         forward.fun = convolve.fun
-        ops.convolve, ops._convolve_input_cotangent = forward, backward
+        convolution.convolve, convolution.input_cotangent = forward, backward
         jax.clear_caches()
         scorer = CellScorer(
             images, labels, seed=0, network=Network(dataset.num_classes), progress=True

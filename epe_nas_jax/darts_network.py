@@ -23,7 +23,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from epe_nas_jax import darts, darts_ops, ops
+from epe_nas_jax import convolution, darts, darts_ops, ops
 from epe_nas_jax.darts import CELL_EDGES, NODES, NUM_CELL_EDGES, OPERATIONS
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.network import ConvBN, Genotype, check_images, draw_layers, scale_to_fan_in
@@ -94,7 +94,7 @@ class DartsNetwork(nn.Module):
         shape = (3, 3, images.shape[-1], _STEM_MULTIPLIER * self.channels)
         kernel = scale_to_fan_in(draw(0, 1, 9 * shape[2] * shape[3])[0, 0], shape)
         kernel, scale, bias = ConvBN(shape, dtype, name="stem")(kernel)
-        before = last = ops.normalise(ops.convolve(images, kernel), scale, bias)[0]
+        before = last = ops.normalise(convolution.convolve(images, kernel), scale, bias)[0]
 
         starts = (0, self.num_cells // 3, 2 * self.num_cells // 3, self.num_cells)
         for stage, (start, stop) in enumerate(itertools.pairwise(starts)):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from epe_nas_jax import ops
+from epe_nas_jax import convolution, ops
 
 
 class SeparableConvBN(NamedTuple):
@@ -68,7 +68,7 @@ def factorized_reduce(x: jax.Array, weights: ops.ConvBN) -> jax.Array:
     """
     x = nn.relu(x)
     even, odd = jnp.split(weights.kernel, 2, axis=-1)
-    halves = ops.convolve(x[:, ::2, ::2], even), ops.convolve(x[:, 1::2, 1::2], odd)
+    halves = convolution.convolve(x[:, ::2, ::2], even), convolution.convolve(x[:, 1::2, 1::2], odd)
     return ops.normalise(jnp.concatenate(halves, axis=-1), weights.scale, weights.bias)[0]
 
 
@@ -174,4 +174,4 @@ def _separable(
         feature_group_count=x.shape[-1],
     )
     kernel, scale, bias = weights.pointwise
-    return ops.normalise(ops.convolve(x, kernel), scale, bias)[0]
+    return ops.normalise(convolution.convolve(x, kernel), scale, bias)[0]

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from epe_nas_jax import convolution, ops
 from epe_nas_jax import genotype as space
-from epe_nas_jax import ops
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.genotype import EDGES, KERNEL_SIZES, NUM_EDGES, NUM_NODES, OPERATIONS
 from epe_nas_jax.probes import ENTROPY, SIZE, probe
@@ -145,7 +145,7 @@ class Stem(nn.Module):
         module = ConvBN(shape, self.param_dtype, name="conv_bn")
         weights = module(kernel)
         norm = _norm_of(module, self.norm)
-        return norm(ops.convolve(images, weights.kernel), weights.scale, weights.bias)[0]
+        return norm(convolution.convolve(images, weights.kernel), weights.scale, weights.bias)[0]
 
 
 class Cell(nn.Module):
@@ -208,7 +208,7 @@ class Reduction(nn.Module):
         y = relu_conv_bn("conv_b", 1, y, stride=1)
         shape = (1, 1, x.shape[-1], self.channels)
         shortcut = scale_to_fan_in(drawn[2], shape)
-        return ops.convolve(_halve(x), self.param("shortcut", lambda _: shortcut)) + y
+        return convolution.convolve(_halve(x), self.param("shortcut", lambda _: shortcut)) + y
 
 
 class Head(nn.Module):

@@ -21,13 +21,11 @@ import jax.numpy as jnp
 from jax import lax, nn
 from jax.custom_batching import custom_vmap
 
+from epe_nas_jax import convolution
+
 BATCH_NORM_EPSILON = 1e-5
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-# By parity of a pixel: which kernel tap (last axis) leads to the output pixel above and below.
-_TAPS_OF_PARITY = (((0, 1, 0), (0, 0, 0)), ((0, 0, 1), (1, 0, 0)))
 _BLOCKS_PER_GROUP_SWITCH = 32
-_FEW_CHANNELS = 16
 # Of all images: few enough for the fastest cache of a CPU.
 _WORDS_AT_ONCE = 16
 
@@ -107,73 +105,6 @@ def apply_operation(
     return _FORWARD[op](x, weights, norm)[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolves `[N, H, W, C]` with `[h, w, C, D]`: `[N, H/stride, W/stride, D]`, zero-padded."""
-    height, width = kernel.shape[:2]
-    if height == width == stride == 1:
-        return x @ kernel[0, 0]
-    few_channels = max(kernel.shape[2:]) <= _FEW_CHANNELS
-    if few_channels and stride == 1 and width == 3 and x.shape[2] % 2 == 0:
-        return lax.platform_dependent(x, kernel, cpu=_convolve_pixel_pairs, default=_convolve)
-    return _convolve(x, kernel, stride)
-
-
-def _convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    height, width = kernel.shape[:2]
-    padding = ((height // 2, height // 2), (width // 2, width // 2))
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT)
-
-
-def _convolve_pixel_pairs(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same for a kernel 3 wide, two neighbouring pixels at a time.
-
-    A third more work, but twice the output channels, and XLA's fast convolution on CPUs takes
-    more than 16 only.
-    """
-    height, width, channels_in, channels_out = kernel.shape
-    pair = [jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in range(2)]
-    kernel = jnp.stack(pair, axis=3).reshape(height, width + 1, channels_in, 2 * channels_out)
-    padding = ((height // 2, height // 2), (1, 1))
-    y = lax.conv_general_dilated(x, kernel, (1, 2), padding, dimension_numbers=_LAYOUT)
-    return y.reshape(*x.shape[:3], channels_out)
-
-
-def _convolve_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, Any]:
-    return convolve(x, kernel, stride), (x, kernel)
-
-
-def _convolve_bwd(stride: int, residuals: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    # Two pixels at a time would triple the time of this one on CPUs.
-    convolve_plainly = convolve.fun if kernel.shape[:2] == (1, 1) else _convolve
-    _, kernel_vjp = jax.vjp(lambda k: convolve_plainly(x, k, stride), kernel)
-    return _convolve_input_cotangent(kernel, dy, stride), kernel_vjp(dy)[0]
-
-
-convolve.defvjp(_convolve_fwd, _convolve_bwd)
-
-
-def _convolve_input_cotangent(kernel: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Array:
-    """Input cotangent of `convolve`: again a convolution, with the kernel turned around.
-
-    Autodiff would leave the kernel in a layout for which XLA has no fast convolution on CPUs.
-    """
-    if stride == 1:
-        return convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
-    # Stride 2: an even pixel saw the kernel's middle tap, an odd one the two others. The four kinds
-    # of pixel are 4C channels of one 2x2 convolution, without the zeros that spread out a stride.
-    taps = jnp.asarray(_TAPS_OF_PARITY, kernel.dtype)
-    kernel = jnp.einsum("atu,bsv,uvcd->tsdabc", taps, taps, kernel, precision=lax.Precision.HIGHEST)
-    n, height, width, _ = dy.shape
-    channels = kernel.shape[-1]
-    kernel = kernel.reshape(*kernel.shape[:3], 4 * channels)
-    padding = ((0, 1), (0, 1))
-    dx = lax.conv_general_dilated(dy, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
-    dx = dx.reshape(n, height, width, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    return dx.reshape(n, 2 * height, 2 * width, channels)
-
-
 def relu_conv_bn(
     x: jax.Array, weights: ConvBN, stride: int = 1, norm: Normalise = normalise
 ) -> tuple[jax.Array, jax.Array]:
@@ -182,7 +113,7 @@ def relu_conv_bn(
     Returns:
       The output and the inverse deviation `[D]`.
     """
-    z = convolve(nn.relu(x), weights.kernel, stride)
+    z = convolution.convolve(nn.relu(x), weights.kernel, stride)
     return norm(z, weights.scale, weights.bias)
 
 
@@ -466,7 +397,7 @@ def _relu_conv_bn_bwd(
     gain = _per_channel(scale * inverse_std)
     slope = _per_channel(mean_dy_normalised * inverse_scale)
     dz = gain * (dy - _per_channel(mean_dy) - slope * (y - _per_channel(bias)))
-    dx = _convolve_input_cotangent(weights.kernel, dz)
+    dx = convolution.input_cotangent(weights.kernel, dz)
     # Selecting the zero first is a third faster on CPUs.
     return jnp.where(x <= 0, 0, dx)
 

@@ -12,7 +12,8 @@ def prepare() -> None:
     """Makes every CPU core a JAX device, and keeps compiled programs for the next run.
 
     Each core then scores cells of its own, linear algebra included: BLAS and LAPACK get one thread,
-    as theirs would take the cores from other cells. Programs are kept in the user's cache directory.
+    as theirs would take the cores from other cells. Programs are kept in the user's cache
+    directory.
     `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` may say
     otherwise.
     """
