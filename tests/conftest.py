@@ -5,6 +5,12 @@ import jax
 import numpy as np
 import pytest
 
+# Tests wait for the compiler, not for what it makes: it hardly optimises, in the commands that they
+# start neither. Those that compute long say otherwise (`OPTIMISED`).
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+)
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,11 +36,14 @@ def write(tmp_path):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_commands(tmp_path_factory):
-    """Commands that tests start keep their compiled programs here, not in the user's cache."""
-    directory = tmp_path_factory.mktemp("cache")
+def cache_of_programs(tmp_path_factory):
+    """Tests, and the commands they start, compile a program once; the user's cache stays as it is."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    directory /= "programs"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
-    return directory
+    jax.config.update("jax_compilation_cache_dir", str(directory))
 
 
 @pytest.fixture(scope="module", autouse=True)

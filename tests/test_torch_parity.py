@@ -19,6 +19,9 @@ from epe_nas_jax.score import cell_score, epe_score
 NUM_CLASSES = 10
 SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=NUM_CLASSES)
 
+# As in every command, and unlike in most tests (`conftest.py`).
+OPTIMISED = {"xla_backend_optimization_level": 3}
+
 pytestmark = pytest.mark.slow
 
 
@@ -54,7 +57,7 @@ def variables_of(reference, cell):
 def make_run(network, labels):
     """Logits, input Jacobian and score of any genotype in one compiled program."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=OPTIMISED)
     def run(variables, genotype, images):
         def apply_fn(variables, images):
             return network.apply(variables, images, genotype)
@@ -123,7 +126,7 @@ def float32_scores():
     """Our scores and PyTorch's of 100 cells, `[2, A]`."""
     images, labels = digits_minibatch(256, np.float32)
     network = Network(NUM_CLASSES)
-    score_of = jax.jit(functools.partial(cell_score, network=network))
+    score_of = jax.jit(functools.partial(cell_score, network=network), compiler_options=OPTIMISED)
     cells = np.asarray(sample(jax.random.key(2), 100))
     scores = []
     for seed, cell in enumerate(cells):
