@@ -224,6 +224,12 @@ def crossed_table(chosen_on: pd.Index) -> Table:
                 cells = joined(images, scores[some], dataset)
                 found = correlations(recommended(cells.scores), cells.accuracies["test"].to_numpy())
                 rows.append([f"{images}, {which}", dataset, *found])
+    scores = read("imagenet16_120")
+    others = scores[~scores.index.isin(chosen_on)]
+    accuracies = {name: joined(name, others, name).accuracies["test"] for name in DATASETS}
+    for dataset in list(DATASETS)[1:]:
+        found = correlations(*(accuracies[name].to_numpy() for name in ("cifar10", dataset)))
+        rows.append(["cifar10 accuracies in place of a score", dataset, *found])
     return Table(
         "The recommended combination on cells with a score, by images and by accuracies",
         ["images, cells", "accuracies", *HEADS],

@@ -37,7 +37,7 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_programs(tmp_path_factory):
-    """Tests, and the commands they start, compile a program once; the user's cache stays as it is."""
+    """Tests and their commands compile a program once, and leave the user's cache alone."""
     directory = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         directory = directory.parent
