@@ -1,7 +1,7 @@
 """The convolution, and its derivatives by input and kernel, as fast as XLA has them on CPUs.
 
-Each is written so that it finds a fast path of the compiler's, inside loops too: what autodiff
-makes of a convolution there takes up to 170 times as long.
+Each is written so that it finds a fast path of the compiler's, inside loops too, where what autodiff
+makes of a convolution can take a hundred times as long.
 
 Shape legend: N images, H height, W width, C channels in, D channels out.
 """
@@ -18,13 +18,16 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # By parity of a pixel: which kernel tap (last axis) leads to the output pixel above and below.
 _TAPS_OF_PARITY = (((0, 1, 0), (0, 0, 0)), ((0, 0, 1), (1, 0, 0)))
 _FEW_CHANNELS = 16
-# Their patches fit the caches of a CPU's core.
+# Of 1 to 16 the fastest for the network's three sizes, on two CPU cores.
 _IMAGES_AT_ONCE = 8
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolves `[N, H, W, C]` with `[h, w, C, D]`: `[N, H/stride, W/stride, D]`, zero-padded."""
+    """Convolves `[N, H, W, C]` with `[h, w, C, D]`: `[N, H/stride, W/stride, D]`, zero-padded.
+
+    With a stride of 2, H and W are even and h and w are 1 or 3, for the input's derivative.
+    """
     height, width = kernel.shape[:2]
     if height == width == stride == 1:
         return x @ kernel[0, 0]
@@ -87,7 +90,8 @@ def _kernel_cotangent_of_patches(
 ) -> jax.Array:
     """The same as products of input patches, of a few images at a time.
 
-    Twice as fast on CPUs, and 170 times inside loops, where XLA has no fast convolution for it.
+    Faster on CPUs, and over a hundred times inside loops, where XLA has no fast convolution for it
+    (docs/performance.md).
     """
     height, width, _, channels_out = kernel.shape
     padding = ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0))
@@ -106,7 +110,8 @@ def _kernel_cotangent_of_patches(
         return total + patches.T @ dy.reshape(-1, channels_out), None
 
     def in_blocks(array: jax.Array) -> jax.Array:
-        return array.reshape(-1, num_images, *array.shape[1:])
+        # Every block has images of each device that images are dealt to: none are gathered.
+        return array.reshape(num_images, -1, *array.shape[1:]).swapaxes(0, 1)
 
     nothing = jnp.zeros((kernel[..., 0].size, channels_out), kernel.dtype)
     return lax.scan(add, nothing, (in_blocks(x), in_blocks(dy)))[0].reshape(kernel.shape)

@@ -97,8 +97,11 @@ def grad_decay_score(size: jax.Array, jacobian: jax.Array) -> jax.Array:
     Returns:
       The score, a scalar; NaN if one of them is zero.
     """
-    ratio = size / jnp.sum(jnp.square(jacobian))
-    return jnp.where(jnp.isfinite(ratio) & (ratio > 0), jnp.log(ratio), jnp.nan)
+    # Jacobians may be tiny or huge: scaled before squaring, they are not lost.
+    scale = jnp.max(jnp.abs(jacobian))
+    log_sum = jnp.log(jnp.sum(jnp.square(jacobian / scale))) + 2 * jnp.log(scale)
+    decay = jnp.log(size) - log_sum
+    return jnp.where(jnp.isfinite(decay), decay, jnp.nan)
 
 
 def grad_norm_score(gradient: Any) -> jax.Array:

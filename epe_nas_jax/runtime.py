@@ -11,11 +11,10 @@ from threadpoolctl import threadpool_limits
 def prepare() -> None:
     """Makes every CPU core a JAX device, and keeps compiled programs for the next run.
 
-    Each core then scores cells of its own, linear algebra included: BLAS and LAPACK get one thread,
-    as theirs would take the cores from other cells. Programs are kept in the user's cache
-    directory.
+    Each core then scores cells of its own. Programs are kept in the user's cache directory.
     `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` may say
-    otherwise.
+    otherwise. In any case BLAS and LAPACK get one thread: theirs would take the cores from other
+    cells.
     """
     if not os.environ.get("JAX_NUM_CPU_DEVICES"):
         num_cores = len(os.sched_getaffinity(0))

@@ -37,7 +37,7 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_programs(tmp_path_factory):
-    """Tests and their commands compile a program once, and leave the user's cache alone."""
+    """Tests and their commands compile what takes a second once, and use no other cache."""
     directory = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         directory = directory.parent

@@ -26,6 +26,7 @@ from epe_nas_jax.probes import channel_entropy
 from epe_nas_jax.proxies import (
     PROXIES,
     cell_proxies,
+    grad_decay_score,
     grad_norm_score,
     jacob_cov_score,
     nwot_score,
@@ -180,6 +181,18 @@ def test_entropy_of_channels_that_vary_alike_apart_or_not_at_all():
     alike = apart[..., :1] * np.array([1.0, -2.0, 3.0, 0.5])
     assert np.allclose(channel_entropy(jnp.asarray(alike)), 0, atol=1e-12)
     assert np.isnan(channel_entropy(jnp.full((2, 3, 3, 4), 5.0)))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+def test_grad_decay_of_tiny_and_huge_jacobians_is_not_lost(scale):
+    jacobian = np.random.default_rng(0).normal(size=(5, 20))
+    expected = np.log(3 / np.sum(jacobian**2)) - 2 * np.log(scale)
+    got = grad_decay_score(jnp.float32(3), jnp.asarray(scale * jacobian, jnp.float32))
+    assert got.dtype == jnp.float32
+    # Of logarithms up to 140, each rounded by 6e-8.
+    assert np.allclose(got, expected, rtol=1e-6)
+    assert np.isnan(grad_decay_score(jnp.float32(3), jnp.zeros((5, 20), jnp.float32)))
+    assert np.isnan(grad_decay_score(jnp.float32(0), jnp.asarray(jacobian, jnp.float32)))
 
 
 def test_a_cell_without_a_path_has_no_gradient_proxies(minibatch):

@@ -109,6 +109,11 @@ def test_two_devices_train_as_one():
     one, one_sums = run_steps(training, 3)
     two, two_sums = run_steps(training, 3, share)
     assert len(two_sums.loss.devices()) == 2
+    # Gradients are added up; images stay where they are.
+    shared = jax.tree.map(share, (two, jax.random.key(0), *(x[0] for x in batches(1))))
+    program = train_step.lower(*shared, training=training).compile().as_text()
+    assert "all-reduce" in program
+    assert "all-gather" not in program
     for a, b in zip(
         jax.tree.leaves((one, one_sums)), jax.tree.leaves((two, two_sums)), strict=True
     ):
