@@ -1,14 +1,15 @@
 r"""How well proxies and their combinations rank: the tables of docs/ranking.md.
 
 Of every data set the cells are taken on which the recommended combination was not chosen: all but
-every third one of the CIFAR-10 file. Combinations are ranked among these cells or, in a simulated
-search, among the cells that the search drew. Intervals are 95 %, of 1,000 bootstrap resamples of
-the cells.
+every third of the first 1,500. Combinations are ranked among these cells or, in a simulated search,
+among the cells that the search drew. Intervals are 95 %, of 1,000 bootstrap resamples of the cells;
+of searches 200 resamples with 20 searches each.
 
 Command:  python -m benchmarks.ranking --benchmark=nasbench201.csv.gz \
               --published=nasbench201_zc_9445.csv.gz --ablation=results/ablation_cifar10.csv.gz
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from configs import best
 from epe_nas_jax import counts, parse_arch, ranking, scored, simulation
 from epe_nas_jax.benchmark import read_accuracies
-from epe_nas_jax.genotype import OPERATIONS, live_form
+from epe_nas_jax.genotype import OPERATIONS, canonical_form, live_form
 from epe_nas_jax.report import Table, as_markdown, interval
 from epe_nas_jax.scored import ScoredCells
 from epe_nas_jax.search import Combine
@@ -37,8 +38,8 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Of the bootstrap.", lower_
 # Scored cells and the benchmark's column.
 DATASETS = {
     "cifar10": ("scores_cifar10_4500.csv.gz", "cifar10_test_200"),
-    "cifar100": ("scores_cifar100_1500.csv.gz", "cifar100_test_200"),
-    "imagenet16_120": ("scores_imagenet16_1500.csv.gz", "imagenet16_test_200"),
+    "cifar100": ("scores_cifar100_4500.csv.gz", "cifar100_test_200"),
+    "imagenet16_120": ("scores_imagenet16_4500.csv.gz", "imagenet16_test_200"),
 }
 RECOMMENDED = tuple(best.get_config().score.objective)
 ALONE = ("epe", *RECOMMENDED, "params", "live_mflops")
@@ -50,6 +51,8 @@ TOGETHER = (
     *((*RECOMMENDED[:i], *RECOMMENDED[i + 1 :]) for i in range(len(RECOMMENDED))),
     RECOMMENDED,
 )
+# Shown again with the cells without a score at the end of the list.
+WHOLE = (("epe",), ("params",), ("live_params",), ("jacob_cov", "live_params"), RECOMMENDED)
 # How many places of a ranking nDCG looks at.
 PLACES = 100
 HEADS = ("Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places")
@@ -65,22 +68,24 @@ IMAGES = (
 )
 # The combination was chosen on every third of so many cells of CIFAR-10, the first of those drawn.
 _CHOSEN_OF, _CHOSEN_ON = 1500, 3
+_CHOSEN_AMONG = ("epe", *RECOMMENDED)
+_POOLS, _SEARCHES_OF_POOL = 200, 20
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables as Markdown."""
     del argv
     chosen_on = read("cifar10").index[:_CHOSEN_OF:_CHOSEN_ON]
-    printed = []
+    printed = [choice_table(chosen_on)]
     for dataset in DATASETS:
         scores = read(dataset)
         cells = joined(dataset, scores[~scores.index.isin(chosen_on)], dataset)
-        printed += tables(cells)
+        printed += tables(cells, chosen_on)
         if _PUBLISHED.value:
             published = scored.read_published(_PUBLISHED.value, dataset)
             if published is not None:
                 printed.append(published_table(scored.beside_published(cells, published)))
-    printed.append(crossed_table(chosen_on))
+    printed += [crossed_table(chosen_on), accuracies_table(chosen_on)]
     if _ABLATION.value:
         printed += ablation_tables()
     print("\n\n".join(map(as_markdown, printed)))
@@ -109,7 +114,28 @@ def methods() -> dict[str, tuple[tuple[str, ...], Combine]]:
     return rows
 
 
-def tables(cells: ScoredCells) -> list[Table]:
+def choice_table(chosen_on: pd.Index) -> Table:
+    """The best of all sums of log ranks on the cells of the choice."""
+    cells = joined("cifar10", read("cifar10").loc[chosen_on], "cifar10")
+    accuracies = cells.accuracies["test"].to_numpy()
+    found = []
+    for size in range(2, len(_CHOSEN_AMONG) + 1):
+        for names in itertools.combinations(_CHOSEN_AMONG, size):
+            combined = ranking.log_rank_sum(cells.scores[list(names)].to_numpy())
+            rho = ranking.spearman(combined, accuracies, num_resamples=2)
+            tau = ranking.kendall(combined, accuracies, num_resamples=2)
+            assert rho is not None
+            assert tau is not None
+            found.append((rho.value, tau.value, " + ".join(names)))
+    rows = [[names, f"{rho:.3f}", f"{tau:.3f}"] for rho, tau, names in sorted(found)[::-1][:10]]
+    return Table(
+        f"The best 10 of {len(found)} sums of log ranks, {len(chosen_on)} cells of the choice",
+        ["proxies", "Spearman", "Kendall"],
+        rows,
+    )
+
+
+def tables(cells: ScoredCells, chosen_on: pd.Index) -> list[Table]:
     """How the methods order a data set's cells, and what they choose."""
     accuracies = cells.accuracies["test"].to_numpy()
     orders, choices = [], []
@@ -118,9 +144,15 @@ def tables(cells: ScoredCells) -> list[Table]:
         combined = combine(values)
         orders.append([name, *correlations(combined, accuracies)])
         choices.append([name, *tops(combined, accuracies), *searches(values, combine, accuracies)])
+    for names in WHOLE:
+        combined = unscored_last(ranking.log_rank_sum(cells.scores[list(names)].to_numpy()))
+        name = f"{' + '.join(names)}, cells without a score last"
+        orders.append([name, *correlations(combined, accuracies)])
     combined = recommended(cells.scores)
-    name = "recommended, cells without a score last"
-    orders.append([name, *correlations(unscored_last(combined), accuracies)])
+    seen = {canonical_form(parse_arch(arch)) for arch in chosen_on}
+    new = np.array([canonical_form(parse_arch(str(a))) not in seen for a in cells.scores.index])
+    name = f"the last, of the {new.sum()} cells isomorphic to none of the choice"
+    orders.append([name, *correlations(unscored_last(combined)[new], accuracies[new])])
     counted = f"{len(combined)} cells, {int(np.isnan(combined).sum())} of them without a score"
     chosen = [f"mean of its best {k}" if k > 1 else "its best" for k in TOPS]
     best_of_them = f"{accuracies.max():.2f} is the best of them"
@@ -183,18 +215,31 @@ def tops(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
 
 
 def searches(values: np.ndarray, combine: Combine, accuracies: np.ndarray) -> list[str]:
-    """Accuracy of what random searches choose, each of which ranks only what it drew."""
+    """Accuracy of what random searches choose, each of which ranks only what it drew.
+
+    Mean and deviation of all searches, and the interval of the mean.
+    """
+
+    def chosen(rows: np.ndarray) -> float:
+        best = ranking.best_index(combine(values[rows]))
+        return np.nan if best is None else float(accuracies[rows[best]])
+
     cells = []
     draws = simulation.draw_searches(
         len(values), min(SIZES[-1], len(values)), num_searches=_SEARCHES.value, seed=0
     )
+    pools = np.random.default_rng(0).integers(0, len(values), (_POOLS, len(values)))
     for size in SIZES:
-        found = []
-        for draw in draws[:, :size]:
-            chosen = ranking.best_index(combine(values[draw]))
-            found.append(np.nan if chosen is None else accuracies[draw[chosen]])
-        mean, deviation = simulation.spread(np.array(found))
-        cells.append(f"{mean:.2f} ± {deviation:.2f}" if size <= len(values) else "-")
+        if size > len(values):
+            cells.append("-")
+            continue
+        mean, deviation = simulation.spread(np.array([chosen(draw[:size]) for draw in draws]))
+        means = [
+            np.nanmean([chosen(pool[draw[:size]]) for draw in draws[:_SEARCHES_OF_POOL]])
+            for pool in pools
+        ]
+        low, high = np.percentile(means, (2.5, 97.5))
+        cells.append(f"{mean:.2f} ± {deviation:.2f} [{low:.2f}, {high:.2f}]")
     return cells
 
 
@@ -204,6 +249,9 @@ def published_table(both: ScoredCells) -> Table:
     names = {str(name): both.scores[name].to_numpy() for name in both.scores}
     ours = {name: names[name] for name in ("epe", "live_params")}
     ours["recommended"] = recommended(both.scores)
+    columns = ["jacov (published)", "params (published)"]
+    if set(columns) <= set(both.scores):
+        ours[" + ".join(columns)] = ranking.log_rank_sum(both.scores[columns].to_numpy())
     rows = [
         [name, *correlations(values, accuracies)]
         for name, values in {**names, **ours}.items()
@@ -224,17 +272,20 @@ def crossed_table(chosen_on: pd.Index) -> Table:
                 cells = joined(images, scores[some], dataset)
                 found = correlations(recommended(cells.scores), cells.accuracies["test"].to_numpy())
                 rows.append([f"{images}, {which}", dataset, *found])
-    scores = read("imagenet16_120")
-    others = scores[~scores.index.isin(chosen_on)]
-    accuracies = {name: joined(name, others, name).accuracies["test"] for name in DATASETS}
-    for dataset in list(DATASETS)[1:]:
-        found = correlations(*(accuracies[name].to_numpy() for name in ("cifar10", dataset)))
-        rows.append(["cifar10 accuracies in place of a score", dataset, *found])
     return Table(
         "The recommended combination on cells with a score, by images and by accuracies",
         ["images, cells", "accuracies", *HEADS],
         rows,
     )
+
+
+def accuracies_table(chosen_on: pd.Index) -> Table:
+    """How accuracies on CIFAR-10 order the accuracies on the other data sets: no proxy at all."""
+    scores = read("cifar10")
+    others = scores[~scores.index.isin(chosen_on)]
+    of = {name: joined(name, others, name).accuracies["test"].to_numpy() for name in DATASETS}
+    rows = [[name, *correlations(of["cifar10"], of[name])] for name in list(DATASETS)[1:]]
+    return Table("CIFAR-10 accuracies in place of a score", ["accuracies", *HEADS], rows)
 
 
 def ablation_tables() -> list[Table]:

@@ -1,7 +1,7 @@
 """The convolution, and its derivatives by input and kernel, as fast as XLA has them on CPUs.
 
-Each is written so that it finds a fast path of the compiler's, inside loops too, where what autodiff
-makes of a convolution can take a hundred times as long.
+Each is written so that it finds a fast path of the compiler's, inside loops too, where what
+autodiff makes of a convolution can take a hundred times as long.
 
 Shape legend: N images, H height, W width, C channels in, D channels out.
 """
