@@ -1,4 +1,4 @@
-r"""The best ranking we know: five signals of one pass, ranked together (docs/ranking.md).
+r"""The best ranking we know: four signals of one pass and a count, together (docs/ranking.md).
 
 Handwritten digits by default; for your images set data.name and data.path.
 
