@@ -63,10 +63,10 @@ def _convolve_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Arr
 
 def _convolve_bwd(stride: int, residuals: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    if kernel.shape[:2] == (1, 1):
-        _, kernel_vjp = jax.vjp(lambda k: convolve.fun(x, k, stride), kernel)
-        kernel_cotangent = kernel_vjp(dy)[0]
-    else:
+    # Only where devices run apart, as they do in scoring: XLA:CPU can deadlock where they add up
+    # what such loops found, as data-parallel training does.
+    apart = bool(jax.sharding.get_abstract_mesh().manual_axes)
+    if apart and kernel.shape[:2] != (1, 1):
         kernel_cotangent = lax.platform_dependent(
             x,
             kernel,
@@ -74,6 +74,8 @@ def _convolve_bwd(stride: int, residuals: Any, dy: jax.Array) -> tuple[jax.Array
             cpu=functools.partial(_kernel_cotangent_of_patches, stride),
             default=functools.partial(_kernel_cotangent, stride),
         )
+    else:
+        kernel_cotangent = _kernel_cotangent(stride, x, kernel, dy)
     return input_cotangent(kernel, dy, stride), kernel_cotangent
 
 
@@ -81,7 +83,9 @@ convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
 def _kernel_cotangent(stride: int, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    _, kernel_vjp = jax.vjp(lambda k: _convolve(x, k, stride), kernel)
+    # Two pixels at a time would triple the time of this one on CPUs.
+    convolve_plainly = convolve.fun if kernel.shape[:2] == (1, 1) else _convolve
+    _, kernel_vjp = jax.vjp(lambda k: convolve_plainly(x, k, stride), kernel)
     return kernel_vjp(dy)[0]
 
 
@@ -110,8 +114,7 @@ def _kernel_cotangent_of_patches(
         return total + patches.T @ dy.reshape(-1, channels_out), None
 
     def in_blocks(array: jax.Array) -> jax.Array:
-        # Every block has images of each device that images are dealt to: none are gathered.
-        return array.reshape(num_images, -1, *array.shape[1:]).swapaxes(0, 1)
+        return array.reshape(-1, num_images, *array.shape[1:])
 
     nothing = jnp.zeros((kernel[..., 0].size, channels_out), kernel.dtype)
     return lax.scan(add, nothing, (in_blocks(x), in_blocks(dy)))[0].reshape(kernel.shape)
