@@ -94,7 +94,7 @@ def _kernel_cotangent_of_patches(
 ) -> jax.Array:
     """The same as products of input patches, of a few images at a time.
 
-    Faster on CPUs, and over a hundred times inside loops, where XLA has no fast convolution for it
+    Over a hundred times as fast on CPUs inside loops, where XLA has no fast convolution for it
     (docs/performance.md).
     """
     height, width, _, channels_out = kernel.shape
