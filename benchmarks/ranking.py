@@ -122,11 +122,10 @@ def choice_table(chosen_on: pd.Index) -> Table:
     for size in range(2, len(_CHOSEN_AMONG) + 1):
         for names in itertools.combinations(_CHOSEN_AMONG, size):
             combined = ranking.log_rank_sum(cells.scores[list(names)].to_numpy())
-            rho = ranking.spearman(combined, accuracies, num_resamples=2)
-            tau = ranking.kendall(combined, accuracies, num_resamples=2)
-            assert rho is not None
-            assert tau is not None
-            found.append((rho.value, tau.value, " + ".join(names)))
+            known = ~np.isnan(combined)
+            rho = stats.spearmanr(combined[known], accuracies[known]).statistic
+            tau = stats.kendalltau(combined[known], accuracies[known]).statistic
+            found.append((rho, tau, " + ".join(names)))
     rows = [[names, f"{rho:.3f}", f"{tau:.3f}"] for rho, tau, names in sorted(found)[::-1][:10]]
     return Table(
         f"The best 10 of {len(found)} sums of log ranks, {len(chosen_on)} cells of the choice",

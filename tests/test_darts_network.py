@@ -1,7 +1,6 @@
 """DARTS networks: counts, parity with a PyTorch network, and scores in batches."""
 
 import contextlib
-import functools
 import io
 
 import jax
@@ -183,30 +182,31 @@ def cells():
 
 
 @pytest.mark.slow
-def test_batch_scores_with_own_weights_are_those_of_each_static_cell(minibatch, cells):
-    cells = np.concatenate([cells, np.zeros((1, 28), int)])
-    score = functools.partial(
-        score_cells,
-        images=minibatch[0],
-        labels=minibatch[1],
-        seed=3,
-        network=SMALL,
-        protocol=Protocol(init="independent"),
-        cells_per_step=2,
-    )
-    scores = score(cells)
-    assert np.isfinite(scores[:4]).all()
-    assert np.isnan(scores[4])
-    weights_key, _ = jax.random.split(jax.random.split(jax.random.key(3), 1)[0])
-    codes = darts.encode(darts.live_form(cells))
-    # Two are enough here: PyTorch's network is held against every cell.
-    for cell, code, expected in zip(cells[2:4], codes[2:4], scores[2:4], strict=True):
+def test_batch_scores_are_those_of_each_static_cell(minibatch, cells):
+    images, labels = minibatch
+    scores = score_cells(cells, *minibatch, seed=3, network=SMALL, cells_per_step=2)
+    key = jax.random.split(jax.random.split(jax.random.key(3), 1)[0])[0]
+    for cell, score in zip(cells, scores, strict=True):
+        static = tuple(cell.tolist())
         own = jax.jit(jacobian_score, static_argnames=("genotype", "network"))(
-            jax.random.fold_in(weights_key, code), tuple(cell.tolist()), *minibatch, network=SMALL
+            key, static, images, labels, network=SMALL
         )
-        assert np.isclose(expected, own, rtol=1e-9)
-    order = [2, 4, 0, 3, 1]
-    assert np.allclose(score(cells[order]), scores[order], **SAME)
+        assert np.isclose(score, own, rtol=1e-9)
+    order = [2, 0, 3, 1]
+    again = score_cells(cells[order], *minibatch, seed=3, network=SMALL, cells_per_step=2)
+    assert np.allclose(again, scores[order], **SAME)
+
+
+@pytest.mark.slow
+def test_cells_with_weights_of_their_own_do_not_depend_on_their_order(minibatch, cells):
+    arguments = {"seed": 0, "network": SMALL, "protocol": Protocol(init="independent")}
+    cells = np.concatenate([cells[:2], np.zeros((1, 28), int)])
+    scores = score_cells(cells, *minibatch, cells_per_step=2, **arguments)
+    assert np.isnan(scores[2])
+    assert np.isfinite(scores[:2]).all()
+    assert np.allclose(
+        score_cells(cells[::-1], *minibatch, cells_per_step=2, **arguments), scores[::-1], **SAME
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2])
