@@ -1,6 +1,6 @@
 """Injects faults into runs of 300 cells and prints the table of docs/scaling.md.
 
-Command:  python benchmarks/faults.py
+Command:  python -m benchmarks.faults
 Needs:    Linux; root for the full and the read-only disk, whose rows say so otherwise.
 Takes:    28 minutes on 2 CPU cores that had much else to do, nearly all of it starting Python 76
           times.
@@ -292,14 +292,32 @@ def row_of(name: str, fault: Fault, bench: Bench) -> str:
         if status:
             return f"| {name} | {outcome} | **failed: {line}** |"
         lines = log_of(workdir).read_bytes().splitlines()
-        codes = [code for line in lines for code in json.loads(line)["codes"]]
+        scored = [tuple(cell) for line in lines for cell in json.loads(line)["genotypes"]]
         expected = (bench.undisturbed / "scores.csv").read_bytes()
         same = (workdir / "scores.csv").read_bytes() == expected
         return (
-            f"| {name} | {outcome} | {bench.num_cells - len(set(codes))} lost, "
-            f"{len(codes) - len(set(codes))} scored twice, "
+            f"| {name} | {outcome} | {bench.num_cells - len(set(scored))} lost, "
+            f"{len(scored) - len(set(scored))} scored twice, "
             f"scores.csv {'identical' if same else '**differs**'} |"
         )
+
+
+def run_undisturbed(bench: Bench) -> Bench:
+    """Runs the command twice without a fault, and notes how long it takes.
+
+    The first run compiles; the second is what all others are compared with.
+    """
+    for workdir in (bench.folder / "compiling", bench.undisturbed):
+        begin = time.perf_counter()
+        process = start(bench, workdir)
+        wait_for_step(process, workdir, 1)
+        startup_seconds = time.perf_counter() - begin
+        status, line = finish(process)
+        if status:
+            raise SystemExit(f"the undisturbed run failed: {line}")
+    lines = log_of(bench.undisturbed).read_bytes().splitlines()
+    step_seconds = float(np.median([json.loads(line)["seconds"] for line in lines]))
+    return bench._replace(startup_seconds=startup_seconds, step_seconds=step_seconds)
 
 
 def main() -> None:
@@ -319,7 +337,7 @@ def main() -> None:
                 f"--config.data.batch_size={arguments.batch_size}",
                 f"--config.search.num_samples={arguments.cells}",
                 # Every cell is a network of its own, and a device's step.
-                "--config.score.live_form=False",
+                "--config.score.prune_dead=False",
                 "--config.cells_per_step=1",
             ),
             folder=Path(name),
@@ -329,20 +347,10 @@ def main() -> None:
             startup_seconds=0,
             step_seconds=0,
         )
-        for workdir in (Path(name) / "compiling", bench.undisturbed):
-            begin = time.perf_counter()
-            process = start(bench, workdir)
-            wait_for_step(process, workdir, 1)
-            startup_seconds = time.perf_counter() - begin
-            status, line = finish(process)
-            if status:
-                raise SystemExit(f"the undisturbed run failed: {line}")
-        lines = log_of(bench.undisturbed).read_bytes().splitlines()
-        step_seconds = float(np.median([json.loads(line)["seconds"] for line in lines]))
-        bench = bench._replace(startup_seconds=startup_seconds, step_seconds=step_seconds)
+        bench = run_undisturbed(bench)
         print(
-            f"{bench.num_cells} cells in {bench.num_steps} steps of {step_seconds:.3f} s (median), "
-            f"after {startup_seconds:.1f} s of start-up.\n"
+            f"{bench.num_cells} cells in {bench.num_steps} steps of {bench.step_seconds:.3f} s "
+            f"(median), after {bench.startup_seconds:.1f} s of start-up.\n"
         )
         print("| fault | what the command said | after the same command went on |")
         print("| --- | --- | --- |", flush=True)

@@ -4,49 +4,50 @@ Measured: what the host does for a list of cells; the devices' program is left o
 hours that many devices take, from the step times in the log of a real run. A device that is slow in
 a step holds up all; one that is lost ends the run, which begins again at the last step on disk.
 
-Command:  python benchmarks/growth.py --log=results/steps_cifar10.jsonl
+Command:  python -m benchmarks.growth --log=results/steps_cifar10.jsonl
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from epe_nas_jax import DartsNetwork, Network, Protocol, darts, genotype, ranking
-from epe_nas_jax.batching import CellScorer
-from epe_nas_jax.planning import deal
-from epe_nas_jax.report import Table, as_markdown
-from epe_nas_jax.space import SpaceNetwork
+from epe_nas_jax import CellScorer, DartsNetwork, NasBench201Network, ScoringConfig
+from epe_nas_jax.reports.text import Table, as_markdown
+from epe_nas_jax.scoring.planning import assign_slots
+from epe_nas_jax.search import ranking
+from epe_nas_jax.spaces.base import CellNetwork
+from epe_nas_jax.spaces.nasbench201.genotype import every_genotype, prune_dead
+from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _LOG = flags.DEFINE_string("log", None, "Steps of a run in NAS-Bench-201's space.", required=True)
 _LOG_DEVICES = flags.DEFINE_integer("log_devices", 2, "Devices of that run.", lower_bound=1)
-_PLACES = flags.DEFINE_integer("places", 16, "Cells of a device in a step.", lower_bound=1)
+_SLOTS = flags.DEFINE_integer("slots", 16, "Cells of a device in a step.", lower_bound=1)
 _DAYS = flags.DEFINE_float("days", 7.0, "After how long a device is lost, in the mean.")
 _RESTART = flags.DEFINE_float("restart", 60.0, "Seconds from a loss to scoring again.")
-_EXCHANGE = flags.DEFINE_float("exchange", 0.1, "Seconds for all to tell all after a step.")
+_EXCHANGE = flags.DEFINE_float("exchange", 0.1, "Seconds to exchange scores after a step.")
 
-_PROXIES = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
+_CONFIG = ScoringConfig(proxies=("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay"))
 _LISTS = (1, 1000, 1_000_000)
 _DEVICES = (1, 8, 64, 1000)
 
 
 class IdleScorer(CellScorer):
-    """Plans and deals as always; its devices take no time, and their scores are noise."""
+    """Plans as always; its devices take no time, and their scores are noise."""
 
-    def compile(self) -> None:
-        """Nothing, as there is no program."""
-
-    def _run(self, codes: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        deal(self._space.relative_work(networks), len(self.devices), self.cells_per_step)
-        noise = np.random.default_rng(codes[0]).normal(size=(len(codes), self.num_proxies))
-        return noise.astype(self.dtype), np.zeros((len(codes), 1))
+    def _run(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        space = self.network.space
+        order = assign_slots(space.relative_work(networks), len(self.devices), self.cells_per_step)
+        space.identity(np.append(kinds, np.zeros_like(kinds[:1]), axis=0)[order])
+        shape = (len(kinds), len(self.config.proxies))
+        noise = np.random.default_rng(kinds[0]).normal(size=shape)
+        return noise.astype(self.dtype), np.zeros((len(kinds), 1))
 
 
 class Steps(NamedTuple):
@@ -70,41 +71,40 @@ def main(argv: Sequence[str]) -> None:
 
 def host_table() -> Table:
     """Seconds of the host for lists of cells, measured."""
-    spaces: dict[str, tuple[SpaceNetwork, Callable[[jax.Array, int], jax.Array]]] = {
-        "NAS-Bench-201, with replacement": (
-            Network(10),
-            lambda key, size: genotype.sample(key, size, replace=True),
-        ),
-        "DARTS": (DartsNetwork(10), darts.sample),
+    networks = {
+        "NAS-Bench-201, with replacement": NasBench201Network(10),
+        "DARTS": DartsNetwork(10),
     }
     rows = []
-    for name, (network, sample) in spaces.items():
+    for name, network in networks.items():
         for size in _LISTS:
-            host_seconds(network, sample, min(size, 1000))  # Compiles what depends on no length.
-            rows.append([name, f"{size:,}", *host_seconds(network, sample, size)])
+            host_seconds(network, min(size, 1000))  # Compiles what depends on no length.
+            rows.append([name, f"{size:,}", *host_seconds(network, size)])
     header = ["space", "cells", "networks", "draw", "equal ones, plan", "combine by ranks"]
     return Table("Seconds of the host, its devices taking none", header, rows)
 
 
-def host_seconds(network: SpaceNetwork, sample: Any, size: int) -> list[str]:
+def host_seconds(network: CellNetwork, size: int) -> list[str]:
     """How many networks a list has, and how long its parts take."""
     scorer = IdleScorer(
-        np.zeros((10, 32, 32, 3), np.float32),
-        np.arange(10),
-        seed=0,
         network=network,
-        protocol=Protocol(proxies=_PROXIES),
-        cells_per_step=_PLACES.value,
-        devices=jax.devices()[:1],
+        config=_CONFIG,
+        prune_dead=True,
+        vectorise=False,
+        cells_per_step=_SLOTS.value,
+        devices=tuple(jax.devices()[:1]),
+        dtype=np.dtype(np.float32),
+        progress=False,
+        inputs=(),
     )
     marks = [time.perf_counter()]
-    cells = np.asarray(sample(jax.random.key(0), size))
+    cells = np.asarray(network.space.sample_with_replacement(jax.random.key(0), size))
     marks.append(time.perf_counter())
     values = scorer.proxies(cells)
     marks.append(time.perf_counter())
     ranking.log_rank_sum(values)
     marks.append(time.perf_counter())
-    num_networks = len(np.unique(scorer.distinct(cells)[1], axis=0))
+    num_networks = len(scorer.distinct(cells)[1])
     return [f"{num_networks:,}", *(f"{seconds:.2f}" for seconds in np.diff(marks))]
 
 
@@ -113,24 +113,24 @@ def read_steps(path: Path) -> Steps:
     found = []
     for line in path.read_text().splitlines()[1:]:
         step = json.loads(line)
-        networks = np.asarray(genotype.decode(jnp.asarray(step["codes"])))
-        places = -(-len(networks) // _LOG_DEVICES.value)
-        load = loads(genotype.relative_work(networks), _LOG_DEVICES.value, places)
+        networks = np.array(step["genotypes"])
+        num_slots = -(-len(networks) // _LOG_DEVICES.value)
+        load = loads(NASBENCH201.relative_work(networks), _LOG_DEVICES.value, num_slots)
         found.append(step["seconds"] / load.max())
     median = float(np.median(found))
     return Steps(median, np.array(found) / median)
 
 
-def loads(work: np.ndarray, num_devices: int, places: int) -> np.ndarray:
-    """The planned work of each device in a step, `[D]`."""
-    order = deal(work, num_devices, places)
-    return np.append(work, 0)[order].reshape(num_devices, places).sum(axis=1)
+def loads(work: np.ndarray, num_devices: int, num_slots: int) -> np.ndarray:
+    """The planned work of each device in a step, a number a device."""
+    order = assign_slots(work, num_devices, num_slots)
+    return np.append(work, 0)[order].reshape(num_devices, num_slots).sum(axis=1)
 
 
 def devices_table(steps: Steps) -> Table:
     """Hours of a run on many devices, simulated."""
-    networks = np.unique(genotype.live_form(genotype.every_genotype()), axis=0)
-    whole_space = genotype.relative_work(networks)
+    networks = np.unique(prune_dead(every_genotype()), axis=0)
+    whole_space = NASBENCH201.relative_work(networks)
     rows = []
     for work in (whole_space, np.random.default_rng(0).choice(whole_space, 10**6)):
         for num_devices in _DEVICES:
@@ -141,7 +141,7 @@ def devices_table(steps: Steps) -> Table:
             rows.append([f"{len(work):,}", f"{num_devices:,}", *hours, f"{losses:,}"])
             rows[-1].append(f"{busy / total:.0%}")
     title = (
-        f"Hours, simulated: {_PLACES.value} networks a device and step, steps as slow as in the "
+        f"Hours, simulated: {_SLOTS.value} networks a device and step, steps as slow as in the "
         f"log (up to {steps.slowness.max():.2f} times the median), a device lost every "
         f"{_DAYS.value:g} days, {_RESTART.value:g} s to begin again"
     )
@@ -154,10 +154,10 @@ def simulate(
 ) -> tuple[float, int]:
     """Seconds of a run, and how many devices it lost."""
     rng = np.random.default_rng(1)
-    size = num_devices * _PLACES.value
+    size = num_devices * _SLOTS.value
     clock, losses = 0.0, 0
     for start in tqdm(range(0, len(work), size), desc=f"{num_devices} devices", leave=False):
-        load = loads(work[start : start + size], num_devices, _PLACES.value)
+        load = loads(work[start : start + size], num_devices, _SLOTS.value)
         while True:
             slowness = rng.choice(steps.slowness, num_devices)
             seconds = np.max(load * steps.seconds_per_work * slowness) + _EXCHANGE.value

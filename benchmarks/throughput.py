@@ -5,7 +5,7 @@ memory that JAX has already taken from the system. Ours is timed from genotypes 
 drawn included; PyTorch's is one forward and backward pass, its compute alone. Both are warm, and
 compilation is apart. Random images do: the time does not depend on the pixels.
 
-Command:  python benchmarks/throughput.py --cells=100 --turns=3 --json=throughput.json
+Command:  python -m benchmarks.throughput --cells=100 --turns=3 --json=throughput.json
 """
 
 import functools
@@ -26,11 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from epe_nas_jax import Network, Protocol, pytorch, runtime
-from epe_nas_jax.batching import INITS, PRECISIONS, CellScorer
-from epe_nas_jax.convert import Sizes
-from epe_nas_jax.genotype import live_form, sample
-from epe_nas_jax.workdir import device_name
+from epe_nas_jax import CellScorer, NasBench201Network, ScoringConfig, compile_scorer
+from epe_nas_jax.pytorch.network import run_cell
+from epe_nas_jax.runs import runtime
+from epe_nas_jax.runs.workdir import device_name
+from epe_nas_jax.scoring.config import INITS, PRECISIONS
+from epe_nas_jax.spaces.nasbench201.cost import Sizes
+from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
 
 _CELLS = flags.DEFINE_integer("cells", 100, "Uniformly drawn cells.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
@@ -59,45 +61,15 @@ def main(argv: Sequence[str]) -> None:
     images = rng.normal(size=(_BATCH.value, SIDE, SIDE, 3)).astype(np.float32)
     labels = rng.integers(0, NUM_CLASSES, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
-
-    def scorer_of(proxies: Sequence[str]) -> CellScorer:
-        return CellScorer(
-            images,
-            labels,
-            seed=0,
-            network=Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
-            protocol=Protocol(init=_INIT.value, precision=_PRECISION.value, proxies=tuple(proxies)),
-            cells_per_step=_STEP.value or "auto",
-        )
-
-    make_scorer = functools.partial(scorer_of, _PROXIES.value)
-    compiling = compile_seconds(make_scorer)
-    scorer = make_scorer()
-    scorer.compile()
-    figures: dict[str, Any] = {
-        "device": device_name(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
-        },
-        "cells": len(cells),
-        "batch": _BATCH.value,
-        "init": _INIT.value,
-        "precision": _PRECISION.value,
-        "devices": len(scorer.devices),
-        "cells_per_step": scorer.cells_per_step,
-        "proxies": _PROXIES.value,
-        **compiling,
-    }
-    size = scorer.cells_per_step * len(scorer.devices)
-    if not _PYTORCH.value:
-        size = len(cells)
+    compiling = compile_seconds(functools.partial(make_scorer, images, labels, _PROXIES.value))
+    scorer = make_scorer(images, labels, _PROXIES.value)
+    figures = {**conditions(scorer), **compiling}
+    size = scorer.num_slots if _PYTORCH.value else len(cells)
     steps = [cells[first : first + size] for first in range(0, len(cells), size)]
     figures["networks"] = sum(len(scorer.distinct(step)[0]) for step in steps)
     sides: dict[str, Callable[[np.ndarray], float]] = {"ours": functools.partial(seconds, scorer)}
     for proxies in _ALSO.value:
-        also = scorer_of(proxies.split(","))
-        also.compile()
+        also = make_scorer(images, labels, proxies.split(","))
         sides[f"ours: {proxies}"] = functools.partial(seconds, also)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process:
@@ -108,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
         figures["ms_per_cell"] = ms_per_cell(sides, steps)
     figures["peak_memory_gb"] = peak_memory() / 1e9
     figures["matmul_gflops"] = matmul_flops() / 1e9
-    figures["gflop_per_cell"] = float(np.mean(jacobian_flop(live_form(cells)))) / 1e9
+    figures["gflop_per_cell"] = float(np.mean(jacobian_flop(prune_dead(cells)))) / 1e9
     ours = figures["ms_per_cell"]["ours"]["median"]
     figures["gflops"] = figures["gflop_per_cell"] / ours * 1e3
     print(table(figures))
@@ -116,16 +88,45 @@ def main(argv: Sequence[str]) -> None:
         Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def compile_seconds(make_scorer: Callable[[], CellScorer]) -> dict[str, float]:
+def make_scorer(images: np.ndarray, labels: np.ndarray, proxies: Sequence[str]) -> CellScorer:
+    """Our program, compiled."""
+    return compile_scorer(
+        images,
+        labels,
+        seed=0,
+        network=NasBench201Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
+        config=ScoringConfig(init=_INIT.value, precision=_PRECISION.value, proxies=tuple(proxies)),
+        cells_per_step=_STEP.value or "auto",
+    )
+
+
+def conditions(scorer: CellScorer) -> dict[str, Any]:
+    """What the figures were taken with."""
+    return {
+        "device": device_name(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+        },
+        "cells": _CELLS.value,
+        "batch": _BATCH.value,
+        "init": _INIT.value,
+        "precision": _PRECISION.value,
+        "devices": len(scorer.devices),
+        "cells_per_step": scorer.cells_per_step,
+        "proxies": _PROXIES.value,
+    }
+
+
+def compile_seconds(compile_program: Callable[[], CellScorer]) -> dict[str, float]:
     """Seconds to compile our program, cold and from the cache of compiled programs."""
     found = {}
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         for name in ("compile_seconds_cold", "compile_seconds_cached"):
             jax.clear_caches()
-            scorer = make_scorer()
             start = time.perf_counter()
-            scorer.compile()
+            compile_program()
             found[name] = time.perf_counter() - start
     jax.config.update("jax_compilation_cache_dir", None)
     return found
@@ -147,14 +148,7 @@ def torch_side(
 
     def run(step: np.ndarray) -> float:
         runs = [
-            torch_process.submit(
-                pytorch.run_cell,
-                cell,
-                images,
-                sizes=sizes,
-                device=device,
-                **how,
-            )
+            torch_process.submit(run_cell, cell, images, sizes=sizes, device=device, **how)
             for cell in step
         ]
         return float(np.mean([run.result().seconds for run in runs]))
@@ -205,7 +199,7 @@ def matmul_flops(size: int = 4096) -> float:
 def jacobian_flop(genotypes: np.ndarray) -> np.ndarray:
     """Operations of all convolutions, forward and backward to the input: `[A]` of `[A, E]`.
 
-    For a mini-batch, a multiply-add counting as two; `counts.flops` are an image's, by the tables.
+    For a mini-batch, a multiply-add counting as two; `cost.flops` are an image's, as tables count.
     """
     macs = np.full(len(genotypes), 27.0 * CHANNELS * SIDE**2)
     for stage in range(3):

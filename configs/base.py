@@ -33,19 +33,23 @@ def get_config() -> ml_collections.ConfigDict:
     # A mini-batch of its own for every cell, as in the released code.
     config.data.fresh_minibatch = False
 
+    config.space = ml_collections.ConfigDict()
+    # nasbench201 or darts.
+    config.space.name = "nasbench201"
+
     config.network = ml_collections.ConfigDict()
+    # Channels of the first of three stages, and cells in each; between the stages stand reduction
+    # blocks (nasbench201) or cells (darts, whose paper has 36 channels and 6 cells a stage).
     config.network.channels = 16
     config.network.cells_per_stage = 5
 
     config.score = ml_collections.ConfigDict()
-    # "released", or "two_branch" for the paper's other formula above 100 classes.
-    config.score.variant = "released"
-    # Further columns of scores.csv: epe_two_branch, jacob_cov, nwot, grad_entropy and grad_decay
-    # from the same pass; synflow, grad_norm and snip with a pass of their own.
+    # What the search maximises: a column of scores.csv, such as epe, or epe_two_branch for the
+    # paper's other formula above 100 classes; several, such as ("jacob_cov", "live_params"), are
+    # ranked together among the cells scored so far.
+    config.score.objective = ("epe",)
+    # Further proxies as columns of scores.csv (docs/ranking.md, "Every proxy").
     config.score.proxies = ()
-    # What the search maximises: () is the score of the variant; one or more columns of scores.csv,
-    # such as ("jacob_cov", "live_params"), are ranked together among the cells scored so far.
-    config.score.objective = ()
     # How ranks are added up: "log_rank_sum" or "rank_sum".
     config.score.combine = "log_rank_sum"
     # "shared" weights for all cells, or "independent" ones for each.
@@ -55,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Scores are averaged over this many draws of the weights.
     config.score.num_inits = 1
     # Leave out operations on no path from input to output, and score equal cells once.
-    config.score.live_form = True
+    config.score.prune_dead = True
 
     config.search = ml_collections.ConfigDict()
     # random, evolution or local.
@@ -80,7 +84,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.benchmark.path = ""
     config.benchmark.column = ""
 
-    # Only read by epe_nas_jax.train: the cell as an arch string, or the directory of a finished
+    # Only read by the train command: the cell as an arch string, or the directory of a finished
     # search, whose best cell it is.
     config.arch = ""
     config.from_run = ""
@@ -96,7 +100,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Train on half of the training images and measure accuracy on the other half.
     config.train.validation = False
 
-    # Only read by epe_nas_jax.compare.
+    # Only read by the compare command.
     config.compare = ml_collections.ConfigDict()
     config.compare.num_cells = 50
     # One cell of your own instead, as an arch string, and its weights: a file that

@@ -4,13 +4,13 @@ The path is cifar-10-binary.tar.gz or cifar-10-python.tar.gz from
 https://www.cs.toronto.edu/~kriz/cifar.html, the folder extracted from it, or an .npz file with
 x_train and y_train. With --config.data.download=True instead, the first is downloaded and kept.
 
-Command:  python -m epe_nas_jax.main --config=configs/cifar10.py --workdir=runs/cifar10 \
+Command:  epe-nas search --config=cifar10 --workdir=runs/cifar10 \
               --config.data.path=cifar-10-binary.tar.gz --config.benchmark.path=nasbench201.csv.gz
 """
 
 import ml_collections
 
-from configs import base
+from epe_nas_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

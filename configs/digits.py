@@ -1,12 +1,12 @@
 """The embedded default: scikit-learn's handwritten digits, no download and no table.
 
-Command:  python -m epe_nas_jax.main --config=configs/digits.py --workdir=runs/digits
+Command:  epe-nas search --config=digits --workdir=runs/digits
 Expect:   100 cells in about a minute on 2 CPU cores.
 """
 
 import ml_collections
 
-from configs import base
+from epe_nas_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,12 +1,12 @@
 r"""The whole space on CIFAR-10: all 15,625 cells, which are 9,445 different networks.
 
-Command:  python -m epe_nas_jax.main --config=configs/exhaustive.py --workdir=runs/exhaustive \
+Command:  epe-nas search --config=exhaustive --workdir=runs/exhaustive \
               --config.data.path=cifar10.npz --config.benchmark.path=nasbench201.csv.gz
 """
 
 import ml_collections
 
-from configs import cifar10
+from epe_nas_jax.configs import cifar10
 
 
 def get_config() -> ml_collections.ConfigDict:

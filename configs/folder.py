@@ -4,13 +4,13 @@ Put the images of every class into a folder of its own, `images/cat/1.png`, `ima
 any format that Pillow reads. They must be square, of one size and a side divisible by 4; if they
 are not, have them resized as below. For images in an .npz file, say `--config.data.name=npz`.
 
-Command:  python -m epe_nas_jax.main --config=configs/folder.py --workdir=runs/folder \
+Command:  epe-nas search --config=folder --workdir=runs/folder \
               --config.data.path=images --config.data.side=32
 """
 
 import ml_collections
 
-from configs import base
+from epe_nas_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

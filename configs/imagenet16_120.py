@@ -4,14 +4,13 @@ The path is Imagenet16_train.zip, the downsampled ImageNet that image-net.org of
 the folder extracted from it (train_data_batch_1 to _10), or an .npz file with x_train and y_train.
 The first 120 classes are taken.
 
-Command:  python -m epe_nas_jax.main \
-              --config=configs/imagenet16_120.py --workdir=runs/imagenet16_120 \
+Command:  epe-nas search --config=imagenet16_120 --workdir=runs/imagenet16_120 \
               --config.data.path=Imagenet16_train.zip --config.benchmark.path=nasbench201.csv.gz
 """
 
 import ml_collections
 
-from configs import base
+from epe_nas_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,17 +1,16 @@
 r"""The released code's protocol on CIFAR-10: nothing is shared between cells.
 
 Every cell has fresh weights and a fresh shuffled, augmented mini-batch of 256, and cells are drawn
-with replacement (VascoLopes/EPE-NAS, search.py). benchmarks/released_protocol.py shows that the
+with replacement (VascoLopes/EPE-NAS, search.py). experiments/released_protocol.py shows that the
 scores have the distribution of PyTorch's.
 
-Command:  python -m epe_nas_jax.main \
-              --config=configs/released_protocol.py --workdir=runs/released_protocol \
+Command:  epe-nas search --config=released_protocol --workdir=runs/released_protocol \
               --config.data.path=cifar10.npz --config.benchmark.path=nasbench201.csv.gz
 """
 
 import ml_collections
 
-from configs import cifar10
+from epe_nas_jax.configs import cifar10
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -20,7 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.augment = True
     config.data.fresh_minibatch = True
     config.score.init = "independent"
-    config.score.variant = "released"
     config.score.num_inits = 1
     config.search.replace = True
     return config

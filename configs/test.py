@@ -1,11 +1,11 @@
 """A tiny search for tests: the whole command in seconds.
 
-Command:  python -m epe_nas_jax.main --config=configs/test.py --workdir=runs/test
+Command:  epe-nas search --config=test --workdir=runs/test
 """
 
 import ml_collections
 
-from configs import base
+from epe_nas_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

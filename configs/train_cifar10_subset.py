@@ -1,12 +1,12 @@
 """A short training of a cell on a few thousand CIFAR-10 images: smaller steps, three seeds.
 
-Command:  python -m epe_nas_jax.train --config=configs/train_cifar10_subset.py \
+Command:  epe-nas train --config=train_cifar10_subset \
               --workdir=runs/subset --config.data.path=cifar10.npz --config.arch="|...|"
 """
 
 import ml_collections
 
-from configs import train_cifar10
+from epe_nas_jax.configs import train_cifar10
 
 
 def get_config() -> ml_collections.ConfigDict:

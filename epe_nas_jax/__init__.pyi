@@ -1,31 +1,40 @@
 from ._version import __version__
-from .batching import Protocol, score_cells
-from .convert import from_state_dict, to_state_dict
-from .darts import format_genotype, parse_genotype
-from .darts_network import DartsNetwork
+from .data.datasets import load_dataset
 from .errors import InputError
-from .genotype import format_arch, parse_arch
-from .jacobian import input_jacobian
-from .network import Network
-from .networks import network_score, score_networks
-from .score import epe_score, jacobian_score
+from .proxies.any_network import network_score, score_networks
+from .proxies.epe import epe_score, jacobian_score
+from .proxies.jacobian import input_jacobian
+from .pytorch.weights import from_state_dict, to_state_dict
+from .scoring.columns import BEST_RANKING
+from .scoring.config import ScoringConfig
+from .scoring.score_table import score_table
+from .scoring.scorer import CellScorer, compile_scorer, score_cells
+from .spaces.darts.genotype import format_genotype, parse_genotype
+from .spaces.darts.network import DartsNetwork
+from .spaces.nasbench201.genotype import format_arch, parse_arch
+from .spaces.nasbench201.network import NasBench201Network
 
 __all__ = (
+    "BEST_RANKING",
+    "CellScorer",
     "DartsNetwork",
     "InputError",
-    "Network",
-    "Protocol",
+    "NasBench201Network",
+    "ScoringConfig",
     "__version__",
+    "compile_scorer",
     "epe_score",
     "format_arch",
     "format_genotype",
     "from_state_dict",
     "input_jacobian",
     "jacobian_score",
+    "load_dataset",
     "network_score",
     "parse_arch",
     "parse_genotype",
     "score_cells",
     "score_networks",
+    "score_table",
     "to_state_dict",
 )

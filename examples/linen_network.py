@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from epe_nas_jax import network_score
-from epe_nas_jax.data import load_dataset
+from epe_nas_jax import load_dataset, network_score
 
 
 class ConvNet(nn.Module):
@@ -46,7 +45,7 @@ def main(num_images=256):
     """Scores the network on some digits."""
     digits = load_dataset("digits")
     rows = np.random.default_rng(0).choice(len(digits.images), num_images, replace=False)
-    images, labels = digits.normalised()[rows], digits.labels[rows]
+    images, labels = digits.normalised(rows), digits.labels[rows]
     apply_fn, variables = make_network(images, digits.num_classes)
     score = network_score(apply_fn, variables, images, labels, digits.num_classes)
     print(f"Flax Linen: {score:.1f}")

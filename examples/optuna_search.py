@@ -9,11 +9,10 @@ import jax
 import numpy as np
 import optuna
 
-from epe_nas_jax import Network, format_arch
-from epe_nas_jax.batching import CellScorer
-from epe_nas_jax.data import draw_fixed_minibatch, load_dataset
-from epe_nas_jax.genotype import NUM_EDGES, OPERATIONS
-from epe_nas_jax.search import ScoreFn, cached
+from epe_nas_jax import NasBench201Network, compile_scorer, format_arch, load_dataset
+from epe_nas_jax.data.datasets import draw_fixed_minibatch
+from epe_nas_jax.search.algorithms import ScoreFn, cached
+from epe_nas_jax.spaces.nasbench201.genotype import NUM_EDGES, OPERATIONS
 
 
 def search_with_optuna(
@@ -22,7 +21,7 @@ def search_with_optuna(
     """Maximises a score over the cells of NAS-Bench-201.
 
     Args:
-      score_fn: scores `[A]` of genotypes `[A, 6]`; NaN is told to Optuna as a failed trial.
+      score_fn: scores `[A]` of genotypes `[A, 6]`; NaN becomes a failed trial.
       num_steps: how often Optuna is asked.
       cells_per_step: A, cells of a step.
       seed: of Optuna's sampler.
@@ -58,8 +57,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     dataset = load_dataset("digits")
     images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, 64, augment=False)
-    network = Network(dataset.num_classes, channels=4, cells_per_stage=1)
-    scorer = CellScorer(images, labels, seed=0, network=network)
+    network = NasBench201Network(dataset.num_classes, channels=4, cells_per_stage=1)
+    scorer = compile_scorer(images, labels, seed=0, network=network)
     study = search_with_optuna(scorer, num_steps=8, cells_per_step=16, seed=0)
     best = study.best_trial
     print(format_arch(genotype_of(best.params)), best.value)

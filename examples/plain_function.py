@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax import score_networks
-from epe_nas_jax.data import load_dataset
+from epe_nas_jax import load_dataset, score_networks
 
 
 def init(key, sizes):
@@ -52,7 +51,7 @@ def main(num_images=256):
     """Scores the networks on some digits."""
     digits = load_dataset("digits")
     rows = np.random.default_rng(0).choice(len(digits.images), num_images, replace=False)
-    images, labels = digits.normalised()[rows], digits.labels[rows]
+    images, labels = digits.normalised(rows), digits.labels[rows]
     networks = make_networks(images[0].size, digits.num_classes)
     scores = score_networks(networks, images, labels, digits.num_classes)
     for name, score in sorted(scores.items(), key=lambda item: -item[1]):

@@ -1,10 +1,10 @@
 """Runs one search in several processes on this machine's CPU cores, to try what many hosts do.
 
-    python launch/local.py --num_processes=2 -- --config=configs/test.py --workdir=runs/two
+    python launch/local.py --num_processes=2 -- --config=test --workdir=runs/two
 
 What follows `--` goes to `python -m epe_nas_jax.main`. Every process scores as many cells at a time
-as its share of the cores, at least one. SIGTERM and SIGINT go on to all of them. When one ends
-badly, the others have ten seconds to end by themselves; the exit status is that of the first.
+as its share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When one
+fails, the others have ten seconds to end by themselves; the exit status is that of the first.
 """
 
 import os
@@ -23,7 +23,7 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 2, "How many processes.",
 
 
 def start(arguments: Sequence[str], num_processes: int) -> list[subprocess.Popen[bytes]]:
-    """Starts the processes, deaf to the terminal's own signals."""
+    """Starts the processes in sessions of their own, so that a terminal signals this one only."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -54,7 +54,7 @@ def start(arguments: Sequence[str], num_processes: int) -> list[subprocess.Popen
 
 
 def wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Waits until all have ended, and sees to it when one has ended badly; the exit status."""
+    """Waits until all have ended, and ends the others when one has failed; the exit status."""
     statuses: list[tuple[int, int]] = []
     ended = threading.Condition()
 

@@ -1,5 +1,7 @@
 """Independent oracles: plain NumPy loops that follow the paper and the released code."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -67,3 +69,58 @@ def snip(weights, gradients):
     for theta, gradient in zip(weights, gradients, strict=True):
         total += np.abs(theta.ravel()) @ np.abs(gradient.ravel())
     return total
+
+
+class Run(NamedTuple):
+    """What an independent run of a network on a mini-batch found, as NumPy arrays.
+
+    Attributes:
+      jacobian: of the sum of all logits by the images, `[N, D]`.
+      labels: classes of the images, int `[N]`.
+      num_classes: K.
+      relu_codes: which units of each ReLU are open, a list of bool `[N, ...]`.
+      cell_gradients: of the sum of all logits by the outputs of all cells but those of the last
+        stage, a list of `[N, H, H, C]`.
+      last_gradient: by the output of the last cell.
+      weights: of convolutions and linear layers, a list.
+      gradients: of the mean cross-entropy by each of them.
+      flow: theta dR/dtheta of `weights`, or of some of them together, a list: R is the sum of the
+        outputs for an image of ones, with absolute weights and no batch norm.
+    """
+
+    jacobian: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    relu_codes: list[np.ndarray]
+    cell_gradients: list[np.ndarray]
+    last_gradient: np.ndarray
+    weights: list[np.ndarray]
+    gradients: list[np.ndarray]
+    flow: list[np.ndarray]
+
+
+# Every proxy of `proxies.table.PROXIES`, from such a run of a network that has a Jacobian.
+ORACLES = {
+    "epe": lambda run: epe_score(run.jacobian, run.labels, run.num_classes, "released"),
+    "epe_two_branch": lambda run: epe_score(
+        run.jacobian, run.labels, run.num_classes, "two_branch"
+    ),
+    "jacob_cov": lambda run: jacob_cov(run.jacobian),
+    "nwot": lambda run: nwot([code.reshape(len(code), -1) for code in run.relu_codes]),
+    "grad_entropy": lambda run: sum(map(channel_entropy, run.cell_gradients)),
+    "grad_decay": lambda run: np.log(np.sum(run.last_gradient**2) / np.sum(run.jacobian**2)),
+    "synflow": lambda run: np.log(sum(np.sum(flow) for flow in run.flow)),
+    "grad_norm": lambda run: grad_norm(run.gradients),
+    "snip": lambda run: snip(run.weights, run.gradients),
+}
+# Those that a network without a Jacobian has too.
+WITHOUT_JACOBIAN = {"nwot"}
+
+
+def proxies(run):
+    """All proxies by name; NaN for those that a network without a Jacobian lacks."""
+    has_jacobian = np.any(run.jacobian != 0)
+    return {
+        name: oracle(run) if has_jacobian or name in WITHOUT_JACOBIAN else np.nan
+        for name, oracle in ORACLES.items()
+    }

@@ -6,15 +6,16 @@ import optuna
 import pytest
 from optuna_search import genotype_of, search_with_optuna
 
-from epe_nas_jax import InputError, Network
-from epe_nas_jax.batching import CellScorer
-from epe_nas_jax.genotype import has_path
+from epe_nas_jax import InputError, NasBench201Network, compile_scorer
+from epe_nas_jax.spaces.nasbench201.genotype import has_path
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def test_optuna_searches_with_the_batched_scores(minibatch):
-    scorer = CellScorer(*minibatch, seed=0, network=Network(3, 4, 1, jax.numpy.float64))
+    scorer = compile_scorer(
+        *minibatch, seed=0, network=NasBench201Network(3, 4, 1, jax.numpy.float64)
+    )
     batches = []
 
     def score(cells):
@@ -32,7 +33,7 @@ def test_optuna_searches_with_the_batched_scores(minibatch):
     assert genotype_of(study.best_trial.params) == cells[best].tolist()
 
 
-def test_optuna_is_told_nothing_of_a_cell_without_a_score_and_learns():
+def test_optuna_gets_no_value_for_a_cell_without_a_score_and_learns():
     def score(cells):
         return np.where(has_path(cells), np.sum(cells == 3, axis=1).astype(float), np.nan)
 

@@ -8,7 +8,7 @@ import numpy as np
 from golden import make
 
 from epe_nas_jax import parse_arch
-from epe_nas_jax.score import cell_score
+from epe_nas_jax.proxies.epe import cell_score
 
 
 def test_scores_are_those_that_pytorch_gave():

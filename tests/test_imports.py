@@ -1,182 +1,138 @@
 """The import directions of the design: a functional core, a thin shell, nothing sideways."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "epe_nas_jax"
+import epe_nas_jax
 
-# What each module may import of the package. The shell stands below the line.
-ALLOWED = {
-    "_version": set(),
-    "errors": set(),
-    "genotype": {"errors"},
-    "convolution": set(),
-    "ops": {"convolution"},
-    "probes": set(),
-    "network": {"convolution", "errors", "genotype", "ops", "probes"},
-    "convert": {"errors", "genotype"},
-    "counts": {"genotype"},
-    "darts": {"errors", "genotype"},
-    "darts_ops": {"convolution", "ops"},
-    "darts_network": {"convolution", "darts", "darts_ops", "errors", "network", "ops", "probes"},
-    "jacobian": set(),
-    "score": {"errors", "jacobian"},
-    "proxies": {"errors", "jacobian", "probes", "score"},
-    "minibatch": {"errors", "network"},
-    "networks": {"errors", "jacobian", "minibatch", "score"},
-    "ranking": set(),
-    "search": {"errors", "genotype", "ranking"},
-    "simulation": set(),
-    "space": {"score"},
-    "planning": {"errors", "space"},
-    "training": {"errors", "minibatch", "network"},
-    "batching": {"errors", "minibatch", "network", "planning", "progress", "proxies", "space"},
-    # ---
-    "archives": {"errors"},
-    "folders": {"errors"},
-    "download": {"errors"},
-    "data": {"archives", "download", "errors", "folders", "minibatch"},
-    "benchmark": {"errors", "genotype"},
-    "pytorch": {"convert", "errors", "genotype"},
-    "comparison": {"convert", "genotype", "jacobian", "network", "pytorch", "ranking"},
-    "scored": {"errors", "genotype"},
-    "evaluation": {"ranking", "scored", "simulation"},
-    "plots": set(),
-    "report": set(),
-    "page": {"genotype", "plots"},
-    "storage": {"errors"},
-    "workdir": {"_version", "errors", "storage"},
-    "score_log": {"batching", "errors", "hosts", "planning", "storage", "workdir"},
-    "stopping": set(),
-    "hosts": {"errors", "stopping"},
-    "progress": set(),
-    "run": {
-        "batching",
-        "benchmark",
-        "counts",
-        "data",
-        "errors",
-        "genotype",
-        "hosts",
-        "network",
-        "page",
-        "progress",
-        "proxies",
-        "ranking",
-        "report",
-        "score_log",
-        "search",
-        "stopping",
-        "storage",
-        "workdir",
-    },
-    "side_by_side": {
-        "batching",
-        "comparison",
-        "convert",
-        "data",
-        "errors",
-        "genotype",
-        "network",
-        "plots",
-        "pytorch",
-        "report",
-        "run",
-        "score",
-        "stopping",
-        "storage",
-        "workdir",
-    },
-    "training_page": {"page", "plots"},
-    "training_run": {
-        "benchmark",
-        "data",
-        "errors",
-        "genotype",
-        "report",
-        "run",
-        "stopping",
-        "storage",
-        "training",
-        "training_page",
-        "workdir",
-    },
-    "runtime": set(),
-    "cli": {"errors", "hosts", "runtime", "stopping"},
-    "main": {"cli", "run", "stopping"},
-    "compare": {"cli", "side_by_side", "stopping"},
-    "train": {"cli", "stopping", "training_run"},
-    "tables": {
-        "benchmark",
-        "cli",
-        "errors",
-        "evaluation",
-        "plots",
-        "report",
-        "scored",
-        "storage",
+PACKAGE = Path(epe_nas_jax.__file__).parent
+
+# What each room may import of the others; `errors` and `_version` are everybody's.
+ROOMS = {
+    "spaces": set(),
+    "proxies": {"spaces"},
+    "data": {"spaces"},
+    "search": {"data", "spaces"},
+    "scoring": {"data", "proxies", "search", "spaces"},
+    "runs": {"scoring"},
+    "training": {"data", "runs", "spaces"},
+    "pytorch": {"proxies", "scoring", "search", "spaces"},
+    "reports": {"spaces"},
+    "commands": {
+        *("data", "proxies", "pytorch", "reports", "runs"),
+        *("scoring", "search", "spaces", "training"),
     },
 }
-CORE = (
-    "genotype",
-    "ops",
-    "network",
-    "convert",
-    "counts",
-    "darts",
-    "darts_ops",
-    "darts_network",
-    "jacobian",
-    "score",
-    "proxies",
-    "minibatch",
-    "networks",
-    "ranking",
-    "search",
-    "training",
-    "simulation",
-    "space",
-)
+TOP = {"__init__", "_version", "compare", "errors", "main", "tables", "train"}
+# Within `spaces` every folder is a room of its own.
+SPACES = {
+    "base": set(),
+    "layers": set(),
+    "nasbench201": {"base", "layers"},
+    "darts": {"base", "layers"},
+    "table": {"base", "darts", "nasbench201"},
+}
+# Pure functions over arrays and keys, but for the modules named.
+CORE = {
+    "spaces": set(),
+    "proxies": set(),
+    "search": set(),
+    "scoring": {"progress", "score_table"},
+    "training": {"loop"},
+}
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 
 
-def imported(module):
+def modules_of(room):
+    return sorted((PACKAGE / room).rglob("*.py"))
+
+
+def imported(path):
+    """Dotted names that a file imports, wherever in it."""
     names = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module
-            names |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
     return names
 
 
-def test_every_module_is_listed():
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ALLOWED)
+def own_parts(path, depth):
+    """Of the package's own modules that a file imports, the part of the name at a depth."""
+    parts = [name.split(".") for name in imported(path) if name.startswith("epe_nas_jax.")]
+    return {name[depth] for name in parts if len(name) > depth}
 
 
-@pytest.mark.parametrize("module", ALLOWED)
-def test_module_imports_what_it_may(module):
-    own = {
-        name.split(".")[1]
-        for name in imported(module)
-        if name.startswith("epe_nas_jax.") and (PACKAGE / f"{name.split('.')[1]}.py").exists()
-    }
-    assert own <= ALLOWED[module]
+def test_every_room_is_listed():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders - {"configs"} == set(ROOMS)
+    assert {path.stem for path in PACKAGE.glob("*.py")} == TOP
+    spaces = {path.stem for path in (PACKAGE / "spaces").iterdir()} - {"__init__", "__pycache__"}
+    assert spaces == set(SPACES)
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_core_knows_no_files_flags_or_clocks(module):
-    assert not {name.split(".")[0] for name in imported(module)} & SHELL_ONLY
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_it_may(room):
+    allowed = ROOMS[room] | {room, "errors", "_version"}
+    for path in modules_of(room):
+        assert own_parts(path, 1) <= allowed, path
 
 
-def test_config_dict_ends_at_the_edge():
-    for module in set(ALLOWED) - {"run", "side_by_side", "training_run", "cli"}:
-        assert not any(name.startswith("ml_collections") for name in imported(module)), module
+@pytest.mark.parametrize("room", SPACES)
+def test_a_space_imports_no_other_space(room):
+    folder = PACKAGE / "spaces" / room
+    paths = folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
+    for path in paths:
+        parts = [name.split(".") for name in imported(path)]
+        found = {name[2] for name in parts if name[:2] == ["epe_nas_jax", "spaces"] and name[2:]}
+        assert found <= SPACES[room] | {room}, path
+
+
+def test_no_command_knows_a_particular_space():
+    for path in [*modules_of("commands"), *modules_of("reports"), *modules_of("runs")]:
+        spaces = {name for name in imported(path) if name.startswith("epe_nas_jax.spaces.")}
+        assert {name.split(".")[2] for name in spaces} <= {"base", "table"}, path
+
+
+def test_no_command_imports_the_readers_of_another():
+    shared = {"cli", "config", "summary", "table"}
+    for path in modules_of("commands"):
+        names = {name for name in imported(path) if name.startswith("epe_nas_jax.commands.")}
+        assert {name.split(".")[2] for name in names} <= shared, path
+
+
+@pytest.mark.parametrize("room", CORE)
+def test_core_knows_no_files_flags_or_clocks(room):
+    for path in modules_of(room):
+        if path.stem not in CORE[room]:
+            assert not {name.split(".")[0] for name in imported(path)} & SHELL_ONLY, path
+
+
+def test_config_dict_ends_in_commands():
+    for room in set(ROOMS) - {"commands"}:
+        for path in modules_of(room):
+            assert not any(name.startswith("ml_collections") for name in imported(path)), path
+
+
+def test_every_shape_is_written_in_the_letters_of_the_legend():
+    legend = set(re.findall(r"^\* ([A-Z])(?:, ([A-Z]))? ", epe_nas_jax.__doc__, re.MULTILINE))
+    letters = {letter for found in legend for letter in found if letter}
+    assert {"A", "E", "H", "N", "W"} <= letters
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+        for node in ast.walk(tree):
+            doc = ast.get_docstring(node) if isinstance(node, kinds) else None
+            for shape in re.findall(r"\[([A-Z][^\]`]*)\]", doc or ""):
+                used = set(re.findall(r"\b[A-Z]\b", shape))
+                assert used <= letters, f"{path}: [{shape}]"
 
 
 def test_what_is_public_is_imported_when_it_is_used():
@@ -185,27 +141,35 @@ def test_what_is_public_is_imported_when_it_is_used():
         "assert 'jax' not in sys.modules;"
         "from epe_nas_jax import *;"
         "assert all(name in globals() for name in epe_nas_jax.__all__);"
-        "assert score_cells is sys.modules['epe_nas_jax.batching'].score_cells"
+        "assert score_cells is sys.modules['epe_nas_jax.scoring.scorer'].score_cells"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_command_hears_signals_before_it_imports_jax():
+    code = "import sys, epe_nas_jax.commands.table; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pytorch_is_imported_only_when_it_is_needed():
     code = (
-        "import sys, epe_nas_jax.pytorch, epe_nas_jax.convert;"
+        "import sys, epe_nas_jax.pytorch.network, epe_nas_jax.pytorch.weights;"
         "assert not {'torch', 'xautodl'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nats_bench_is_imported_only_when_it_is_needed():
-    code = "import sys, epe_nas_jax.benchmark; assert 'nats_bench' not in sys.modules"
+    code = "import sys, epe_nas_jax.data.accuracies; assert 'nats_bench' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_importing_does_no_work():
     code = (
-        "import jax, epe_nas_jax, jax._src.xla_bridge as bridge;"
+        "import jax, jax._src.xla_bridge as bridge, pkgutil, importlib, epe_nas_jax;"
+        "names = [m.name for m in pkgutil.walk_packages(epe_nas_jax.__path__, 'epe_nas_jax.')];"
+        "assert len(names) > 50;"
+        "[importlib.import_module(name) for name in names];"
         "assert not bridge.backends_are_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,11 +10,13 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from epe_nas_jax import Network, input_jacobian, pytorch
-from epe_nas_jax.convert import Sizes, from_state_dict
-from epe_nas_jax.genotype import sample
-from epe_nas_jax.ranking import spearman
-from epe_nas_jax.score import cell_score, epe_score
+from epe_nas_jax import NasBench201Network, input_jacobian
+from epe_nas_jax.proxies.epe import cell_score, epe_score
+from epe_nas_jax.pytorch import network as pytorch
+from epe_nas_jax.pytorch.weights import from_state_dict
+from epe_nas_jax.search.ranking import spearman
+from epe_nas_jax.spaces.nasbench201.cost import Sizes
+from epe_nas_jax.spaces.nasbench201.genotype import sample
 
 NUM_CLASSES = 10
 SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=NUM_CLASSES)
@@ -85,7 +87,7 @@ def test_float64_logits_jacobian_and_score_are_pytorchs():
     for edge in range(6):
         assert set(cells[:, edge]) == set(range(5))
     images, labels = digits_minibatch(64, np.float64)
-    network = Network(NUM_CLASSES, param_dtype=jnp.float64)
+    network = NasBench201Network(NUM_CLASSES, param_dtype=jnp.float64)
     run = make_run(network, labels)
     num_scored = 0
     for seed, cell in enumerate(cells):
@@ -111,7 +113,7 @@ def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
     reference = build(cell, 0, Sizes(16, 2, NUM_CLASSES)).double()
     logits, jacobian, _ = pytorch.run(reference, images)
     variables = from_state_dict(reference.state_dict(), cell)
-    network = Network(NUM_CLASSES, cells_per_stage=2, param_dtype=jnp.float64)
+    network = NasBench201Network(NUM_CLASSES, cells_per_stage=2, param_dtype=jnp.float64)
 
     def apply_fn(variables, images):
         return network.apply(variables, images, cell)
@@ -125,7 +127,7 @@ def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
 def float32_scores():
     """Our scores and PyTorch's of 100 cells, `[2, A]`."""
     images, labels = digits_minibatch(256, np.float32)
-    network = Network(NUM_CLASSES)
+    network = NasBench201Network(NUM_CLASSES)
     score_of = jax.jit(functools.partial(cell_score, network=network), compiler_options=OPTIMISED)
     cells = np.asarray(sample(jax.random.key(2), 100))
     scores = []

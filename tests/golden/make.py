@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax import Network, format_arch, pytorch
-from epe_nas_jax.convert import Sizes, to_state_dict
-from epe_nas_jax.data import load_dataset
-from epe_nas_jax.genotype import NUM_EDGES
+from epe_nas_jax import NasBench201Network, format_arch
+from epe_nas_jax.data.datasets import load_dataset
+from epe_nas_jax.pytorch import network as pytorch
+from epe_nas_jax.pytorch.weights import to_state_dict
+from epe_nas_jax.spaces.nasbench201.cost import Sizes
+from epe_nas_jax.spaces.nasbench201.genotype import NUM_EDGES
 
 SCORES = Path(__file__).parent / "scores.csv"
 SEED = 0
@@ -34,7 +36,7 @@ def minibatch():
 
 
 def network():
-    return Network(**SIZES._asdict(), param_dtype=jnp.float64)
+    return NasBench201Network(**SIZES._asdict(), param_dtype=jnp.float64)
 
 
 def cells():

@@ -1,0 +1,1 @@
+"""Configs of the commands: `--config=NAME` takes one of these, `--config=PATH` a file."""

@@ -1,0 +1,1 @@
+"""Commands: from a config to a finished work directory."""

@@ -1,0 +1,164 @@
+"""The command line that all commands share: flags, and errors in one line."""
+
+import importlib.resources
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.runs import hosts, runtime
+from epe_nas_jax.runs.stopping import StopRequested
+
+
+def run_command(work: Callable[[ConfigDict, str], str], *, many_hosts: bool = False) -> None:
+    """Runs a command given by `--config=NAME --workdir=DIR [--config.key=value ...]`.
+
+    The config is a file (`--config=configs/best.py`) or the name of an installed one
+    (`--config=best`).
+
+    An error that the user can mend is printed in one line, and the exit status is 2. A run that a
+    signal stops exits with 128 and the signal's number (143 for SIGTERM, 130 for SIGINT).
+
+    Args:
+      work: from the config and the work directory to the text to print.
+      many_hosts: whether to define the flags by which several processes share the work.
+    """
+    config = config_flags.DEFINE_config_file(
+        "config", None, "Path of a config file, or the name of an installed one."
+    )
+    workdir = flags.DEFINE_string("workdir", None, "Directory for the results.", required=True)
+    flags.mark_flag_as_required("config")  # type: ignore[no-untyped-call]
+    join = _define_many_hosts() if many_hosts else None
+
+    def prepare_and_work() -> str:
+        runtime.prepare()
+        if join:
+            join()
+        with hosts.one_outcome():
+            return work(config.value, workdir.value)
+
+    run_with_flags(prepare_and_work)
+
+
+def _define_many_hosts() -> Callable[[], None]:
+    """Defines the flags by which processes meet; returns what meets them if a flag is given."""
+    distributed = flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Share the work with the other processes of this SLURM, Open MPI, Kubernetes or TPU job; "
+        "elsewhere the three flags below say which they are.",
+    )
+    address = flags.DEFINE_string("coordinator_address", None, "Host and free port of process 0.")
+    num_processes = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+    process_id = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
+    def join() -> None:
+        given = (address.value, num_processes.value, process_id.value)
+        if distributed.value or any(value is not None for value in given):
+            hosts.join(address.value, num_processes.value, process_id.value)
+
+    return join
+
+
+def run_with_flags(work: Callable[[], str]) -> None:
+    """Runs a command whose flags are defined.
+
+    An error that the user can mend is printed in one line, and the exit status is 2.
+
+    Args:
+      work: reads the flags and returns the text to print.
+    """
+
+    def main(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"argument {argv[1]!r}: expected flags only")
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        # This package logs how far it is, except on a terminal, where a bar shows it.
+        logging.getLogger("epe_nas_jax").setLevel(
+            logging.WARNING if sys.stderr.isatty() else logging.INFO
+        )
+        try:
+            text = work()
+            if text:
+                print(_printable(text))
+        except (InputError, OSError) as error:
+            _fail(str(error))
+        except StopRequested as stop:
+            print(f"{stop}: the same command goes on from here", file=sys.stderr)
+            sys.exit(128 + stop.signal_number)
+        except hosts.ProcessLost as lost:
+            print(f"{lost}: the same command goes on from here", file=sys.stderr, flush=True)
+            # At a normal end JAX would wait for the lost process.
+            os._exit(1)
+
+    _list_in_help()
+    app.run(main, flags_parser=_parse_flags)
+
+
+def _list_in_help() -> None:
+    """Makes `--help` list the flags of this package: absl lists those of the main module only."""
+    for module, of_module in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("epe_nas_jax."):
+            for flag in of_module:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(_with_config_path(argv))
+    except KeyError as error:
+        _fail(f"config key {error}: unknown, expected one of configs/base.py")
+    except (InputError, flags.Error, OSError, AttributeError, TypeError) as error:
+        _fail(str(error))
+
+
+def _with_config_path(argv: Sequence[str]) -> list[str]:
+    """The arguments, with the path of an installed config in the place of its bare name."""
+    found = list(argv)
+    for index, argument in enumerate(found):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        if equals:
+            found[index] = f"{flag}={_config_path(value)}"
+        elif index + 1 < len(found):
+            found[index + 1] = _config_path(found[index + 1])
+    return found
+
+
+def _config_path(value: str) -> str:
+    """A path as it is; the path of an installed config for its name.
+
+    Raises:
+      InputError: a name that no installed config has.
+    """
+    if not value.isidentifier():
+        return value
+    installed = {
+        Path(file.name).stem: file
+        for file in importlib.resources.files("epe_nas_jax.configs").iterdir()
+        if file.name.endswith(".py") and file.name != "__init__.py"
+    }
+    if value not in installed:
+        known = ", ".join(sorted(installed))
+        raise InputError(f"config {value!r}: found no such file, nor an installed one of {known}")
+    return str(installed[value])
+
+
+def _fail(message: str) -> NoReturn:
+    print("error:", _printable(" ".join(message.split())), file=sys.stderr)
+    sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """Text without control characters: names read from files could hold some."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+    )

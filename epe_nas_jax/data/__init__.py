@@ -1,0 +1,1 @@
+"""Images and trained accuracies, from files to arrays."""

@@ -1,0 +1,142 @@
+"""The table of data sets: to add one is an entry here (docs/extending.md)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from epe_nas_jax.data.archives import imagenet_batches, pickled_batches, records
+from epe_nas_jax.data.download import Archive
+from epe_nas_jax.data.readers import DIGITS, FOLDER, NPZ, Reader, official
+from epe_nas_jax.errors import InputError
+
+
+class Statistics(NamedTuple):
+    """Statistics of the pixels 0..255 of the training images, by channel.
+
+    Attributes:
+      mean: the means.
+      std: the standard deviations.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A data set.
+
+    Attributes:
+      name: as the config key `data.name` has it.
+      reader: how it is read.
+      num_classes: K; None: one more than the largest training label.
+      statistics: those by which its images are normalised; None: those of its training images.
+      archive: the official archive that can be downloaded, if there is one.
+      where: what `data.path` must name, for messages, where there is no `archive`; empty: the data
+        set needs no path.
+      is_resized: whether `data.side` may ask for another size of its images.
+      accuracy_columns: the columns that tables of trained accuracies have of it: first that of test
+        accuracies, then, where there is one, that of validation accuracies.
+      nats_columns: from a column, without the epochs at its end, to the names by which NATS-Bench
+        has it: of the data set and of the metric.
+    """
+
+    name: str
+    reader: Reader
+    num_classes: int | None = None
+    statistics: Statistics | None = None
+    archive: Archive | None = None
+    where: str = ""
+    is_resized: bool = False
+    accuracy_columns: tuple[str, ...] = ()
+    nats_columns: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+
+
+_CIFAR10_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+
+# The statistics are those that NAS-Bench-201 uses.
+DATASETS = {
+    entry.name: entry
+    for entry in (
+        Entry(name="digits", reader=DIGITS, num_classes=10),
+        Entry(
+            name="cifar10",
+            reader=official(
+                records(
+                    [f"{file}.bin" for file in _CIFAR10_BATCHES],
+                    ["test_batch.bin"],
+                    label_bytes=1,
+                    side=32,
+                ),
+                pickled_batches(_CIFAR10_BATCHES, ["test_batch"], labels_key="labels", side=32),
+            ),
+            num_classes=10,
+            statistics=Statistics((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+            archive=Archive(
+                "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                "c32a1d4ab5d03f1284b67883e8d87530",
+            ),
+            accuracy_columns=("cifar10_test_200", "cifar10_xvalid_200"),
+            # NATS-Bench's cifar10-valid is trained on half of the training set.
+            nats_columns={
+                "cifar10_test": ("cifar10", "test-accuracy"),
+                "cifar10_xvalid": ("cifar10-valid", "valid-accuracy"),
+                "cifar10valid_test": ("cifar10-valid", "test-accuracy"),
+            },
+        ),
+        Entry(
+            name="cifar100",
+            reader=official(
+                records(["train.bin"], ["test.bin"], label_bytes=2, side=32),
+                pickled_batches(["train"], ["test"], labels_key="fine_labels", side=32),
+            ),
+            num_classes=100,
+            statistics=Statistics((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+            archive=Archive(
+                "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                "03b5dce01913d631647c71ecec9e9cb8",
+            ),
+            accuracy_columns=("cifar100_test_200",),
+            nats_columns={
+                "cifar100_test": ("cifar100", "test-accuracy"),
+                "cifar100_xvalid": ("cifar100", "valid-accuracy"),
+            },
+        ),
+        # The first 120 classes of ImageNet at 16x16 pixels (Dong & Yang 2020).
+        Entry(
+            name="imagenet16_120",
+            reader=official(
+                imagenet_batches(
+                    [f"train_data_batch_{i}" for i in range(1, 11)],
+                    ["val_data"],
+                    num_classes=120,
+                    side=16,
+                ),
+            ),
+            num_classes=120,
+            statistics=Statistics((122.68, 116.66, 104.01), (63.22, 61.26, 65.09)),
+            where=(
+                "Imagenet16_train.zip, the downsampled ImageNet of image-net.org (behind a login), "
+                "its folder or an .npz file"
+            ),
+            accuracy_columns=("imagenet16_test_200",),
+            nats_columns={
+                "imagenet16_test": ("ImageNet16-120", "test-accuracy"),
+                "imagenet16_xvalid": ("ImageNet16-120", "valid-accuracy"),
+            },
+        ),
+        Entry(name="npz", reader=NPZ, where="an .npz file"),
+        Entry(name="folder", reader=FOLDER, where="a folder of images by class", is_resized=True),
+    )
+}
+
+
+def dataset_entry(name: str) -> Entry:
+    """The entry of a data set.
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    if name not in DATASETS:
+        raise InputError(f"data set {name!r}: unknown, expected one of {', '.join(DATASETS)}")
+    return DATASETS[name]

@@ -1,0 +1,123 @@
+"""Anyone's networks: the score of any function from weights and images to logits."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.proxies.epe import epe_score
+from epe_nas_jax.proxies.jacobian import input_jacobian
+from epe_nas_jax.spaces.layers.checks import check_labels
+
+ApplyFn = Callable[[Any, jax.Array], jax.Array]
+
+
+def network_score(
+    apply_fn: ApplyFn,
+    variables: Any,
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
+    num_classes: int,
+    variant: str = "released",
+) -> float:
+    """Scores one network of any kind; larger is better (EPE-NAS, section 3).
+
+    The network compiles when it is first scored; the same function scores other weights and images
+    of equal shapes at once. Inside `jax.jit` take `epe_score(input_jacobian(...), ...)`, which is
+    all that this does besides its checks.
+
+    Args:
+      apply_fn: the network in training mode, `(variables, images [N, ...]) -> logits [N, K]`; a
+        hashable function without side effects.
+      variables: its weights, any pytree of arrays.
+      images: the mini-batch, normalised, `[N, ...]`.
+      labels: its classes 0..K-1, int `[N]`.
+      num_classes: K.
+      variant: as in `epe_score`.
+
+    Returns:
+      The score. NaN if the Jacobian of an image has no variance: the network has no score.
+
+    Raises:
+      InputError: the logits are not one array `[N, K]`, or they or their Jacobian are not finite;
+        images, labels or the variant have another form.
+    """
+    _check_images(images)
+    check_labels(images, labels, num_classes)
+    _check_logits(jax.eval_shape(apply_fn, variables, images), len(images), num_classes)
+    score, finite_logits, finite_jacobian = _score(
+        variables, images, labels, apply_fn=apply_fn, num_classes=num_classes, variant=variant
+    )
+    for name, is_finite in (("logits", finite_logits), ("input Jacobian", finite_jacobian)):
+        if not is_finite:
+            raise InputError(f"{name}: found NaN or infinite values, expected finite ones")
+    return float(score)
+
+
+def score_networks(
+    networks: Mapping[str, tuple[ApplyFn, Any]],
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
+    num_classes: int,
+    variant: str = "released",
+) -> dict[str, float]:
+    """Scores several networks, of whatever shapes, on one mini-batch; see `network_score`.
+
+    Args:
+      networks: `(apply_fn, variables)` by name.
+      images: the mini-batch, normalised, `[N, ...]`.
+      labels: its classes 0..K-1, int `[N]`.
+      num_classes: K.
+      variant: as in `epe_score`.
+
+    Returns:
+      Scores by name, in the given order.
+
+    Raises:
+      InputError: as `network_score`, with the network's name.
+    """
+    scores = {}
+    for name, (apply_fn, variables) in networks.items():
+        try:
+            scores[name] = network_score(apply_fn, variables, images, labels, num_classes, variant)
+        except InputError as error:
+            raise InputError(f"network {name!r}, {error}") from None
+    return scores
+
+
+@functools.partial(jax.jit, static_argnames=("apply_fn", "num_classes", "variant"))
+def _score(
+    variables: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    apply_fn: ApplyFn,
+    num_classes: int,
+    variant: str,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The score, and whether the logits and the Jacobian are finite."""
+    jacobian = input_jacobian(apply_fn, variables, images)
+    score = epe_score(jacobian, labels, num_classes, variant)
+    # The compiler finds these logits in the Jacobian's forward pass.
+    logits = apply_fn(variables, images)
+    return score, jnp.isfinite(logits).all(), jnp.isfinite(jacobian).all()
+
+
+def _check_images(images: np.ndarray | jax.Array) -> None:
+    if images.ndim < 2 or not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"images: found {images.dtype} of shape {images.shape}, "
+            "expected floating point [images, ...]"
+        )
+
+
+def _check_logits(logits: Any, num_images: int, num_classes: int) -> None:
+    expected = f"expected one array [{num_images}, {num_classes}]: [images, classes]"
+    if not isinstance(logits, jax.ShapeDtypeStruct):
+        raise InputError(f"logits: found a {type(logits).__name__}, {expected}")
+    if logits.shape != (num_images, num_classes) or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise InputError(f"logits: found {logits.dtype} of shape {logits.shape}, {expected}")

@@ -1,0 +1,166 @@
+"""The EPE-NAS score: how input Jacobians correlate in a class (Lopes et al. 2021, section 3)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.proxies.jacobian import input_jacobian
+from epe_nas_jax.spaces.base import CellNetwork
+
+VARIANTS = ("released", "two_branch")
+
+CLASS_LIMIT = 100
+LOG_OFFSET = 1e-5
+
+
+def correlation_matrix(jacobian: jax.Array) -> jax.Array:
+    """Pearson correlation of the rows of `[N, D]`: `[N, N]`, as `numpy.corrcoef`.
+
+    A row without variance has no correlation: its row and column are NaN.
+    """
+    centred = jacobian - jnp.mean(jacobian, axis=1, keepdims=True)
+    # Jacobians may be tiny: scaled before squaring, they do not underflow.
+    scaled = centred / jnp.max(jnp.abs(centred), axis=1, keepdims=True)
+    unit = scaled / jnp.sqrt(jnp.sum(scaled**2, axis=1, keepdims=True))
+    # log|rho| is sharp near 0, so the product never runs in reduced precision.
+    return jnp.clip(jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST), -1, 1)
+
+
+def class_scores(jacobian: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
+    """Each class's part of the score, e_c (EPE-NAS, section 3).
+
+    With rho the correlation matrix: the sum of log(|rho_ij| + 1e-5) over the ordered pairs (i, j)
+    of images of class c, i = j included.
+
+    Args:
+      jacobian: input Jacobian, `[N, D]`.
+      labels: classes 0..K-1, int `[N]`.
+      num_classes: K.
+
+    Returns:
+      `[K]`: 0 for a class without images, NaN for one with an image whose Jacobian has no variance.
+    """
+    same_class = labels[:, None] == labels[None, :]
+    log_rho = jnp.log(jnp.abs(correlation_matrix(jacobian)) + LOG_OFFSET)
+    # Selected, not multiplied by 0: a NaN stays within its own class.
+    pair_sums = jnp.sum(jnp.where(same_class, log_rho, 0), axis=1)
+    return jax.ops.segment_sum(pair_sums, labels, num_classes)
+
+
+def epe_score(
+    jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str = "released"
+) -> jax.Array:
+    """The score of a network from its input Jacobian; larger is better.
+
+    With e_c as in `class_scores`:
+
+    * `"released"`: sum_c |e_c|, for any number of classes, as the released code runs;
+    * `"two_branch"`: that sum for up to 100 classes; for more, e_c is divided by its number of
+      images and the score is the sum of |e_c - e_d| over ordered pairs of classes, divided by the
+      number of classes. A class with one image counts as absent there.
+
+    Args:
+      jacobian: input Jacobian, `[N, D]`.
+      labels: classes 0..K-1, int `[N]`.
+      num_classes: K.
+      variant: which formula.
+
+    Returns:
+      The score, a scalar of the Jacobian's dtype. NaN if the Jacobian of an image in a class that
+      counts has no variance: the network has no score.
+
+    Raises:
+      InputError: wrong rank, dtype or variant, or another number of labels than of images.
+    """
+    _check_score_arguments(jacobian, labels, num_classes, variant)
+    e = class_scores(jacobian, labels, num_classes)
+    if variant == "released" or num_classes <= CLASS_LIMIT:
+        return jnp.sum(jnp.abs(e))
+
+    sizes = jax.ops.segment_sum(jnp.ones_like(labels, e.dtype), labels, num_classes)
+    counts = sizes > 1
+    e = jnp.where(counts, e / sizes, 0)
+    both_count = counts[:, None] & counts[None, :]
+    differences = jnp.where(both_count, jnp.abs(e[:, None] - e[None, :]), 0)
+    return jnp.sum(differences) / jnp.sum(counts)
+
+
+def jacobian_score(
+    key: jax.Array,
+    genotype: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    network: CellNetwork,
+    variant: str = "released",
+) -> jax.Array:
+    """Scores one untrained cell; pure, and made for `jax.jit` and `jax.vmap`.
+
+    `in_axes` says what the cells of a batch share: with `(None, 0, None, None)` weights and
+    mini-batch, with `(0, 0, None, None)` the mini-batch, with `(0, 0, 0, 0)` nothing.
+
+    Args:
+      key: random key of the weights, consumed.
+      genotype: the cell, int32 `[E]`.
+      images: the mini-batch, `[N, H, H, 3]`.
+      labels: its classes, int `[N]`.
+      network: a module that makes a network from a genotype.
+      variant: as in `epe_score`.
+
+    Returns:
+      The score, a scalar. NaN for a cell without a path from input to output.
+    """
+    variables = network.init(key, images, genotype)
+    return cell_score(variables, genotype, images, labels, network=network, variant=variant)
+
+
+def cell_score(
+    variables: Any,
+    genotype: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    network: CellNetwork,
+    variant: str = "released",
+) -> jax.Array:
+    """Scores one cell with weights that are there already; see `jacobian_score`.
+
+    Args:
+      variables: the weights, as `network.init` makes them.
+      genotype: the cell, int32 `[E]`.
+      images: the mini-batch, `[N, H, H, 3]`.
+      labels: its classes, int `[N]`.
+      network: a module that makes a network from a genotype.
+      variant: as in `epe_score`.
+    """
+
+    def apply_fn(variables: Any, images: jax.Array) -> jax.Array:
+        return network.apply(variables, images, genotype)
+
+    jacobian = input_jacobian(apply_fn, variables, images)
+    return epe_score(jacobian, labels, network.num_classes, variant)
+
+
+def _check_score_arguments(
+    jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str
+) -> None:
+    if variant not in VARIANTS:
+        raise InputError(f"score variant: found {variant!r}, expected one of {VARIANTS}")
+    if jacobian.ndim != 2 or not jnp.issubdtype(jacobian.dtype, jnp.floating):
+        raise InputError(
+            f"jacobian: found {jacobian.dtype} of shape {jacobian.shape}, "
+            "expected floating point [images, inputs]"
+        )
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
+        )
+    if labels.shape[0] != jacobian.shape[0]:
+        raise InputError(
+            f"labels: found {labels.shape[0]}, expected {jacobian.shape[0]}, one an image"
+        )
+    if num_classes < 1:
+        raise InputError(f"number of classes: found {num_classes}, expected at least 1")

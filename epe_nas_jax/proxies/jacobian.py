@@ -1,0 +1,52 @@
+"""The input Jacobian of any network on a labelled mini-batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def input_jacobian(
+    apply_fn: Callable[[Any, jax.Array], jax.Array], variables: Any, images: jax.Array
+) -> jax.Array:
+    """Differentiates the sum of all logits with respect to the images (EPE-NAS, section 3).
+
+    One gradient over the whole mini-batch: batch norm couples the images, so image by image, or
+    half a batch at a time, would give another number.
+
+    Args:
+      apply_fn: a network, `(variables, images [N, ...]) -> logits [N, K]`.
+      variables: its weights, any pytree.
+      images: the mini-batch, `[N, ...]`.
+
+    Returns:
+      The input Jacobian, one row an image: `[N, D]`.
+    """
+
+    def with_probes(_: None, images: jax.Array) -> tuple[jax.Array, None]:
+        return apply_fn(variables, images), None
+
+    return probed_jacobian(with_probes, None, images)[0]
+
+
+def probed_jacobian(
+    apply_fn: Callable[[Any, jax.Array], tuple[jax.Array, Any]], probes: Any, images: jax.Array
+) -> tuple[jax.Array, Any, Any]:
+    """The input Jacobian, and what probes measure on the same pass.
+
+    Args:
+      apply_fn: a network, `(probes, images [N, ...]) -> (logits [N, K], aux)`.
+      probes: scalars to differentiate by, any pytree, as `gradient_probes.scalars` makes them.
+      images: the mini-batch, `[N, ...]`.
+
+    Returns:
+      The input Jacobian `[N, D]`, the derivative by each probe, and `aux`.
+    """
+
+    def sum_of_logits(images: jax.Array, probes: Any) -> tuple[jax.Array, Any]:
+        logits, aux = apply_fn(probes, images)
+        return jnp.sum(logits), aux
+
+    (gradient, measured), aux = jax.grad(sum_of_logits, (0, 1), has_aux=True)(images, probes)
+    return gradient.reshape(images.shape[0], -1), measured, aux

@@ -1,0 +1,202 @@
+"""A finished search as one self-contained HTML page."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from epe_nas_jax.reports import html, plots
+from epe_nas_jax.spaces.base import CellGraph
+
+# The objective whose score is EPE-NAS's, a sum over classes.
+_EPE = ("epe",)
+_COMBINATIONS = {"log_rank_sum": "sum of log ranks", "rank_sum": "sum of ranks"}
+_UNREAD = ("arch", "from_run", "compare", "train")
+
+
+def run_page(
+    *,
+    summary: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    best: Sequence[Mapping[str, Any]],
+    graphs: Sequence[CellGraph],
+    objective: Sequence[str],
+    scores: np.ndarray,
+    accuracies: np.ndarray | None,
+    benchmark_accuracies: np.ndarray | None,
+    class_scores: np.ndarray | None,
+    class_sizes: np.ndarray | None,
+) -> str:
+    """Writes the page.
+
+    Args:
+      summary: the content of `summary.json`.
+      provenance: the content of `config.json`.
+      best: the best cells, best first: `arch`, `score` and, with a benchmark, `accuracy`.
+      graphs: how the best cell is drawn; empty if no cell has a score.
+      objective: the columns that the score is made of.
+      scores: `[A]` in the order of the search, NaN for a cell without one.
+      accuracies: their accuracies `[A]`, NaN where unknown; None without a benchmark.
+      benchmark_accuracies: all accuracies of the benchmark, `[T]`; None without one.
+      class_scores: e_c of the best cell, `[K]`, only shown if the objective is `("epe",)`; None if
+        no cell has a score.
+      class_sizes: images of each class in the mini-batch, `[K]`; None where every cell has a
+        mini-batch of its own.
+
+    Returns:
+      The content of an HTML file.
+    """
+    config = provenance["config"]
+    title = _title(objective, config)
+    name = _score_name(objective, config)
+    if tuple(objective) != _EPE:
+        class_scores = None
+    sections = [
+        _headline(title, summary, benchmark_accuracies),
+        _best_cells(best, graphs) if best else "",
+        '<div class="plots">',
+        _scatter(scores, accuracies, name, summary) if accuracies is not None else "",
+        _distribution(scores, name, summary, is_relative=len(objective) > 1),
+        _progress(scores, accuracies),
+        _classes(class_scores, class_sizes) if class_scores is not None else "",
+        "</div>",
+        _time_and_origin(summary, provenance),
+    ]
+    return html.document(title, sections)
+
+
+def _title(objective: Sequence[str], config: Mapping[str, Any]) -> str:
+    dataset = config["data"]["name"]
+    if tuple(objective) == _EPE:
+        return f"EPE-NAS on {dataset}"
+    return f"Search on {dataset} by {', '.join(objective)}"
+
+
+def _score_name(objective: Sequence[str], config: Mapping[str, Any]) -> str:
+    """What the score is, in words."""
+    if tuple(objective) == _EPE:
+        return "EPE-NAS score"
+    if len(objective) == 1:
+        return objective[0]
+    combine = config["score"]["combine"]
+    return f"score: {_COMBINATIONS.get(combine, combine)} of {', '.join(objective)}"
+
+
+def _headline(
+    title: str, summary: Mapping[str, Any], benchmark_accuracies: np.ndarray | None
+) -> str:
+    facts = [("score", _score(summary["best_score"]))]
+    if benchmark_accuracies is not None:
+        accuracy = summary["best_accuracy"]
+        rank = "unknown"
+        if accuracy is not None:
+            rank = f"rank {1 + int(np.sum(benchmark_accuracies > accuracy)):,}"
+        facts += [
+            ("accuracy after training", "unknown" if accuracy is None else f"{accuracy:.2f} %"),
+            (f"by accuracy, of {len(benchmark_accuracies):,}", rank),
+            ("Spearman", _correlation(summary["rank_correlation"]["spearman"], interval=False)),
+        ]
+    facts += [
+        ("cells scored", f"{summary['num_scored']:,}"),
+        ("without a score", f"{summary['num_degenerate']:,}"),
+    ]
+    if summary["best_arch"] is None:
+        lead = "<p>No cell has a score.</p>"
+    else:
+        lead = f'<p class="best">The best cell is<br>{html.arch_code(summary["best_arch"])}</p>'
+    return html.header(title, lead, facts)
+
+
+def _best_cells(best: Sequence[Mapping[str, Any]], graphs: Sequence[CellGraph]) -> str:
+    """The best cell as it is drawn, and the best cells as a table."""
+    figures = html.cell_figures("The best cell", graphs, best[0]["arch"])
+    ranking = f'<div class="ranking"><h2>The best cells by score</h2>{_ranking(best)}</div>'
+    if len(graphs) == 1:
+        return f'<section class="cells">{figures}{ranking}</section>'
+    return f'<section><div class="plots">{figures}</div>{ranking}</section>'
+
+
+def _ranking(best: Sequence[Mapping[str, Any]]) -> str:
+    has_accuracies = any("accuracy" in cell for cell in best)
+    header = ["rank", "score", *(["accuracy, %"] if has_accuracies else []), "cell"]
+    rows = []
+    for rank, cell in enumerate(best, 1):
+        row = [str(rank), _score(cell["score"])]
+        if has_accuracies:
+            accuracy = cell.get("accuracy")
+            row.append("none" if accuracy is None else f"{accuracy:.2f}")
+        rows.append([*map(escape, row), html.arch_code(cell["arch"])])
+    return html.table(header, rows)
+
+
+def _scatter(
+    scores: np.ndarray, accuracies: np.ndarray, score_name: str, summary: Mapping[str, Any]
+) -> str:
+    chosen = None if np.isnan(scores).all() else int(np.nanargmax(scores))
+    correlations = summary["rank_correlation"]
+    plot = plots.accuracy_scatter(
+        scores, accuracies, "accuracy after training", chosen, score_name=score_name
+    )
+    return html.figure(
+        "Score against accuracy",
+        plots.to_svg(plot, "accuracy"),
+        f"{correlations['num_cells']:,} cells with both; the ring is the best cell. Spearman "
+        f"{_correlation(correlations['spearman'])}, Kendall "
+        f"{_correlation(correlations['kendall'])}.",
+    )
+
+
+def _distribution(
+    scores: np.ndarray, score_name: str, summary: Mapping[str, Any], *, is_relative: bool
+) -> str:
+    caption = (
+        f"{np.sum(~np.isnan(scores)):,} cells with a score; {summary['num_degenerate']:,} "
+        "degenerate ones have none (no path from input to output)."
+    )
+    if is_relative:
+        caption += " Ranks are those among the cells of this search."
+    plot = plots.score_histogram(scores, score_name=score_name)
+    return html.figure("Scores", plots.to_svg(plot, "scores"), caption)
+
+
+def _progress(scores: np.ndarray, accuracies: np.ndarray | None) -> str:
+    caption = "The best score among the cells scored so far"
+    caption += "." if accuracies is None else ", and the accuracy of that cell."
+    plot = plots.best_so_far(scores, accuracies)
+    return html.figure("Best so far", plots.to_svg(plot, "progress"), caption)
+
+
+def _classes(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> str:
+    plot = plots.class_bars(class_scores, class_sizes)
+    return html.figure(
+        "Classes of the best cell",
+        plots.to_svg(plot, "classes"),
+        "The score is the sum of |e_c| over the classes c; e_c is a sum over all pairs of images "
+        "of a class.",
+    )
+
+
+def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    facts = {
+        "scoring": f"{summary['seconds']:.1f} s",
+        "compiling": f"{summary['compile_seconds']:.1f} s",
+        "a cell": f"{summary['ms_per_cell']:.1f} ms",
+        "different networks": f"{summary['num_networks']:,}",
+        "device": summary["device"],
+    }
+    command = html.command_of("search", provenance["config"], _UNREAD)
+    return html.origin(facts, provenance, command)
+
+
+def _score(score: float | None) -> str:
+    return "none" if score is None else f"{score:#,.6g}"
+
+
+def _correlation(correlation: Mapping[str, float] | None, *, interval: bool = True) -> str:
+    if correlation is None:
+        return "undefined"
+    text = f"{correlation['value']:.3f}"
+    if interval:
+        text += f" (95 % interval {correlation['low']:.3f} to {correlation['high']:.3f})"
+    return text

@@ -1,0 +1,1 @@
+"""What lies around a run: its directory, log, processes and signals."""

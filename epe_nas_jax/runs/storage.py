@@ -1,0 +1,244 @@
+"""How files of a work directory are written, so that no kill and no second run can spoil them.
+
+A work directory is a path of this machine, or a URL that fsspec can write to, such as `gs://` or
+`s3://`. Such a store writes an object whole or not at all but cannot append to one, and it knows
+no locks. So a log is a file that grows here and one object a line there, and of two runs there the
+one is refused that comes second with a line.
+"""
+
+import errno
+import io
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from upath import UPath
+
+from epe_nas_jax.errors import InputError
+
+# A directory or a file: of this machine, or in a store.
+Location = Path | UPath
+
+_OBJECT = re.compile(r"\d{8}")
+
+
+def location_of(path: str | os.PathLike[str]) -> Location:
+    """A path of this machine, or the place that a URL names.
+
+    Raises:
+      InputError: the URL's kind is unknown, or its store cannot be reached.
+    """
+    if "://" not in os.fspath(path):
+        return Path(path)
+    try:
+        # Another run may write at any time: nothing is remembered.
+        location = UPath(path, use_listings_cache=False)
+        location.exists()
+    # Every store has errors of its own.
+    except Exception as error:
+        raise InputError(f"{path}: {error}") from None
+    return location
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """A path of this machine.
+
+    Raises:
+      InputError: it is a URL.
+    """
+    if "://" in os.fspath(path):
+        raise InputError(f"{path}: found a URL, expected a path of this machine")
+    return Path(path)
+
+
+def write(path: Location, content: bytes) -> None:
+    """Writes a file that appears whole or not at all, even if the power fails.
+
+    Raises:
+      OSError: it cannot be written; nothing is left of it.
+    """
+    if not isinstance(path, Path):
+        path.fs.pipe_file(path.path, content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open("xb", buffering=0) as file:
+            _write_through(file, path, content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def create(path: UPath, content: bytes) -> None:
+    """Writes an object of a store, of which there is none yet, even if others try it too.
+
+    Raises:
+      FileExistsError: there is one, with another content.
+      OSError: it cannot be written.
+    """
+    try:
+        path.fs.pipe_file(path.path, content, mode="create")
+    except FileExistsError:
+        # A store that was asked twice because its answer was lost.
+        if path.fs.cat_file(path.path) != content:
+            raise
+
+
+class Log(Protocol):
+    """Lines that are only added to.
+
+    Attributes:
+      lines: what it held when it was read; the last one may be torn.
+    """
+
+    lines: list[bytes]
+
+    def where(self, number: int) -> str:
+        """The place of a line, counted from 1, in words."""
+
+    def open(self, num_lines: int) -> None:
+        """Makes it ready for more lines after its first `num_lines`; it drops the others.
+
+        Raises:
+          InputError: it is a link, which could lead out of the directory.
+          OSError: it cannot be written.
+        """
+
+    def append(self, line: bytes) -> None:
+        """Adds a line, which is on disk when this returns.
+
+        Raises:
+          InputError: another run added one.
+          OSError: it cannot be written, for example because the disk is full.
+        """
+
+    def close(self) -> None:
+        """Closes what `open` opened."""
+
+
+def log_at(path: Location) -> Log:
+    """The log at a place, read; it need not exist.
+
+    Raises:
+      InputError: something else lies there.
+      OSError: it cannot be read.
+    """
+    return _FileLog(path) if isinstance(path, Path) else _ObjectLog(path)
+
+
+class _FileLog:
+    """A log that is a file."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: found something else, expected a file")
+        content = path.read_bytes() if path.exists() else b""
+        self.lines = io.BytesIO(content).readlines()
+
+    def where(self, number: int) -> str:
+        return f"{self._path}, line {number}"
+
+    def open(self, num_lines: int) -> None:
+        self._file = open_for_appending(self._path)
+        self._file.truncate(sum(map(len, self.lines[:num_lines])))
+
+    def append(self, line: bytes) -> None:
+        _write_through(self._file, self._path, line)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _ObjectLog:
+    """A log that is a folder of objects, a line each, whose names are numbers."""
+
+    def __init__(self, path: UPath):
+        self._path = path
+        names = [name.rpartition("/")[2] for name in path.fs.find(path.path)]
+        self._objects = [path / name for name in sorted(filter(_OBJECT.fullmatch, names))]
+        # All at once, where the store can.
+        contents = path.fs.cat([place.path for place in self._objects]) if self._objects else {}
+        self.lines = [contents[place.path] for place in self._objects]
+
+    def where(self, number: int) -> str:
+        return f"{self._objects[number - 1]}, a line of the log"
+
+    def open(self, num_lines: int) -> None:
+        for place in self._objects[num_lines:]:
+            place.unlink()
+        self._next = 1 + int(self._objects[num_lines - 1].name) if num_lines else 0
+
+    def append(self, line: bytes) -> None:
+        try:
+            create(self._path / f"{self._next:08d}", line)
+        except FileExistsError:
+            directory = self._path.parent
+            raise InputError(f"workdir {directory}: another run is at work in it") from None
+        self._next += 1
+
+    def close(self) -> None:
+        pass
+
+
+def check_no_links(directory: Path) -> None:
+    """Checks that a directory, which need not exist, is no link and holds none.
+
+    Raises:
+      InputError: it is a link or holds one, which could lead out of it.
+    """
+    for path in (directory, *directory.rglob("*")):
+        if path.is_symlink():
+            raise InputError(f"{path}: found a link, expected none in a work directory")
+
+
+def open_for_appending(path: Path) -> BinaryIO:
+    """Opens a file of a work directory to add to it; it may be new, or left by an earlier run.
+
+    Raises:
+      InputError: it is a link or one of several names of a file, which may lie elsewhere.
+      OSError: it cannot be opened.
+    """
+    # A link is not followed, and a pipe is not waited for.
+    safely = os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | safely
+    try:
+        file = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: found a link, expected a file") from None
+        raise
+    if os.fstat(file.fileno()).st_nlink > 1:
+        file.close()
+        raise InputError(f"{path}: found a file that has another name too, expected one of its own")
+    _sync_directory(path.parent)
+    return file
+
+
+def _write_through(file: BinaryIO, path: Path, content: bytes) -> None:
+    """Writes to an open file and returns when the content is on disk.
+
+    Raises:
+      OSError: with the path in it, which the system leaves out.
+    """
+    view = memoryview(content)
+    try:
+        while view:
+            view = view[file.write(view) :]
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes sure that names made or changed in a directory are on disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Many cells scored in one compiled program."""

@@ -1,0 +1,139 @@
+"""The table of columns: to add one is its function and an entry here (docs/extending.md).
+
+A column is a number for every cell of a run: `scores.csv` has them, a search may be limited by
+some, and an objective is made of some. Every proxy is a column; the others are below.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.proxies.table import PROXIES
+from epe_nas_jax.search.ranking import COMBINATIONS, Combine
+from epe_nas_jax.spaces.base import CellNetwork, Cost
+
+# The recommended ranking (docs/ranking.md).
+BEST_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
+
+
+class RunCells:
+    """Cells, and the network that a run builds around them: what columns are computed from.
+
+    What several columns share is computed once, when one of them is asked for.
+    """
+
+    def __init__(self, genotypes: np.ndarray, network: CellNetwork, side: int):
+        """Holds genotypes `[A, E]`, the network and the side H of the images."""
+        self.genotypes = genotypes
+        self._network = network
+        self._side = side
+
+    @functools.cached_property
+    def built(self) -> Cost:
+        """What the cells cost as built."""
+        return self._network.cost(self.genotypes, side=self._side)
+
+    @functools.cached_property
+    def live(self) -> Cost:
+        """What they cost without operations that change no score."""
+        return self._network.cost(self.genotypes, side=self._side, live=True)
+
+
+class Column(NamedTuple):
+    """One column that is no proxy.
+
+    Attributes:
+      name: its name in `scores.csv`.
+      values: from cells to a number each, `[A]`.
+      meaning: of the numbers, with their unit.
+      is_limit: whether `search.max_NAME` may limit it: a cost of the cell as built.
+    """
+
+    name: str
+    values: Callable[[RunCells], np.ndarray]
+    meaning: str
+    is_limit: bool = False
+
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        Column("params", lambda cells: cells.built.params, "parameters", is_limit=True),
+        Column(
+            "mflops",
+            lambda cells: cells.built.flops / 1e6,
+            "millions of FLOPs of one image's forward pass",
+            is_limit=True,
+        ),
+        Column(
+            "live_params",
+            lambda cells: cells.live.params,
+            "parameters of operations on a path from input to output",
+        ),
+        Column(
+            "live_mflops",
+            lambda cells: cells.live.flops / 1e6,
+            "millions of FLOPs of operations on a path from input to output",
+        ),
+    )
+}
+LIMITS = tuple(name for name, column in COLUMNS.items() if column.is_limit)
+
+
+class Objective(NamedTuple):
+    """What a search maximises.
+
+    Attributes:
+      columns: names of proxies and of `COLUMNS`.
+      combine: from their values `[A, P]` to scores `[A]`, by ranks; None for a single column.
+    """
+
+    columns: tuple[str, ...]
+    combine: Combine | None
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Those of its columns that are proxies."""
+        return tuple(name for name in self.columns if name in PROXIES)
+
+    def values(self, proxies: Mapping[str, np.ndarray], cells: RunCells) -> np.ndarray:
+        """What the score is made of: `[A]` of a single column, else `[A, P]`."""
+        found = [
+            proxies[name] if name in PROXIES else COLUMNS[name].values(cells)
+            for name in self.columns
+        ]
+        return np.stack(found, axis=1) if self.combine else found[0]
+
+
+def objective_of(columns: tuple[str, ...], combine: str) -> Objective:
+    """The objective of some columns.
+
+    Args:
+      columns: names of proxies and of `COLUMNS`, at least one of them a proxy.
+      combine: a name of `ranking.COMBINATIONS`, by which several columns are one score.
+
+    Raises:
+      InputError: an unknown column or combination, one column twice, or no proxy among them.
+    """
+    if combine not in COMBINATIONS:
+        known = ", ".join(COMBINATIONS)
+        raise InputError(f"score.combine: found {combine!r}, expected one of {known}")
+    for name in columns:
+        if name not in PROXIES and name not in COLUMNS:
+            known = ", ".join((*PROXIES, *COLUMNS))
+            raise InputError(f"score.objective: found {name!r}, expected one of {known}")
+        if columns.count(name) > 1:
+            raise InputError(f"score.objective: found {name!r} twice, expected each once")
+    objective = Objective(columns, COMBINATIONS[combine] if len(columns) > 1 else None)
+    if not objective.proxies:
+        found = ", ".join(columns) or "nothing"
+        raise InputError(f"score.objective: found {found}, expected a proxy among them")
+    return objective
+
+
+def proxies_to_score(objective: Objective, further: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The proxies of an objective, then further ones, each once."""
+    return tuple(dict.fromkeys((*objective.proxies, *further)))

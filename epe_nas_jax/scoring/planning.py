@@ -1,0 +1,123 @@
+"""Which cells run where and when: steps that fit the memory, shared out evenly over devices."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.spaces.base import CellNetwork
+
+_CPU_CELLS_PER_STEP = 16
+_MAX_CELLS_PER_STEP = 64
+_MEMORY_SHARE = 0.6
+# For a device that does not report its memory.
+_UNKNOWN_MEMORY = 8 * 2**30
+
+
+class Shard(NamedTuple):
+    """One process's part of every step, where several processes share the work.
+
+    Attributes:
+      process: which process, from 0.
+      num_processes: how many there are.
+      num_slots: how many cells of a step each of them takes at most.
+    """
+
+    process: int
+    num_processes: int
+    num_slots: int
+
+    def rows(self, work: np.ndarray) -> np.ndarray:
+        """Which cells of a step are this process's, in their order.
+
+        Args:
+          work: how long each takes, `[A]`, at most as many as all processes have slots.
+        """
+        assigned = assign_slots(work, self.num_processes, self.num_slots)
+        own = np.sort(assigned.reshape(self.num_processes, self.num_slots)[self.process])
+        return own[own < len(work)]
+
+
+def plan_steps(
+    wanted: int | str,
+    network: CellNetwork,
+    batch_shape: tuple[int, ...],
+    devices: Sequence[jax.Device],
+) -> tuple[int, int]:
+    """Cells a device gets in a step, and how many devices to use: by estimate, before compiling.
+
+    Args:
+      wanted: a number of cells, which is kept, or `"auto"`.
+      network: the network to run.
+      batch_shape: `(N, H, W, 3)`.
+      devices: devices of one kind.
+
+    Raises:
+      InputError: neither a positive integer nor `"auto"`.
+    """
+    is_number = isinstance(wanted, int) and not isinstance(wanted, bool) and wanted >= 1
+    if not is_number and wanted != "auto":
+        raise InputError(f"cells_per_step: found {wanted!r}, expected a positive integer or 'auto'")
+    is_cpu = devices[0].platform == "cpu"
+    if is_number and not is_cpu:
+        return int(wanted), len(devices)
+    itemsize = jnp.dtype(network.param_dtype).itemsize
+    bytes_per_cell = int(network.activation_count(batch_shape) * itemsize)
+    if is_cpu:
+        cells_per_step, cells_together = int(wanted) if is_number else _CPU_CELLS_PER_STEP, 1
+    else:
+        cells_per_step = cells_together = _MAX_CELLS_PER_STEP
+    needed = bytes_per_cell * cells_together
+    return fit_memory(cells_per_step, devices, needed, usable_memory(devices[0]))
+
+
+def usable_memory(device: jax.Device) -> int:
+    """Bytes that a program may take of a device's memory; of all CPU devices together."""
+    if device.platform == "cpu":
+        return int(_MEMORY_SHARE * psutil.virtual_memory().available)
+    limit = (device.memory_stats() or {}).get("bytes_limit", _UNKNOWN_MEMORY)
+    return int(_MEMORY_SHARE * limit)
+
+
+def fit_memory(
+    cells_per_step: int, devices: Sequence[jax.Device], needed: int, usable: int
+) -> tuple[int, int]:
+    """Cells a device gets in a step and how many devices to use, so that memory suffices.
+
+    CPU devices are cores of one memory and work on one cell at a time each: fewer of them are used.
+    Other devices have a memory each and run a step's cells at once: they get fewer cells.
+
+    Args:
+      cells_per_step: cells of a device in a step, S.
+      devices: devices of one kind.
+      needed: bytes that the program takes on each device.
+      usable: bytes that it may take, as from `usable_memory`.
+    """
+    if devices[0].platform == "cpu":
+        return cells_per_step, max(1, min(len(devices), usable // max(1, needed)))
+    if needed <= usable:
+        return cells_per_step, len(devices)
+    return max(1, cells_per_step * usable // needed), len(devices)
+
+
+def assign_slots(work: np.ndarray, num_devices: int, cells_per_step: int) -> np.ndarray:
+    """Assigns the cells of a step to slots so that all devices have about the same work.
+
+    Args:
+      work: how long each cell takes, `[A]`, at most as many as there are slots.
+      num_devices: number of devices.
+      cells_per_step: slots of a device, S.
+
+    Returns:
+      Which cell has which slot, device by device, int `[num_devices * S]`; A marks an empty slot.
+    """
+    order = np.full(num_devices * cells_per_step, len(work))
+    order[: len(work)] = np.argsort(-work, kind="stable")
+    # Round after round, every second one backwards, as teams are chosen.
+    rounds = order.reshape(cells_per_step, num_devices)
+    rounds[1::2] = rounds[1::2, ::-1]
+    return rounds.T.reshape(-1)

@@ -1,0 +1,117 @@
+"""The best ranking as one call: cells in, a table of proxies, counts, score and rank out."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import pandas as pd
+
+from epe_nas_jax.scoring.columns import (
+    BEST_RANKING,
+    COLUMNS,
+    Objective,
+    RunCells,
+    objective_of,
+    proxies_to_score,
+)
+from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.scoring.scorer import compile_scorer
+from epe_nas_jax.spaces.base import CellNetwork, Cells
+
+
+def score_table(
+    cells: Cells,
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
+    *,
+    columns: Sequence[str] = (),
+    objective: Sequence[str] = BEST_RANKING,
+    combine: str = "log_rank_sum",
+    seed: int = 0,
+    network: CellNetwork | None = None,
+    init: str = "shared",
+    num_inits: int = 1,
+    cells_per_step: int | str = "auto",
+    devices: Sequence[jax.Device] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Ranks cells by the recommended sum of signals, or by an objective of your own.
+
+    >>> table = epe_nas_jax.score_table(cells, images, labels)
+    >>> table.sort_values("rank")["arch"].head()
+
+    Args:
+      cells: genotypes, int `[A, E]`.
+      images: the mini-batch, normalised, `[N, H, W, 3]`.
+      labels: classes 0..K-1, int `[N]`.
+      columns: further proxies to compute, names of `proxies.table.PROXIES`. Those of
+        `columns.COLUMNS` are always there.
+      objective: names of proxies and of `columns.COLUMNS` that are the score together; by default
+        the recommended five (docs/ranking.md). `("epe",)` is EPE-NAS.
+      combine: how the ranks of several columns are added, `"log_rank_sum"` or `"rank_sum"`; ranks
+        are among these cells.
+      seed: of the weights.
+      network: as in `compile_scorer`.
+      init: as in `ScoringConfig`.
+      num_inits: as in `ScoringConfig`.
+      cells_per_step: as in `compile_scorer`.
+      devices: as in `compile_scorer`.
+      progress: as in `compile_scorer`.
+
+    Returns:
+      A row a cell, in the given order: `arch`, `score` (larger is better, NaN for a cell without
+      one), `rank` (1 is the best, equal scores share one, missing for a cell without a score), then
+      the proxies and `columns.COLUMNS`.
+
+    Raises:
+      InputError: an unknown column, or as `score_cells`.
+    """
+    aim = objective_of(tuple(objective), combine)
+    further = tuple(name for name in columns if name not in COLUMNS)
+    proxies = proxies_to_score(aim, further)
+    scorer = compile_scorer(
+        images,
+        labels,
+        seed=seed,
+        network=network,
+        config=ScoringConfig(init=init, proxies=proxies, num_inits=num_inits),
+        cells_per_step=cells_per_step,
+        devices=devices,
+        progress=progress,
+    )
+    genotypes = scorer.network.space.check(cells)
+    found = dict(zip(proxies, scorer.proxies(genotypes).T, strict=True))
+    run = RunCells(genotypes, scorer.network, images.shape[1])
+    scores = aim.values(found, run)
+    if aim.combine:
+        scores = aim.combine(scores)
+    table = table_of(run, scores, found, aim, scorer.network)
+    rank = table["score"].rank(method="min", ascending=False).astype("Int64")
+    table.insert(2, "rank", rank)
+    return table
+
+
+def table_of(
+    cells: RunCells,
+    scores: np.ndarray,
+    proxies: Mapping[str, np.ndarray],
+    objective: Objective,
+    network: CellNetwork,
+) -> pd.DataFrame:
+    """Scored cells as a table: `arch`, `score`, proxies, counts.
+
+    Args:
+      cells: the cells.
+      scores: theirs, `[A]`.
+      proxies: theirs by name, `[A]` each. One that is the score is there under that name only.
+      objective: what the score is made of.
+      network: the network around the cells.
+    """
+    archs = [network.space.format(genotype) for genotype in cells.genotypes]
+    table = pd.DataFrame({"arch": archs, "score": scores})
+    for name, values in proxies.items():
+        if objective.columns != (name,):
+            table[name] = values
+    for name, column in COLUMNS.items():
+        table[name] = column.values(cells)
+    return table

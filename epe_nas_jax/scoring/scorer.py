@@ -1,0 +1,324 @@
+"""Many cells: `score_cells`, and the compiled scorer that it calls.
+
+Cells are planned into steps of one fixed size, so one program (`step`) serves any list, and the
+cells of a step are sharded over all devices. A GPU or TPU runs its shard vectorised (`jax.vmap`,
+operations grouped by `layers.grouped_switch`); a CPU device runs cell after cell inside the
+program.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.scoring.planning import (
+    Shard,
+    assign_slots,
+    fit_memory,
+    plan_steps,
+    usable_memory,
+)
+from epe_nas_jax.scoring.progress import progress_bar
+from epe_nas_jax.scoring.step import score_step
+from epe_nas_jax.spaces.base import CellNetwork, Cells
+from epe_nas_jax.spaces.layers.checks import check_minibatch
+from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
+
+
+# Not compared by its attributes: arrays have no truth value and no hash.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CellScorer:
+    """Cells scored on one data set in one way, compiled; a score function for any search.
+
+    Made by `compile_scorer`, and never changed.
+
+    Attributes:
+      network: the network around the cells, which names their search space.
+      config: how cells are scored.
+      prune_dead: whether operations on no path from input to output are left out.
+      vectorise: whether a device runs the cells of its shard at once, or one after another.
+      cells_per_step: cells of a device in a step, S.
+      devices: the devices in use.
+      dtype: of the scores.
+      progress: whether to show a progress bar on stderr.
+      inputs: the key of the weights, images, labels and a black pixel, replicated on the devices.
+    """
+
+    network: CellNetwork
+    config: ScoringConfig
+    prune_dead: bool
+    vectorise: bool
+    cells_per_step: int
+    devices: tuple[jax.Device, ...]
+    dtype: np.dtype[Any]
+    progress: bool
+    inputs: tuple[jax.Array, ...]
+
+    @property
+    def num_slots(self) -> int:
+        """How many cells a step has at most."""
+        return self.cells_per_step * len(self.devices)
+
+    def __call__(self, genotypes: Cells) -> np.ndarray:
+        """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
+        return self.proxies(genotypes)[:, 0]
+
+    def proxies(self, genotypes: Cells) -> np.ndarray:
+        """The proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
+        kinds, networks, back = self.distinct(genotypes)
+        rows = [rows for _, rows in self.steps(kinds, networks)]
+        none = np.zeros((0, len(self.config.proxies)), self.dtype)
+        return np.concatenate([none, *rows])[back]
+
+    def class_scores(self, genotype: np.ndarray) -> np.ndarray:
+        """Each class's part e_c, `[K]`, of the EPE-NAS score of a genotype `[E]`."""
+        kinds, networks, _ = self.distinct(genotype[None])
+        return self._run(kinds, networks)[1][0]
+
+    def distinct(self, genotypes: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Finds which different cells have to be scored, so that none is scored twice.
+
+        Args:
+          genotypes: the cells, `[A, E]`.
+
+        Returns:
+          Genotypes `[B, E]` that have proxies of their own, in order: networks if all cells share
+          weights and mini-batch, else cells; the genotypes `[B, E]` to build for them; and which of
+          these each cell has, `[A]`.
+
+        Raises:
+          InputError: the rows are not genotypes of the space.
+        """
+        space = self.network.space
+        cells = space.check(genotypes)
+        networks = space.prune_dead(cells) if self.prune_dead else cells
+        kinds = networks if self.config.all_shared else cells
+        kinds, first, back = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+        return kinds, networks[first], back
+
+    def steps(
+        self,
+        kinds: np.ndarray,
+        networks: np.ndarray,
+        num_done: int = 0,
+        shard: Shard | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Scores what `distinct` gave, or part of it, and yields after every step.
+
+        Args:
+          kinds: int `[B, E]`.
+          networks: int `[B, E]`.
+          num_done: how many were scored before, for the progress bar.
+          shard: this process's part where several share the steps; by default it has all.
+
+        Yields:
+          Those genotypes of `kinds` that are this process's part of the step, in their order, and
+          their proxies, a row each.
+        """
+        shard = shard or Shard(0, 1, self.num_slots)
+        size = shard.num_processes * shard.num_slots
+        total = num_done + len(kinds)
+        is_hidden = not self.progress
+        with progress_bar(total, num_done, unit="network", disable=is_hidden) as bar:
+            for start in range(0, len(kinds), size):
+                work = self.network.space.relative_work(networks[start : start + size])
+                own = start + shard.rows(work)
+                yield kinds[own], self._run(kinds[own], networks[own])[0]
+                bar.update(len(work))
+
+    def lower(self) -> jax.stages.Lowered:
+        """The program of a step, not compiled: for looking at it."""
+        num_slots, space = self.num_slots, self.network.space
+        genotypes = np.zeros((num_slots, space.num_edges), np.int32)
+        words = space.identity(genotypes)
+        return score_step.lower(
+            words, np.zeros(num_slots, bool), genotypes, *self.inputs, **self._static()
+        )
+
+    def _run(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Proxies and class scores of the cells of a step, a row a cell."""
+        if not len(kinds):
+            widths = len(self.config.proxies), self.network.num_classes
+            return np.zeros((0, widths[0]), self.dtype), np.zeros((0, widths[1]), self.dtype)
+        space = self.network.space
+        order = assign_slots(space.relative_work(networks), len(self.devices), self.cells_per_step)
+        is_cell = order < len(kinds)
+        # Appended: an empty cell, which fills the slots that are left.
+        empty = np.zeros((1, space.num_edges), np.int32)
+        words = space.identity(np.append(kinds, empty, axis=0)[order])
+        genotypes = np.append(networks, empty, axis=0)[order]
+        proxies, e = score_step(words, is_cell, genotypes, *self.inputs, **self._static())
+
+        def in_order(by_slot: jax.Array) -> np.ndarray:
+            rows = np.empty((int(is_cell.sum()), by_slot.shape[1]), by_slot.dtype)
+            rows[order[is_cell]] = np.asarray(by_slot)[is_cell]
+            return rows
+
+        return in_order(proxies), in_order(e)
+
+    def _static(self) -> dict[str, Any]:
+        """What the compiled program is made for, beside shapes."""
+        return {
+            "network": self.network,
+            "config": self.config,
+            "mesh": Mesh(np.array(self.devices), ("cells",)),
+            "vectorise": self.vectorise,
+        }
+
+
+def compile_scorer(
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
+    *,
+    seed: int,
+    network: CellNetwork | None = None,
+    config: ScoringConfig | None = None,
+    cells_per_step: int | str = "auto",
+    prune_dead: bool = True,
+    black: np.ndarray | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    vectorise: bool | None = None,
+    progress: bool = False,
+) -> CellScorer:
+    """Checks the arguments, puts the images on the devices and compiles the program.
+
+    The compiler's account of the memory that the program takes has the last word: if there is less,
+    it is compiled again for fewer cells together, or on CPUs for fewer devices.
+
+    Args:
+      images: the mini-batch, normalised, `[N, H, W, 3]`; with `config.fresh_batch`, a data set.
+      labels: classes 0..K-1, int `[N]`.
+      seed: seed of the weights (and of fresh mini-batches).
+      network: the network around the cell, which names its search space; by default
+        NAS-Bench-201's with as many classes as there are labels.
+      config: how to score; by default EPE-NAS with shared weights on the given mini-batch.
+      cells_per_step: cells handed to a device at a time, or `"auto"`.
+      prune_dead: leave out operations on no path from input to output, and score cells once that
+        are equal then; it changes no score.
+      black: a normalised black pixel, `[3]`, for augmentation; by default zeros.
+      devices: devices of one kind, by default all that this process has.
+      vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
+        once on GPUs and TPUs, and one after another on CPUs.
+      progress: show a progress bar on stderr.
+
+    Raises:
+      InputError: an argument has the wrong type or is out of range, or the images are fewer than
+        `config.fresh_batch`.
+    """
+    config = config or ScoringConfig()
+    num_classes = check_minibatch(images, labels, network.num_classes if network else None)
+    if config.fresh_batch and config.fresh_batch > len(images):
+        raise InputError(
+            f"fresh_batch: found {config.fresh_batch}, "
+            f"expected at most {len(images)}, the size of the data set"
+        )
+    network = network or NasBench201Network(num_classes, param_dtype=images.dtype)
+    batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
+    devices = list(devices or jax.local_devices())
+    is_cpu = devices[0].platform == "cpu"
+    memory = usable_memory(devices[0]) if is_cpu or cells_per_step == "auto" else None
+    num_cells, num_devices = plan_steps(cells_per_step, network, batch_shape, devices)
+    inputs = (
+        jax.random.key(seed),
+        jnp.asarray(images),
+        jnp.asarray(labels, jnp.int32),
+        jnp.asarray(np.zeros(images.shape[-1]) if black is None else black, images.dtype),
+    )
+    scorer = CellScorer(
+        network=network,
+        config=config,
+        prune_dead=prune_dead,
+        # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
+        vectorise=not is_cpu if vectorise is None else vectorise,
+        cells_per_step=num_cells,
+        devices=tuple(devices),
+        dtype=np.dtype(images.dtype),
+        progress=progress,
+        inputs=inputs,
+    )
+    return _compile(_with_plan(scorer, num_cells, num_devices), memory)
+
+
+def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
+    """Compiles a scorer, again with a smaller plan if its program takes more memory than this."""
+    account = scorer.lower().compile().memory_analysis()
+    if memory is None or account is None:
+        return scorer
+    plan = fit_memory(scorer.cells_per_step, scorer.devices, account.temp_size_in_bytes, memory)
+    if plan == (scorer.cells_per_step, len(scorer.devices)):
+        return scorer
+    return _compile(_with_plan(scorer, *plan), memory)
+
+
+def _with_plan(scorer: CellScorer, cells_per_step: int, num_devices: int) -> CellScorer:
+    """A scorer for another plan, with its inputs on the devices in use."""
+    devices = scorer.devices[:num_devices]
+    replicated = NamedSharding(
+        Mesh(np.array(devices), ("cells",)),
+        PartitionSpec(),  # type: ignore[no-untyped-call]
+    )
+    return dataclasses.replace(
+        scorer,
+        cells_per_step=cells_per_step,
+        devices=devices,
+        inputs=jax.device_put(scorer.inputs, replicated),
+    )
+
+
+def score_cells(
+    genotypes: Cells,
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
+    *,
+    seed: int,
+    network: CellNetwork | None = None,
+    config: ScoringConfig | None = None,
+    cells_per_step: int | str = "auto",
+    prune_dead: bool = True,
+    black: np.ndarray | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Scores any number of cells, in any order, on one mini-batch or a fresh one per cell.
+
+    >>> cells = epe_nas_jax.parse_arch(arch)[None]
+    >>> epe_nas_jax.score_cells(cells, images, labels, seed=0)
+
+    Args:
+      genotypes: the cells, int `[A, E]`.
+      images: the mini-batch, normalised, `[N, H, W, 3]`; with `config.fresh_batch`, a data set.
+      labels: classes 0..K-1, int `[N]`.
+      seed: as in `compile_scorer`.
+      network: as in `compile_scorer`.
+      config: as in `compile_scorer`.
+      cells_per_step: as in `compile_scorer`.
+      prune_dead: as in `compile_scorer`.
+      black: as in `compile_scorer`.
+      devices: as in `compile_scorer`.
+      progress: as in `compile_scorer`.
+
+    Returns:
+      Scores `[A]` of the images' dtype; NaN where a cell has no path from input to output.
+
+    Raises:
+      InputError: as `compile_scorer`, or the rows are not genotypes of the network's space.
+    """
+    scorer = compile_scorer(
+        images,
+        labels,
+        seed=seed,
+        network=network,
+        config=config,
+        cells_per_step=cells_per_step,
+        prune_dead=prune_dead,
+        black=black,
+        devices=devices,
+        progress=progress,
+    )
+    return scorer(genotypes)

@@ -1,0 +1,138 @@
+"""The compiled program of a step: many cells, sharded over devices.
+
+A cell's key is folded from the seed and, where cells are to differ, from the cell's identity: its
+score depends on (seed, mini-batch, cell) and on nothing else.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from epe_nas_jax.data.minibatch import draw_minibatch
+from epe_nas_jax.proxies.cell_proxies import cell_proxies
+from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.spaces.base import CellNetwork
+
+
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh", "vectorise"))
+def score_step(
+    words: jax.Array,
+    is_cell: jax.Array,
+    genotypes: jax.Array,
+    *inputs: jax.Array,
+    network: CellNetwork,
+    config: ScoringConfig,
+    mesh: Mesh,
+    vectorise: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Proxies and class scores of a step, a row a slot, sharded over the mesh's devices.
+
+    Args:
+      words: identities of the cells in the slots, `[slots, W]`.
+      is_cell: which slots are filled, `[slots]`.
+      genotypes: what to build for them, `[slots, E]`.
+      *inputs: `CellScorer.inputs`, replicated on the devices.
+      network: the network around the cells.
+      config: how to score.
+      mesh: the devices.
+      vectorise: whether a device runs the cells of its shard at once, or one after another.
+
+    Returns:
+      Proxies `[slots, P]` and class scores `[slots, K]`.
+    """
+    sharded = PartitionSpec("cells")  # type: ignore[no-untyped-call]
+    replicated = PartitionSpec()  # type: ignore[no-untyped-call]
+    score_shard = functools.partial(
+        _score_shard, network=network, config=config, vectorise=vectorise
+    )
+    with jax.default_matmul_precision(config.precision):
+        return jax.shard_map(
+            score_shard,
+            mesh=mesh,
+            in_specs=(sharded, sharded, sharded, *[replicated] * len(inputs)),
+            out_specs=sharded,
+            # JAX cannot follow the batching rule of `grouped_switch` across devices.
+            check_vma=False,
+        )(words, is_cell, genotypes, *inputs)
+
+
+def shared_weights(seed: int, network: CellNetwork, images: jax.Array) -> Any:
+    """The weights of every candidate with which `score_cells(..., seed=seed)` scores all cells."""
+    weights_keys, _ = _keys_of_inits(jax.random.key(seed), 1)
+    empty = jnp.zeros(network.space.num_edges, jnp.int32)
+    return jax.jit(network.init)(weights_keys[0], images[:1], empty)
+
+
+def _score_shard(
+    words: jax.Array,
+    is_cell: jax.Array,
+    genotypes: jax.Array,
+    key: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    black: jax.Array,
+    *,
+    network: CellNetwork,
+    config: ScoringConfig,
+    vectorise: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Proxies `[S, P]` and class scores `[S, K]` of one device's shard of `score_step`."""
+    weights_keys, batch_keys = _keys_of_inits(key, config.num_inits)
+
+    def draw_weights(weights_key: jax.Array) -> Any:
+        return network.init(weights_key, images[:1], genotypes[0])
+
+    shared = lax.map(draw_weights, weights_keys) if config.init == "shared" else None
+
+    def score(words: jax.Array, genotype: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def score_once(draws: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+            weights_key, batch_key, variables = draws
+            if variables is None:
+                variables = draw_weights(_fold_words(weights_key, words))
+            minibatch = images, labels
+            if config.fresh_batch:
+                minibatch = draw_minibatch(
+                    _fold_words(batch_key, words),
+                    images,
+                    labels,
+                    config.fresh_batch,
+                    augment=config.augment,
+                    black=black,
+                    balanced_classes=network.num_classes if config.class_balanced else None,
+                )
+            return cell_proxies(
+                variables, genotype, *minibatch, network=network, proxies=config.proxies
+            )
+
+        proxies, e = lax.map(score_once, (weights_keys, batch_keys, shared))
+        return jnp.mean(proxies, axis=0), jnp.mean(e, axis=0)
+
+    if vectorise:
+        return jax.vmap(score)(words, genotypes)
+
+    def score_if_cell(slot: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        words, is_cell, genotype = slot
+        widths = len(config.proxies), network.num_classes
+        no_score = tuple(jnp.full(width, jnp.nan, images.dtype) for width in widths)
+        return lax.cond(is_cell, score, lambda *_: no_score, words, genotype)
+
+    return lax.map(score_if_cell, (words, is_cell, genotypes))
+
+
+def _keys_of_inits(key: jax.Array, num_inits: int) -> tuple[jax.Array, jax.Array]:
+    """For every draw of the weights a key of the weights and one of fresh mini-batches."""
+    weights_keys, batch_keys = jnp.unstack(
+        jax.vmap(jax.random.split)(jax.random.split(key, num_inits)), axis=1
+    )
+    return weights_keys, batch_keys
+
+
+def _fold_words(key: jax.Array, words: jax.Array) -> jax.Array:
+    """A key of a cell's own, from its identity `[W]`."""
+    for word in words:
+        key = jax.random.fold_in(key, word)
+    return key

@@ -1,0 +1,1 @@
+"""Searches over a score function, rankings, and searches simulated on scored cells."""

@@ -1,0 +1,138 @@
+"""A search space within limits: the cells that a predicate accepts."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.spaces.base import Cells, SearchSpace
+
+Accept = Callable[[np.ndarray], np.ndarray]
+
+_MAX_DRAWS = 100
+_CELLS_PER_DRAW = 1000
+
+
+def restrict(space: SearchSpace, accept: Accept) -> SearchSpace:
+    """The cells of a space that a predicate accepts; no other is ever sampled or proposed.
+
+    Args:
+      space: the whole space.
+      accept: from cells `[A, E]` to bool `[A]`, such as a limit of the number of parameters.
+
+    Returns:
+      A space. A cell none of whose mutations is accepted mutates to itself.
+
+    Raises:
+      InputError: no cell is accepted; or, when sampled, fewer cells than asked for are accepted. In
+        a space that is too large to list, the error comes when cells are sampled, after 100,000.
+    """
+
+    def accepts(cells: np.ndarray) -> np.ndarray:
+        return one_each("accept", accept(cells), len(cells)).astype(bool)
+
+    def neighbours(cell: np.ndarray) -> np.ndarray:
+        cells = space.neighbours(cell)
+        return cells[accepts(cells)]
+
+    within = dataclasses.replace(
+        space,
+        sample=functools.partial(_sample_by_rejection, space, accepts),
+        sample_with_replacement=functools.partial(_repeat_by_rejection, space, accepts),
+        mutate=functools.partial(_mutate_within, space, accepts),
+        neighbours=neighbours,
+    )
+    if space.every is None:
+        return within
+    listed = space.every()
+    listed = listed[accepts(listed)]
+    if not len(listed):
+        raise _too_few_cells(0, 1)
+    return dataclasses.replace(
+        within,
+        sample=functools.partial(_sample_listed, listed),
+        sample_with_replacement=functools.partial(_repeat_listed, listed),
+        every=lambda: listed,
+    )
+
+
+def one_each(name: str, values: np.ndarray, num_cells: int) -> np.ndarray:
+    """Checks that a function gave one value for each cell.
+
+    Args:
+      name: of the function, for the message.
+      values: what it gave.
+      num_cells: A.
+
+    Returns:
+      The values, `[A]`.
+
+    Raises:
+      InputError: their shape is another one.
+    """
+    values = np.asarray(values)
+    if values.shape != (num_cells,):
+        raise InputError(
+            f"{name}: found values of shape {values.shape}, "
+            f"expected ({num_cells},), one for each cell"
+        )
+    return values
+
+
+def _mutate_within(
+    space: SearchSpace, accepts: Accept, key: jax.Array, genotypes: Cells
+) -> np.ndarray:
+    children = np.array(genotypes)
+    missing = np.ones(len(children), bool)
+    for _ in range(_MAX_DRAWS):
+        key, draw_key = jax.random.split(key)
+        mutated = np.asarray(space.mutate(draw_key, genotypes))
+        found = missing & accepts(mutated)
+        children[found] = mutated[found]
+        missing &= ~found
+        if not missing.any():
+            break
+    return children
+
+
+def _sample_by_rejection(
+    space: SearchSpace, accepts: Accept, key: jax.Array, num_cells: int
+) -> np.ndarray:
+    found: dict[bytes, np.ndarray] = {}
+    for _ in range(_MAX_DRAWS):
+        key, draw_key = jax.random.split(key)
+        cells = np.asarray(space.sample(draw_key, _CELLS_PER_DRAW))
+        found.update((cell.tobytes(), cell) for cell in cells[accepts(cells)])
+        if len(found) >= num_cells:
+            return np.array(list(found.values())[:num_cells])
+    raise _too_few_cells(len(found), num_cells)
+
+
+def _repeat_by_rejection(
+    space: SearchSpace, accepts: Accept, key: jax.Array, num_cells: int
+) -> np.ndarray:
+    found: list[np.ndarray] = []
+    for _ in range(_MAX_DRAWS):
+        key, draw_key = jax.random.split(key)
+        cells = np.asarray(space.sample_with_replacement(draw_key, _CELLS_PER_DRAW))
+        found.extend(cells[accepts(cells)])
+        if len(found) >= num_cells:
+            return np.array(found[:num_cells])
+    raise _too_few_cells(len(found), num_cells)
+
+
+def _sample_listed(listed: np.ndarray, key: jax.Array, num_cells: int) -> np.ndarray:
+    if num_cells > len(listed):
+        raise _too_few_cells(len(listed), num_cells)
+    return listed[np.asarray(jax.random.permutation(key, len(listed)))[:num_cells]]
+
+
+def _repeat_listed(listed: np.ndarray, key: jax.Array, num_cells: int) -> np.ndarray:
+    return listed[np.asarray(jax.random.randint(key, (num_cells,), 0, len(listed)))]
+
+
+def _too_few_cells(found: int, expected: int) -> InputError:
+    return InputError(f"search space: found {found} cells that are accepted, expected {expected}")

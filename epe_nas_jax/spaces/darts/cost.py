@@ -1,0 +1,119 @@
+"""Parameters and FLOPs of the network of DARTS cells; NumPy only.
+
+A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1, a 3x3
+pool 9 a value that it puts out, the global pool 1 a value that it reads; nothing for sums and
+biases. `spaces.nasbench201.cost` counts in the same way, except for the global pool.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from epe_nas_jax.spaces.base import Cost
+from epe_nas_jax.spaces.darts.genotype import (
+    CELL_EDGES,
+    NODES,
+    NUM_CELL_EDGES,
+    OPERATIONS,
+    check_genotypes,
+    prune_dead,
+)
+
+STEM_MULTIPLIER = 3
+
+_BATCH_NORM, _RELU, _POOL = 2, 1, 9
+
+
+class Sizes(NamedTuple):
+    """The sizes of a network around a pair of cells.
+
+    Attributes:
+      channels: C.
+      num_cells: number of cells.
+      num_classes: K.
+      last_activation: whether batch norm and ReLU stand before the global pool.
+    """
+
+    channels: int
+    num_cells: int
+    num_classes: int
+    last_activation: bool
+
+
+def count(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False) -> Cost:
+    """Parameters, and FLOPs of one image's forward pass.
+
+    Args:
+      genotypes: the cells, int `[A, E]`.
+      sizes: of the network.
+      side: H.
+      live: leave out operations of nodes without edges, as `genotype.prune_dead`.
+
+    Raises:
+      InputError: the rows are not genotypes of the space.
+    """
+    cells = check_genotypes(genotypes)
+    cells = (prune_dead(cells) if live else cells).reshape(-1, 2, NUM_CELL_EDGES)
+    width = STEM_MULTIPLIER * sizes.channels
+    params = np.full(len(cells), 9 * 3 * width + 2 * width, np.int64)
+    flops = np.full(len(cells), side**2 * width * (9 * 3 + _BATCH_NORM), np.int64)
+    # Channels and side of the outputs of the two cells before.
+    before = last = (width, side)
+    starts = (0, sizes.num_cells // 3, 2 * sizes.num_cells // 3, sizes.num_cells)
+    for stage, (start, stop) in enumerate(itertools.pairwise(starts)):
+        channels = sizes.channels * 2**stage
+        for number in range(start, stop):
+            is_reduction = stage > 0 and number == start
+            for width, its_side in (before, last):
+                params += width * channels + 2 * channels
+                flops += _RELU * width * its_side**2
+                flops += channels * last[1] ** 2 * (width + _BATCH_NORM)
+            edges = _edges(channels, last[1], is_reduction)
+            which = cells[:, int(is_reduction)]
+            for edge, (of_params, of_flops) in enumerate(edges):
+                params += of_params[which[:, edge]]
+                flops += of_flops[which[:, edge]]
+            out_side = last[1] // 2 if is_reduction else last[1]
+            before, last = last, (len(NODES) * channels, out_side)
+    width, side = last
+    if sizes.last_activation:
+        params += 2 * width
+        flops += width * side**2 * (_BATCH_NORM + _RELU)
+    params += (width + 1) * sizes.num_classes
+    flops += width * side**2 + width * sizes.num_classes
+    return Cost(params, flops)
+
+
+def _edges(channels: int, side: int, is_reduction: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Parameters and FLOPs of every operation, int64 `[operations]` each, on every edge."""
+    by_stride = {
+        stride: np.array([_operation(name, channels, side, stride) for name in OPERATIONS]).T
+        for stride in (1, 2)
+    }
+    halved = np.array([_operation(name, channels, side // 2, 1) for name in OPERATIONS]).T
+    edges = []
+    for source, _ in CELL_EDGES:
+        table = by_stride[1]
+        if is_reduction:
+            table = by_stride[2] if source < 2 else halved
+        edges.append((table[0], table[1]))
+    return edges
+
+
+def _operation(name: str, channels: int, side: int, stride: int) -> tuple[int, int]:
+    """Parameters and FLOPs of an operation on `[side, side, channels]`."""
+    values_in, values = channels * side**2, channels * (side // stride) ** 2
+    pointwise = channels**2 + 2 * channels, values * (channels + _BATCH_NORM)
+    if name == "none" or (name == "skip_connect" and stride == 1):
+        return 0, 0
+    if name == "skip_connect":
+        return pointwise[0], _RELU * values_in + pointwise[1]
+    if name.endswith("pool_3x3"):
+        return 0, _POOL * values
+    taps = int(name[-1]) ** 2
+    params = taps * channels + pointwise[0]
+    after_depthwise = taps * values + pointwise[1]
+    if name.startswith("dil"):
+        return params, _RELU * values_in + after_depthwise
+    return 2 * params, _RELU * (values_in + values) + 2 * after_depthwise

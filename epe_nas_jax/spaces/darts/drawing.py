@@ -1,0 +1,94 @@
+"""How the two cells of a DARTS genotype are drawn: no label is on another, or on another edge.
+
+The nodes stand below each other. Above each node that has inputs are two places for the labels of
+its operations, left and right. An edge that passes other nodes runs down a lane beside the labels:
+each node has a lane of its own on each side, and the edges to the output share the outermost one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from epe_nas_jax.spaces.base import CellGraph, GraphEdge, GraphNode
+from epe_nas_jax.spaces.darts import genotype as cells
+
+_TITLES = ("normal cell", "reduction cell")
+_KINDS = {"skip": "skip", "sep": "conv", "dil": "conv", "max": "pool", "avg": "pool"}
+
+_WIDTH, _HEIGHT = 366, 640
+_MIDDLE = 174
+# From the middle to the labels, to the lane of node 3, and to the lane of the output.
+_TO_LABEL, _TO_LANE, _TO_OUTPUT_LANE = 58, 124, 180
+_LANE = 18
+_FIRST, _ROW = 144, 122
+_ABOVE_NODE = 50
+# How far below a node an edge is in its lane, or leaves it.
+_INTO_LANE, _OUT_OF_LANE = 60, 20
+
+_NODES = (
+    GraphNode("k-2", _MIDDLE - _TO_LABEL, 30),
+    GraphNode("k-1", _MIDDLE + _TO_LABEL, 30),
+    *(GraphNode(str(node), _MIDDLE, _FIRST + _ROW * row) for row, node in enumerate(cells.NODES)),
+    GraphNode("out", _MIDDLE, _HEIGHT - 34),
+)
+_OUTPUT = len(_NODES) - 1
+
+
+def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
+    """The normal and the reduction cell of a genotype, int `[E]`, as they are drawn."""
+    halves = np.asarray(genotype).reshape(2, cells.NUM_CELL_EDGES)
+    live = cells.prune_dead(np.asarray(genotype)).reshape(2, cells.NUM_CELL_EDGES)
+    return tuple(
+        CellGraph(title, _WIDTH, _HEIGHT, _NODES, (*_inputs(ops, live_ops), *_outputs(live_ops)))
+        for title, ops, live_ops in zip(_TITLES, halves, live, strict=True)
+    )
+
+
+def _inputs(ops: np.ndarray, live_ops: np.ndarray) -> list[GraphEdge]:
+    """The edges with an operation, of operations `[E / 2]`."""
+    edges = []
+    for target in cells.NODES:
+        into = [
+            (source, edge)
+            for edge, (source, end) in enumerate(cells.CELL_EDGES)
+            if end == target and ops[edge]
+        ]
+        for (source, edge), side in zip(into, _sides([source for source, _ in into]), strict=True):
+            name = cells.OPERATIONS[ops[edge]]
+            kind = _KINDS[name.split("_")[0]]
+            via = _way(source, target, side)
+            edges.append(GraphEdge(source, target, name, kind, bool(live_ops[edge]), via=via))
+    return edges
+
+
+def _outputs(live_ops: np.ndarray) -> list[GraphEdge]:
+    """The edges to the output, which join nodes and have no operation."""
+    last = cells.NODES[-1]
+    lane = _MIDDLE + _TO_OUTPUT_LANE
+    reached = {target for edge, (_, target) in enumerate(cells.CELL_EDGES) if live_ops[edge]}
+    edges = []
+    for node in cells.NODES:
+        via = ((lane, _NODES[node].y + _INTO_LANE), (lane, _NODES[last].y + _INTO_LANE))
+        way = () if node == last else via
+        edges.append(GraphEdge(node, _OUTPUT, "", "skip", node in reached, via=way))
+    return edges
+
+
+def _sides(sources: Sequence[int]) -> list[int]:
+    """On which sides edges enter a node, -1 left and 1 right: on the right what comes from k-1."""
+    if len(sources) == 2:
+        return [1, -1] if sources[0] == 1 else [-1, 1]
+    return [1 if source == 1 else -1 for source in sources]
+
+
+def _way(source: int, target: int, side: int) -> tuple[tuple[float, float], ...]:
+    """The points that an edge runs through, the last of which is the place of its label."""
+    label = (_MIDDLE + side * _TO_LABEL, _NODES[target].y - _ABOVE_NODE)
+    if source == target - 1 or target == cells.NODES[0]:
+        return (label,)
+    lane = _MIDDLE + side * (_TO_LANE + _LANE * (target - cells.NODES[1]))
+    return (
+        (lane, _NODES[source].y + _INTO_LANE),
+        (lane, _NODES[target - 1].y + _OUT_OF_LANE),
+        label,
+    )

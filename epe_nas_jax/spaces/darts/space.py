@@ -1,0 +1,31 @@
+"""The DARTS search space as the rest of the package sees it."""
+
+import jax
+
+from epe_nas_jax.spaces.base import Cells, SearchSpace
+from epe_nas_jax.spaces.darts import drawing
+from epe_nas_jax.spaces.darts import genotype as cells
+
+
+def _sample_with_replacement(key: jax.Array, num_cells: int) -> Cells:
+    return cells.sample(key, num_cells, replace=True)
+
+
+DARTS = SearchSpace(
+    name="darts",
+    num_edges=cells.NUM_EDGES,
+    parse=cells.parse_genotype,
+    format=cells.format_genotype,
+    check=cells.check_genotypes,
+    identity=cells.identity,
+    sample=cells.sample,
+    sample_with_replacement=_sample_with_replacement,
+    mutate=cells.mutate,
+    neighbours=cells.neighbours,
+    every=None,
+    prune_dead=cells.prune_dead,
+    has_path=cells.has_path,
+    relative_work=cells.relative_work,
+    graphs=drawing.graphs,
+    canonical_form=None,
+)

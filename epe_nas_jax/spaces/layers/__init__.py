@@ -1,0 +1,1 @@
+"""Layers that the networks of the spaces are built from."""

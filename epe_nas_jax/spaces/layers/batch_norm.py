@@ -1,0 +1,89 @@
+"""Batch normalisation: by the statistics of the mini-batch, or by running averages of them."""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+BATCH_NORM_EPSILON = 1e-5
+# Share of a mini-batch's statistics in a running average.
+_MOMENTUM = 0.1
+
+# From `[N, H, W, O]`, scale and bias `[O]` to the normalised, and the inverse deviation `[O]`.
+Normalise = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def normalise(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    moments: tuple[jax.Array, jax.Array] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Batch normalisation of `[N, H, W, O]`, and the inverse deviation `[O]`.
+
+    Args:
+      x: what to normalise.
+      scale: `[O]`.
+      bias: `[O]`.
+      moments: mean and variance, `[O]` each; by default those of the mini-batch.
+    """
+    mean, variance = batch_moments(x) if moments is None else moments
+    inverse_std = lax.rsqrt(variance + BATCH_NORM_EPSILON)
+    gain = inverse_std * scale
+    return (x - per_channel(mean)) * per_channel(gain) + per_channel(bias), inverse_std
+
+
+def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """In the place of `normalise`: leaves x, `[N, H, W, O]`, as it is."""
+    return x, no_deviation(x)
+
+
+def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance `[O]` of `[N, H, W, O]`, both in one pass."""
+    mean = jnp.mean(x, (0, 1, 2))
+    return mean, jnp.maximum(jnp.mean(x**2, (0, 1, 2)) - mean**2, 0)
+
+
+def no_deviation(x: jax.Array) -> jax.Array:
+    """Zeros `[O]` in the place of the inverse deviation of `[N, H, W, O]`."""
+    return jnp.zeros(x.shape[-1:], x.dtype)
+
+
+def per_channel(v: jax.Array) -> jax.Array:
+    """A vector `[O]` as `[1, 1, 1, O]`, to go with `[N, H, W, O]`."""
+    return v.reshape(1, 1, 1, -1)
+
+
+def norm_of(module: nn.Module, kind: str) -> Normalise:
+    """The batch norm of a module: by the `"minibatch"`, by the `"average"`, or `"none"` at all.
+
+    Where the module has running averages (`mean`, `var`), a mini-batch moves them: as in PyTorch by
+    a tenth of the way to its statistics, of which the variance is the unbiased one. They start from
+    mean 0 and variance 1.
+    """
+    if kind == "none":
+        return without_norm
+    use_running_average = kind == "average"
+
+    def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if use_running_average and module.is_initializing():
+            module.put_variable("batch_stats", "mean", jnp.zeros_like(bias))
+            module.put_variable("batch_stats", "var", jnp.ones_like(scale))
+        if use_running_average:
+            average: list[jax.Array] = [
+                module.get_variable("batch_stats", name) for name in ("mean", "var")
+            ]
+            return normalise(x, scale, bias, (average[0], average[1]))
+        moments = batch_moments(x)
+        if module.is_mutable_collection("batch_stats") and not module.is_initializing():
+            size = math.prod(x.shape[:3])
+            new = {"mean": moments[0], "var": moments[1] * size / (size - 1)}
+            for name, value in new.items():
+                old: jax.Array = module.get_variable("batch_stats", name)
+                module.put_variable("batch_stats", name, old + _MOMENTUM * (value - old))
+        return normalise(x, scale, bias, moments)
+
+    return norm

@@ -1,0 +1,58 @@
+"""A convolution with batch norm behind it: its weights, as arrays and as a Flax module."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from epe_nas_jax.spaces.layers import convolution
+from epe_nas_jax.spaces.layers.batch_norm import Normalise, normalise
+
+
+class ConvBN(NamedTuple):
+    """Weights of a convolution followed by batch normalisation.
+
+    Attributes:
+      kernel: `[h, w, C, O]`.
+      scale: `[O]`.
+      bias: `[O]`.
+    """
+
+    kernel: jax.Array
+    scale: jax.Array
+    bias: jax.Array
+
+
+class ConvBNParams(nn.Module):
+    """Makes the weights of a convolution and of the batch norm behind it from a drawn kernel.
+
+    Attributes:
+      shape: of the kernel, `[h, w, C, O]`.
+      param_dtype: dtype of the weights.
+    """
+
+    shape: tuple[int, ...]
+    param_dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, drawn: jax.Array) -> ConvBN:
+        """The weights, given a kernel of the shape; it is only used where they are made."""
+        channels = self.shape[-1:]
+        return ConvBN(
+            kernel=self.param("kernel", lambda _: drawn),
+            scale=self.param("scale", nn.initializers.ones, channels, self.param_dtype),
+            bias=self.param("bias", nn.initializers.zeros, channels, self.param_dtype),
+        )
+
+
+def relu_conv_bn(
+    x: jax.Array, weights: ConvBN, stride: int = 1, norm: Normalise = normalise
+) -> tuple[jax.Array, jax.Array]:
+    """ReLU, convolution, batch normalisation: `[N, H, W, C]` to `[N, H/stride, W/stride, O]`.
+
+    Returns:
+      The output and the inverse deviation `[O]`.
+    """
+    z = convolution.convolve(nn.relu(x), weights.kernel, stride)
+    return norm(z, weights.scale, weights.bias)

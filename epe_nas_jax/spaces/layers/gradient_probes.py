@@ -1,0 +1,94 @@
+"""Numbers about the gradient of a layer's output, measured on the backward pass.
+
+A probe leaves a layer's output as it is. It takes a scalar on which nothing depends, and to
+differentiate by that scalar gives the number instead of a derivative. So nothing is kept for it,
+and the numbers of probes that share a scalar are added up. A network takes its scalars from a
+collection:
+
+    variables = {**variables, gradient_probes.COLLECTION: gradient_probes.scalars(dtype)}
+
+With `mutable=[gradient_probes.PRESENT]`, `apply` returns beside the logits which probes there are.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+COLLECTION = "probes"
+PRESENT = "probes_present"
+ENTROPY, SIZE = "entropy", "size"
+
+
+def scalars(dtype: jnp.dtype) -> dict[str, jax.Array]:
+    """The collection to differentiate by, a scalar a name of `PROBES`."""
+    return {name: jnp.zeros((), dtype) for name in PROBES}
+
+
+def probe(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+    """Returns x as it is, with a probe of its gradient if the module's variables have the scalar.
+
+    Args:
+      module: the module whose variables may hold the collection.
+      name: one of `PROBES`.
+      x: a layer's output, `[N, H, W, C]`.
+    """
+    if not module.has_variable(COLLECTION, name):
+        return x
+    scalar: jax.Array = module.get_variable(COLLECTION, name)
+    module.sow(PRESENT, name, True)
+    return _with_probe(PROBES[name])(x, scalar)
+
+
+def channel_entropy(gradient: jax.Array) -> jax.Array:
+    """In how many directions of the channels a gradient varies, as an entropy.
+
+    With p the eigenvalues of the covariance of the channels over images and pixels, as shares of
+    their sum: -sum(p log p), between 0 and log C. AZ-NAS (Lee & Ham 2024) calls it expressivity and
+    computes it of the features.
+
+    Args:
+      gradient: `[N, H, W, C]`.
+
+    Returns:
+      A scalar; NaN if nothing varies.
+    """
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    mean = jnp.mean(rows, axis=0)
+    # One pass: gradients have means near 0, so that nothing cancels.
+    covariance = rows.T @ rows / len(rows) - mean[:, None] * mean[None, :]
+    varies = jnp.trace(covariance) > 0
+    v = jnp.maximum(jnp.linalg.eigvalsh(jnp.where(varies, covariance, 0)), 0)
+    shares = v / jnp.sum(v)
+    entropy = -jnp.sum(jax.scipy.special.xlogy(shares, shares))
+    return jnp.where(varies, entropy, jnp.nan)
+
+
+def sum_of_squares(gradient: jax.Array) -> jax.Array:
+    """The squared Euclidean norm of a gradient `[N, H, W, C]`: a scalar."""
+    return jnp.sum(jnp.square(gradient))
+
+
+# What is measured of a gradient, by name.
+PROBES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    ENTROPY: channel_entropy,
+    SIZE: sum_of_squares,
+}
+
+
+def _with_probe(
+    measure: Callable[[jax.Array], jax.Array],
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The identity of x whose derivative by a scalar is `measure` of the gradient of x."""
+
+    def forward(x: jax.Array, scalar: jax.Array) -> tuple[jax.Array, None]:
+        del scalar
+        return x, None
+
+    def backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return gradient, measure(gradient)
+
+    probed = jax.custom_vjp(lambda x, _: x)
+    probed.defvjp(forward, backward)
+    return probed

@@ -1,0 +1,125 @@
+"""Parameters and FLOPs of a cell's network, exactly as published tables count them; NumPy only.
+
+C is the number of channels of the first stage.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from epe_nas_jax.spaces.nasbench201.genotype import (
+    KERNEL_SIZES,
+    OPERATIONS,
+    check_genotypes,
+    prune_dead,
+)
+
+NUM_STAGES = 3
+
+
+class Sizes(NamedTuple):
+    """The sizes of a network around a cell.
+
+    Attributes:
+      channels: C.
+      cells_per_stage: cells in each of the three stages.
+      num_classes: K.
+    """
+
+    channels: int
+    cells_per_stage: int
+    num_classes: int
+
+
+class _Uses(NamedTuple):
+    """On how many edges a cell has an operation: each int64 `[A]`."""
+
+    conv_1x1: np.ndarray
+    conv_3x3: np.ndarray
+    pool: np.ndarray
+
+
+def parameters(genotypes: np.ndarray, sizes: Sizes, *, live: bool = False) -> np.ndarray:
+    """The number of trainable parameters, as in NAS-Bench-201's tables.
+
+    Convolutions have no bias; batch norm has a scale and an offset a channel.
+
+    Args:
+      genotypes: the cells, int `[A, E]`.
+      sizes: of the network.
+      live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
+        tables count them.
+
+    Returns:
+      int64 `[A]`.
+
+    Raises:
+      InputError: genotypes are not integers `[A, E]` in range.
+    """
+    channels, cells_per_stage, num_classes = sizes
+    uses = _uses(genotypes, live=live)
+    first, last = channels, channels * 2 ** (NUM_STAGES - 1)
+    # Stem; last batch norm and classifier.
+    total = 9 * 3 * first + 2 * first + 2 * last + (last + 1) * num_classes
+    for stage in range(NUM_STAGES):
+        c = channels * 2**stage
+        cell = uses.conv_1x1 * (c * c + 2 * c) + uses.conv_3x3 * (9 * c * c + 2 * c)
+        total = total + cells_per_stage * cell
+        if stage:
+            # Reduction block: 3x3 from C/2 and its batch norm, 3x3 and its, 1x1 from C/2.
+            half = c // 2
+            total = total + (9 * half * c + 2 * c) + (9 * c * c + 2 * c) + half * c
+    return total
+
+
+def flops(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False) -> np.ndarray:
+    """FLOPs of one image's forward pass, as NASLib counts them in NAS-Bench-Suite-Zero's tables.
+
+    A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1,
+    a 3x3 average pool 9 and a 2x2 one 4 a value that it puts out. Nothing for sums and biases. The
+    global average pool of a side h counts (h + 1)^2 a channel, because the counter of the tables
+    assumes a window that is one pixel too large. NAS-Bench-201's own counter counts nothing but
+    convolutions and the classifier.
+
+    Args:
+      genotypes: the cells, int `[A, E]`.
+      sizes: of the network.
+      side: H, divisible by 4.
+      live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
+        tables count them.
+
+    Returns:
+      int64 `[A]`.
+
+    Raises:
+      InputError: genotypes are not integers `[A, E]` in range.
+    """
+    channels, cells_per_stage, num_classes = sizes
+    uses = _uses(genotypes, live=live)
+    batch_norm, relu = 2, 1
+    total = channels * side**2 * (9 * 3 + batch_norm)
+    for stage in range(NUM_STAGES):
+        c, width = channels * 2**stage, side // 2**stage
+        values = c * width**2
+        cell = (
+            uses.conv_1x1 * (relu + c + batch_norm)
+            + uses.conv_3x3 * (relu + 9 * c + batch_norm)
+            + uses.pool * 9
+        )
+        total = total + cells_per_stage * values * cell
+        if stage:
+            # The ReLU before the block and the 2x2 pool see C/2 channels at twice the width and
+            # half the channels at this width: 2 and 4 / 2 a value.
+            half = c // 2
+            first = 2 * relu + 9 * half + batch_norm
+            second = relu + 9 * c + batch_norm
+            total = total + values * (first + second + 4 // 2 + half)
+    # c, width and values are the last stage's.
+    return total + values * (batch_norm + relu) + c * (width + 1) ** 2 + c * num_classes
+
+
+def _uses(genotypes: np.ndarray, *, live: bool) -> _Uses:
+    cells = check_genotypes(genotypes)
+    cells = prune_dead(cells) if live else cells
+    names = (*KERNEL_SIZES, "avg_pool_3x3")
+    return _Uses(*[np.sum(cells == OPERATIONS.index(name), axis=1) for name in names])

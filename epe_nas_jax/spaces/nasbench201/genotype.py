@@ -1,0 +1,228 @@
+"""The NAS-Bench-201 search space: cells as arch strings, genotypes and codes.
+
+A cell has 4 nodes and 6 edges; each edge carries one of 5 operations (Dong & Yang 2020, section 2).
+The three names of a cell:
+
+* arch string: ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, as NAS-Bench-201 writes it;
+* genotype: ``int32[6]``, the operation's index in `OPERATIONS` for every edge in `EDGES` order;
+* code: an integer in 0..15624, the genotype read as a number in base 5, first edge first.
+
+NAS-Bench-201's own index is a shuffle that only its tables know, and NASLib orders operations and
+edges differently; neither is a code.
+
+E is 6 here.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.spaces.base import check_rows
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+NUM_NODES = 4
+NUM_OPERATIONS = len(OPERATIONS)
+NUM_EDGES = len(EDGES)
+NUM_CELLS = NUM_OPERATIONS**NUM_EDGES
+
+_TEMPLATE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+_PATTERN = re.compile(re.escape(_TEMPLATE).replace(r"\{\}", "([^|~+]*)"))
+_INPUT, _ZERO = "0", "#"
+_FORM = _TEMPLATE.format(*["op"] * NUM_EDGES)
+# Time of each operation on a CPU core, roughly.
+_RELATIVE_WORK = np.array([1, 1, 3, 9, 2])
+_PLACE_VALUES = NUM_OPERATIONS ** np.arange(NUM_EDGES - 1, -1, -1, dtype=np.int32)
+
+
+def parse_arch(arch: str) -> np.ndarray:
+    """Reads an arch string.
+
+    Args:
+      arch: a cell as NAS-Bench-201 writes it.
+
+    Returns:
+      Its genotype, int32 `[E]`.
+
+    Raises:
+      InputError: the string is not of the form, or names an unknown operation.
+    """
+    if not isinstance(arch, str):
+        raise InputError(f"arch string: found {type(arch).__name__}, expected a str like {_FORM}")
+    match = _PATTERN.fullmatch(arch)
+    if not match:
+        raise InputError(f"arch string {arch!r}: expected the form {_FORM}")
+    names = match.groups()
+    for name in names:
+        if name not in OPERATIONS:
+            known = ", ".join(OPERATIONS)
+            raise InputError(f"arch string {arch!r}: unknown operation {name!r}, expected {known}")
+    return np.array([OPERATIONS.index(name) for name in names], np.int32)
+
+
+def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
+    """Writes a genotype, int `[E]`, as its arch string.
+
+    Raises:
+      InputError: the genotype is not 6 operation indices.
+    """
+    row = check_genotypes(np.asarray(genotype)[None])[0]
+    return _TEMPLATE.format(*[OPERATIONS[op] for op in row])
+
+
+def encode(genotypes: jax.Array) -> jax.Array:
+    """The codes, int32 `[...]`, of genotypes, int32 `[..., E]`."""
+    return jnp.sum(genotypes * _PLACE_VALUES.reshape((1,) * (genotypes.ndim - 1) + (-1,)), axis=-1)
+
+
+def decode(codes: jax.Array) -> jax.Array:
+    """The genotypes, int32 `[..., E]`, of codes, int32 `[...]`."""
+    places = _PLACE_VALUES.reshape((1,) * codes.ndim + (-1,))
+    return (codes[..., None] // places % NUM_OPERATIONS).astype(jnp.int32)
+
+
+def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> jax.Array:
+    """Draws cells uniformly from the whole space.
+
+    Args:
+      key: random key, consumed.
+      num_cells: how many cells, A.
+      replace: whether a cell may be drawn twice, as in the released EPE-NAS code.
+
+    Returns:
+      Genotypes, int32 `[A, E]`.
+
+    Raises:
+      InputError: fewer than one cell, or more distinct cells than the space has.
+    """
+    if num_cells < 1:
+        raise InputError(f"number of samples: found {num_cells}, expected at least 1")
+    if not replace and num_cells > NUM_CELLS:
+        raise InputError(
+            f"number of samples: found {num_cells}, expected at most {NUM_CELLS} "
+            "different cells (or sample with replacement)"
+        )
+    return decode(jax.random.choice(key, NUM_CELLS, (num_cells,), replace=replace))
+
+
+def every_genotype() -> np.ndarray:
+    """All cells in the order of their codes: int32 `[15625, E]`."""
+    return np.asarray(decode(jnp.arange(NUM_CELLS)))
+
+
+@jax.jit
+def mutate(key: jax.Array, genotypes: np.ndarray | jax.Array) -> jax.Array:
+    """Gives every cell another operation on one edge: one of its neighbours, drawn uniformly.
+
+    Args:
+      key: random key, consumed.
+      genotypes: int `[A, E]`.
+
+    Returns:
+      int32 `[A, E]`.
+    """
+    edge_key, shift_key = jax.random.split(key)
+    edges = jax.random.randint(edge_key, (len(genotypes), 1), 0, NUM_EDGES)
+    shifts = jax.random.randint(shift_key, (len(genotypes), 1), 1, NUM_OPERATIONS)
+    shifts = jnp.where(jnp.arange(NUM_EDGES)[None] == edges, shifts, 0)
+    return ((jnp.asarray(genotypes) + shifts) % NUM_OPERATIONS).astype(jnp.int32)
+
+
+def neighbours(genotype: np.ndarray) -> np.ndarray:
+    """The 24 cells that differ from a genotype, int `[E]`, on one edge: int32 `[24, E]`."""
+    rows = [
+        np.where(np.arange(NUM_EDGES) == edge, op, genotype)
+        for edge in range(NUM_EDGES)
+        for op in range(NUM_OPERATIONS)
+        if op != genotype[edge]
+    ]
+    return np.array(rows, np.int32)
+
+
+def prune_dead(genotypes: np.ndarray) -> np.ndarray:
+    """Genotypes, int `[..., E]`, with every dead operation set to none.
+
+    An operation on no path from input to output changes neither the output nor the input Jacobian.
+    The 15,625 cells have 9,445 live forms; that of a cell without a path is all none.
+    """
+    is_real = genotypes != 0
+    from_input = _reached(is_real, EDGES)
+    backwards = [(NUM_NODES - 1 - target, NUM_NODES - 1 - source) for source, target in EDGES]
+    to_output = _reached(is_real, backwards)[::-1]
+    live = [from_input[source] & to_output[target] for source, target in EDGES]
+    return np.where(np.stack(live, axis=-1), genotypes, 0)
+
+
+def canonical_form(genotype: Iterable[int] | np.ndarray) -> str:
+    """A cell, int `[E]`, as a formula that isomorphic cells share.
+
+    Two cells of one form compute the same function, given the same weights at the same places: they
+    differ in the order of their nodes, in operations on zeros, or in where a skip stands. The forms
+    are the 6,466 of NAS-Bench-201 (Dong & Yang 2020, `Structure.to_unique_str`), letter by letter,
+    because its order of terms decides which sums are seen to be equal: it neither sorts the terms
+    of a sum within a sum nor takes a sum of zeros for zero, so that cells of different forms can
+    still be one function.
+    """
+    ops = [int(op) for op in genotype]
+    nodes = [_INPUT]
+    for node in range(1, NUM_NODES):
+        terms = [
+            _term(ops[edge], nodes[source])
+            for edge, (source, target) in enumerate(EDGES)
+            if target == node
+        ]
+        nodes.append("+".join(sorted(terms)))
+    return nodes[-1]
+
+
+def _term(op: int, node: str) -> str:
+    """What an edge makes of a node's formula."""
+    if OPERATIONS[op] == "none" or node == _ZERO:
+        return _ZERO
+    return node if OPERATIONS[op] == "skip_connect" else f"({node})@{OPERATIONS[op]}"
+
+
+def has_path(genotypes: np.ndarray) -> np.ndarray:
+    """Whether real operations lead from input to output: bool `[...]` of genotypes `[..., E]`.
+
+    The 341 cells without a path have a zero input Jacobian and no score.
+    """
+    return np.any(prune_dead(genotypes) != 0, axis=-1)
+
+
+def relative_work(genotypes: np.ndarray) -> np.ndarray:
+    """How long genotypes, int `[A, E]`, take to score, in any unit: `[A]`."""
+    return _RELATIVE_WORK[genotypes].sum(axis=1)
+
+
+def _reached(is_real: np.ndarray, edges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Which nodes real operations, bool `[..., E]`, reach from node 0: a bool `[...]` a node."""
+    reached = [np.ones(is_real.shape[:-1], bool)]
+    for node in range(1, NUM_NODES):
+        incoming = [
+            reached[source] & is_real[..., edge]
+            for edge, (source, target) in enumerate(edges)
+            if target == node
+        ]
+        reached.append(np.any(incoming, axis=0))
+    return reached
+
+
+def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
+    """Checks that rows are genotypes of the space.
+
+    Args:
+      genotypes: integers `[A, E]` on the host.
+
+    Returns:
+      The genotypes as int32 `[A, E]`.
+
+    Raises:
+      InputError: wrong rank, shape or dtype, or an operation index out of range.
+    """
+    return check_rows(genotypes, NUM_EDGES, NUM_OPERATIONS)

@@ -1,0 +1,1 @@
+"""Training one cell's network, as the benchmark did."""

@@ -1,0 +1,170 @@
+"""The training loop: mini-batches to devices, metrics and a checkpoint after every epoch."""
+
+import dataclasses
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pandas as pd
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from epe_nas_jax.data.datasets import Dataset
+from epe_nas_jax.runs.storage import write
+from epe_nas_jax.training.step import (
+    NO_IMAGE,
+    Sums,
+    Training,
+    TrainState,
+    epoch_rows,
+    evaluate,
+    init_state,
+    learning_rate,
+    train_step,
+)
+
+
+class Split(NamedTuple):
+    """What to train on, and what to measure accuracy on.
+
+    Attributes:
+      train: the data set to train on.
+      held_out: the data set to evaluate on, or None.
+      name: of the latter: `"test"` or `"validation"`.
+    """
+
+    train: Dataset
+    held_out: Dataset | None
+    name: str
+
+
+def halves(dataset: Dataset) -> Split:
+    """Half of the images to train on and the other half for validation; the halves are fixed."""
+    order = np.random.default_rng(0).permutation(len(dataset.images))
+    train, held_out = (
+        dataclasses.replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
+        for rows in np.array_split(order, 2)
+    )
+    return Split(train, held_out, "validation")
+
+
+class Metrics:
+    """The metrics of every epoch, in a CSV file that is whole at any time."""
+
+    def __init__(self, path: Path):
+        """Reads what an earlier run left."""
+        self._path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            self.rows = [dict(row) for _, row in pd.read_csv(path).astype(object).iterrows()]
+
+    def keep(self, seed: int, num_epochs: int) -> None:
+        """Forgets epochs of a seed that no checkpoint holds."""
+        self.rows = [row for row in self.rows if row["seed"] != seed or row["epoch"] <= num_epochs]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds an epoch and writes the file."""
+        self.rows.append(row)
+        buffer = io.StringIO()
+        pd.DataFrame(self.rows).to_csv(buffer, index=False, float_format="%.7g")
+        write(self._path, buffer.getvalue().encode())
+
+
+def train(
+    seed: int,
+    training: Training,
+    split: Split,
+    metrics: Metrics,
+    directory: Path,
+    check_stop: Callable[[], None],
+) -> None:
+    """Trains one seed from its last checkpoint to the end, with a checkpoint after every epoch.
+
+    Args:
+      seed: of the weights, the order of the images and their augmentation.
+      training: what is trained and how.
+      split: the images.
+      metrics: gets a row an epoch.
+      directory: of the seed's checkpoints.
+      check_stop: called after every step; raises to stop.
+    """
+    replicated, sharded = _placements(training.recipe.batch_size)
+    init_key, order_key, augment_key = jax.random.split(jax.random.key(seed), 3)
+    state = jax.device_put(init_state(init_key, training=training), replicated)
+    augment_key = jax.device_put(augment_key, replicated)
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    with (
+        ocp.CheckpointManager(directory.absolute(), options=options) as manager,
+        tqdm(total=training.num_steps, unit="step", desc=f"seed {seed}") as bar,
+    ):
+        num_done = manager.latest_step() or 0
+        if num_done:
+            state = manager.restore(num_done, args=ocp.args.StandardRestore(state))
+        metrics.keep(seed, num_done)
+        bar.update(num_done * training.steps_per_epoch)
+        for epoch in range(num_done, training.recipe.epochs):
+            start = time.perf_counter()
+            collected: list[Sums] = []
+            for rows in epoch_rows(order_key, epoch, training):
+                batch = jax.device_put(
+                    (split.train.images[rows], split.train.labels[rows]), sharded
+                )
+                state, sums = train_step(state, augment_key, *batch, training=training)
+                collected.append(sums)
+                # The device always has its next step, and no more.
+                jax.block_until_ready(collected[-2:][0])  # type: ignore[no-untyped-call]
+                bar.update()
+                check_stop()
+            row = {
+                "seed": seed,
+                "epoch": epoch + 1,
+                "learning_rate": float(learning_rate(training.recipe, epoch)),
+                **_means("train", collected),
+                "train_seconds": time.perf_counter() - start,
+            }
+            if split.held_out:
+                row |= _means(split.name, _evaluate(state, training, split.held_out, sharded))
+            bar.set_postfix({name: f"{v:.2f}" for name, v in row.items() if "accuracy" in name})
+            # Before the checkpoint: an epoch that has one has its metrics.
+            metrics.add(row)
+            manager.save(epoch + 1, args=ocp.args.StandardSave(state))
+
+
+def _evaluate(
+    state: TrainState, training: Training, dataset: Dataset, sharded: NamedSharding
+) -> list[Sums]:
+    return [
+        evaluate(state, *jax.device_put(batch, sharded), training=training)
+        for batch in _filled_batches(dataset, training.recipe.batch_size)
+    ]
+
+
+def _filled_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A data set in mini-batches of one size, of which the last is filled up."""
+    for start in range(0, len(dataset.images), batch_size):
+        rows = np.arange(start, start + batch_size)
+        is_image = rows < len(dataset.images)
+        rows = np.where(is_image, rows, 0)
+        yield dataset.images[rows], np.where(is_image, dataset.labels[rows], NO_IMAGE)
+
+
+def _means(name: str, collected: list[Sums]) -> dict[str, float]:
+    loss, num_correct, num_images = np.sum(np.array(collected, np.float64), axis=0)
+    return {
+        f"{name}_loss": float(loss / num_images),
+        f"{name}_accuracy": float(100 * num_correct / num_images),
+    }
+
+
+def _placements(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
+    """Replicated, and sharded by images, over as many devices as divide a mini-batch."""
+    devices = jax.local_devices()
+    num_devices = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    mesh = Mesh(np.array(devices[:num_devices]), ("images",))
+    replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+    return replicated, NamedSharding(mesh, PartitionSpec("images"))  # type: ignore[no-untyped-call]

@@ -1,0 +1,238 @@
+"""Training one cell's network by NAS-Bench-201's recipe (Dong & Yang 2020, section 2 and table 1).
+
+SGD with Nesterov momentum 0.9 and weight decay 5e-4 on every parameter, a cosine from 0.1 to 0 that
+moves between epochs, mini-batches of 256 images cropped and flipped, 200 epochs, cross-entropy.
+
+The functions are pure. A mini-batch that is sharded over devices is trained on as one: batch norm's
+statistics and the gradient are those of the whole mini-batch.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from epe_nas_jax.data.minibatch import augment_images
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.spaces.base import CellNetwork
+
+NO_IMAGE = -1
+
+# Weights do not depend on the side of the images.
+_SMALLEST_SIDE = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained; by default as NAS-Bench-201 did.
+
+    Attributes:
+      epochs: passes over the data set.
+      batch_size: N; images that do not fill a mini-batch wait for the next epoch's shuffle.
+      learning_rate: at the start; it falls to 0 along half a cosine and is constant in an epoch.
+      momentum: of SGD, by Nesterov.
+      weight_decay: added to the gradient of every parameter, batch norm's and biases included.
+      augment: random crop after padding (4 for 32 pixels) and horizontal flip.
+    """
+
+    epochs: int = 200
+    batch_size: int = 256
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: found {getattr(self, name)}, expected at least {least}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate: found {self.learning_rate}, expected more than 0")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum: found {self.momentum}, expected 0 <= momentum < 1")
+        if not self.weight_decay >= 0:
+            raise InputError(f"weight_decay: found {self.weight_decay}, expected at least 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained and how; equal ones share a compiled program.
+
+    Attributes:
+      network: the network around the cell.
+      genotype: the cell, E ints.
+      recipe: how to train.
+      num_images: M.
+      mean: of each channel of pixels divided by 255.
+      std: standard deviation of each channel of these.
+    """
+
+    network: CellNetwork
+    genotype: tuple[int, ...]
+    recipe: Recipe
+    num_images: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.recipe.batch_size > self.num_images:
+            raise InputError(
+                f"batch_size: found {self.recipe.batch_size}, "
+                f"expected at most {self.num_images}, the size of the data set"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.num_images // self.recipe.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+
+class TrainState(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+      step: steps done, an int32 scalar.
+      params: the weights.
+      batch_stats: batch norm's running averages.
+      opt_state: Optax's state: the momentum of every weight, and counters.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+class Sums(NamedTuple):
+    """Sums over images.
+
+    Attributes:
+      loss: of the cross-entropy.
+      num_correct: images whose largest logit is that of their class.
+      num_images: how many images.
+    """
+
+    loss: jax.Array
+    num_correct: jax.Array
+    num_images: jax.Array
+
+
+def learning_rate(recipe: Recipe, epoch: int | jax.Array) -> jax.Array:
+    """The learning rate of an epoch, counted from 0: lr/2 (1 + cos(pi epoch / epochs))."""
+    return optax.cosine_decay_schedule(recipe.learning_rate, recipe.epochs)(jnp.asarray(epoch))
+
+
+@functools.partial(jax.jit, static_argnames="training")
+def init_state(key: jax.Array, *, training: Training) -> TrainState:
+    """The state before the first step: weights drawn as for scoring, averages 0 and 1.
+
+    Args:
+      key: random key, consumed.
+      training: what is trained.
+    """
+    images = jnp.zeros((1, _SMALLEST_SIDE, _SMALLEST_SIDE, 3), training.network.param_dtype)
+    variables = training.network.init(key, images, training.genotype, use_running_average=True)
+    params = variables["params"]
+    opt_state = _optimizer(training).init(params)
+    return TrainState(jnp.int32(0), params, variables["batch_stats"], opt_state)
+
+
+def epoch_rows(key: jax.Array, epoch: int, training: Training) -> np.ndarray:
+    """The images of an epoch, shuffled: int `[steps, N]`; a key and an epoch have one order.
+
+    Args:
+      key: random key, not consumed.
+      epoch: counted from 0.
+      training: what is trained.
+    """
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), training.num_images)
+    shape = (training.steps_per_epoch, training.recipe.batch_size)
+    return np.asarray(order)[: shape[0] * shape[1]].reshape(shape)
+
+
+@functools.partial(jax.jit, static_argnames="training", donate_argnames="state")
+def train_step(
+    state: TrainState, key: jax.Array, images: jax.Array, labels: jax.Array, *, training: Training
+) -> tuple[TrainState, Sums]:
+    """One step of SGD.
+
+    Args:
+      state: before the step; its memory is used again.
+      key: random key of the training's augmentation, not consumed: a key and a step have one draw.
+      images: a mini-batch, uint8 `[N, H, H, 3]`.
+      labels: its classes, int `[N]`.
+      training: what is trained.
+
+    Returns:
+      The state after the step, and the sums over the mini-batch before it.
+    """
+    x = _normalise(images, training)
+    if training.recipe.augment:
+        black = _normalise(jnp.zeros((1, 1, 1, 3), images.dtype), training).reshape(3)
+        x = augment_images(jax.random.fold_in(key, state.step), x, black)
+
+    def mean_loss(params: Any) -> tuple[jax.Array, tuple[Sums, Any]]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, updated = training.network.apply(
+            variables, x, training.genotype, mutable=["batch_stats"]
+        )
+        sums = _sums(logits, labels)
+        return sums.loss / len(x), (sums, updated["batch_stats"])
+
+    gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = _optimizer(training).update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, batch_stats, opt_state), sums
+
+
+@functools.partial(jax.jit, static_argnames="training")
+def evaluate(
+    state: TrainState, images: jax.Array, labels: jax.Array, *, training: Training
+) -> Sums:
+    """Sums over a mini-batch, normalised by the running averages and not augmented.
+
+    Args:
+      state: as trained.
+      images: uint8 `[N, H, H, 3]`.
+      labels: classes, int `[N]`; `NO_IMAGE` for what fills up a mini-batch and does not count.
+      training: what was trained.
+    """
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    x = _normalise(images, training)
+    logits: Any = training.network.apply(variables, x, training.genotype, use_running_average=True)
+    return _sums(logits, labels)
+
+
+def _optimizer(training: Training) -> optax.GradientTransformation:
+    recipe = training.recipe
+
+    def schedule(step: jax.Array) -> jax.Array:
+        return learning_rate(recipe, step // training.steps_per_epoch)
+
+    # Decay before momentum, as PyTorch does it.
+    return optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.sgd(schedule, recipe.momentum, nesterov=True),
+    )
+
+
+def _normalise(images: jax.Array, training: Training) -> jax.Array:
+    dtype = training.network.param_dtype
+    mean, std = (jnp.array(v, dtype).reshape(1, 1, 1, 3) for v in (training.mean, training.std))
+    return (images.astype(dtype) / 255 - mean) / std
+
+
+def _sums(logits: jax.Array, labels: jax.Array) -> Sums:
+    counts = labels != NO_IMAGE
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    correct = counts & (jnp.argmax(logits, axis=-1) == labels)
+    return Sums(jnp.sum(jnp.where(counts, losses, 0)), jnp.sum(correct), jnp.sum(counts))

@@ -1,0 +1,121 @@
+import re
+
+import numpy as np
+import pytest
+
+from epe_nas_jax.reports import plots
+
+
+def test_best_so_far_follows_the_search():
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 30, 40).astype(float)
+    scores[[0, 1, 7]] = np.nan
+    accuracies = rng.uniform(10, 90, 40)
+    accuracies[3] = np.nan
+    expected, best = [], None
+    for i, score in enumerate(scores):
+        if score == score and (best is None or score > scores[best]):
+            best = i
+        highest = [a for a in accuracies[: i + 1] if a == a]
+        expected.append(
+            (np.nan, np.nan, max(highest))
+            if best is None
+            else (scores[best], accuracies[best], max(highest))
+        )
+    top, bottom = plots.best_so_far(scores, accuracies).axes
+    drawn = top.lines[0], bottom.lines[1], bottom.lines[0]
+    for line, values in zip(drawn, zip(*expected, strict=True), strict=True):
+        assert line.get_xdata().tolist() == list(range(1, 41))
+        assert np.array_equal(line.get_ydata(), values, equal_nan=True)
+
+
+def test_plots_leave_cells_without_a_score_out():
+    scores, accuracies = np.array([1.0, np.nan, 3.0, 4.0]), np.array([10.0, 20.0, np.nan, 40.0])
+    (axes,) = plots.accuracy_scatter(scores, accuracies, "accuracy", 3).axes
+    assert axes.collections[0].get_offsets().tolist() == [[1, 10], [4, 40]]
+    assert axes.lines[0].get_xydata().tolist() == [[4, 40]]
+    (axes,) = plots.score_histogram(scores).axes
+    assert sum(patch.get_height() for patch in axes.patches) == 3
+
+
+@pytest.mark.parametrize("num_classes", [3, 120])
+def test_a_bar_for_every_class(num_classes):
+    e = -np.arange(1.0, num_classes + 1)
+    (axes,) = plots.class_bars(e, None).axes
+    size = "get_width" if num_classes == 3 else "get_height"
+    assert [getattr(patch, size)() for patch in axes.patches] == (-e).tolist()
+
+
+@pytest.mark.parametrize(
+    "name", ["EPE-NAS score", "nwot", f"score: sum of ranks of {', '.join(['some_column'] * 5)}"]
+)
+def test_an_axis_of_scores_says_which_score_it_is(name):
+    scores = np.array([1.0, 2.0])
+    for figure in (
+        plots.accuracy_scatter(scores, scores, "accuracy", score_name=name),
+        plots.score_histogram(scores, score_name=name),
+    ):
+        (axes,) = figure.axes
+        label = axes.get_xlabel()
+        assert label.replace("\n", " ") == name
+        # Long names take several lines: a plot is some 60 letters wide.
+        assert max(map(len, label.split("\n"))) <= 60
+        assert "EPE" in label or "EPE" not in name
+
+
+def ticks(axis):
+    """The numbers at an axis as they are written."""
+    axis.figure.canvas.draw()
+    return [label.get_text().replace("\N{MINUS SIGN}", "-") for label in axis.get_ticklabels()]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-1.3, -1.2, r"-1\.\d+"), (20_000, 26_000, r"2\d,\d00"), (1e-3, 2e-3, r"0\.00\d+")],
+)
+def test_scores_of_any_size_have_ticks_that_differ(low, high, expected):
+    scores = np.linspace(low, high, 30)
+    for axis in (
+        plots.accuracy_scatter(scores, scores, "accuracy").axes[0].xaxis,
+        plots.score_histogram(scores).axes[0].xaxis,
+        plots.best_so_far(scores, None).axes[0].yaxis,
+        plots.class_bars(scores, None).axes[0].xaxis,
+    ):
+        shown = ticks(axis)
+        assert len(shown) == len(set(shown)) > 2
+    assert any(
+        re.fullmatch(expected, tick) for tick in ticks(plots.score_histogram(scores).axes[0].xaxis)
+    )
+
+
+def test_a_plot_of_a_page_has_names_of_its_own_and_the_pages_colours():
+    scores = np.arange(9.0)
+    first, second = (plots.to_svg(plots.score_histogram(scores), name) for name in ("a", "b"))
+    for svg, name in ((first, "a"), (second, "b")):
+        assert svg.startswith("<svg")
+        used = re.findall(r'(?: id="|url\(#|href="#)([^")]*)', svg)
+        assert used
+        assert all(identifier.startswith(f"{name}-") for identifier in used)
+        assert "var(--blue)" in svg
+        assert plots.BLUE not in svg
+        assert not re.search("<svg[^>]* (width|height)=", svg)
+
+
+def test_training_curves_have_a_line_a_seed_and_the_tables_accuracy():
+    rows = [
+        {"seed": seed, "epoch": epoch, "train_accuracy": 10.0 * epoch, "test_accuracy": seed}
+        for seed in (3, 4)
+        for epoch in (1, 2)
+    ]
+    (axes,) = plots.training_curves(rows, "test", 90.0).axes
+    assert len(axes.lines) == 5
+    assert axes.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
+    assert axes.lines[3].get_xydata().tolist() == [[1, 4], [2, 4]]
+    assert set(axes.lines[4].get_ydata()) == {90}
+
+
+def test_scores_beside_pytorch_leave_out_what_is_unknown():
+    ours, theirs = np.array([1.0, np.nan, 3.0, 4.0]), np.array([1.5, 2.0, np.nan, 4.0])
+    (axes,) = plots.score_scatter(ours, theirs).axes
+    assert axes.collections[0].get_offsets().tolist() == [[1.5, 1], [4, 4]]
+    assert axes.get_title() == "2 cells"

@@ -1,0 +1,95 @@
+import pytest
+from pages import HOSTILE, Elements
+
+from epe_nas_jax.reports.training_page import training_page
+from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+
+CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
+GRAPHS = NASBENCH201.graphs(NASBENCH201.parse(CELL))
+SUMMARY = {
+    "arch": CELL,
+    "held_out": None,
+    "table_accuracy": None,
+    "seeds": [0],
+    "epochs": 1,
+    "num_train_images": 2,
+    "num_held_out_images": 0,
+    "train_seconds": 1.0,
+    "images_per_second": 2.0,
+    "device": "an abacus",
+}
+ROWS = [{"seed": 0, "epoch": 1, "train_accuracy": 50.0}]
+
+
+def provenance_of(config, version="1.2"):
+    return {"config": config, "versions": {"jax": version}, "minibatch_sha256": "ab" * 32}
+
+
+def test_strings_of_a_training_stay_strings():
+    config = {"seed": 0, "data": {"name": HOSTILE, "path": HOSTILE}}
+    text = training_page(
+        SUMMARY | {"device": HOSTILE},
+        {"config": config, "versions": {HOSTILE: HOSTILE}, "minibatch_sha256": HOSTILE},
+        ROWS,
+        graphs=GRAPHS,
+    )
+    elements = Elements(text)
+    assert {tag for tag, _ in elements.found}.isdisjoint({"script", "iframe", "object", "img"})
+    assert not [attrs for _, attrs in elements.found if "onerror" in attrs]
+    assert elements.text.count(HOSTILE) >= 5
+
+
+def test_the_page_says_how_well_the_cell_trained():
+    summary = SUMMARY | {
+        "held_out": "test",
+        "seeds": [3, 4],
+        "epochs": 12,
+        "mean_accuracy": 91.254,
+        "std_accuracy": 0.5,
+        "table_accuracy": 93.5,
+        "num_train_images": 50_000,
+    }
+    rows = [
+        {"seed": seed, "epoch": 1, "train_accuracy": 50.0, "test_accuracy": 40.0} for seed in (3, 4)
+    ]
+    provenance = provenance_of({"seed": 3, "data": {"name": "cifar10"}})
+    shown = Elements(training_page(summary, provenance, rows, graphs=GRAPHS)).text
+    for word in (
+        *("A cell trained on cifar10", CELL, "91.25 %test accuracy, mean"),
+        *("0.50deviation between seeds", "93.50 %in the table", "2seeds", "12epochs"),
+        *("training images50,000", "an abacus", "ab" * 32, "jax 1.2", "seed3"),
+        "The dashed line is the table's accuracy",
+    ):
+        assert word in shown
+
+
+def test_without_a_test_split_the_page_says_so():
+    provenance = provenance_of({"seed": 0, "data": {"name": "x"}})
+    text = training_page(SUMMARY, provenance, ROWS, graphs=GRAPHS)
+    assert "no test accuracy" in text
+    assert "table" not in Elements(text).text
+
+
+@pytest.mark.parametrize("from_run", ["", "runs/digits"])
+def test_the_command_trains_this_cell(from_run):
+    config = {
+        "seed": 0,
+        "data": {"name": "digits"},
+        "arch": CELL,
+        "from_run": from_run,
+        "train": {"epochs": 12, "validation": False},
+        "score": {"init": "shared"},
+        "search": {"num_samples": 9},
+        "compare": {"num_cells": 9},
+    }
+    text = training_page(SUMMARY, provenance_of(config), ROWS, graphs=GRAPHS)
+    command = Elements(text).text.split("To repeat it")[1].split("All of the config")[0]
+    # A cell and a run to take it from would be refused.
+    assert command == (
+        "epe-nas train --config=base --workdir=again \\\n"
+        "    --config.seed=0 \\\n"
+        "    --config.data.name=digits \\\n"
+        f"    '--config.arch={CELL}' \\\n"
+        "    --config.train.epochs=12 \\\n"
+        "    --config.train.validation=False"
+    )

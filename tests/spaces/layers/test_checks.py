@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from epe_nas_jax import InputError
+from epe_nas_jax.spaces.layers.checks import check_images, check_labels, check_minibatch
+
+
+def test_what_fits_passes_and_the_number_of_classes_is_found(minibatch):
+    images, labels = minibatch
+    check_images(images)
+    assert check_minibatch(images, labels, None) == 3
+    assert check_minibatch(images, labels, 5) == 5
+    # Labels go with images of any shape.
+    assert check_labels(images.reshape(8, -1), labels, None) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 8, 8)), "found rank 3"),
+        (np.zeros((2, 8, 4, 3)), "found 8x4 pixels"),
+        (np.zeros((2, 6, 6, 3)), "divisible by 4"),
+        (np.zeros((2, 0, 0, 3)), "found 0x0 pixels"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "found dtype uint8"),
+    ],
+)
+def test_images_that_no_network_takes_are_refused(images, message):
+    with pytest.raises(InputError, match=message):
+        check_minibatch(images, np.zeros(2, int), 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:1], y[:1]), "images: found 1, expected at least 2"),
+        (lambda x, y: (np.where(x == x[1, 2, 3, 0], np.nan, x), y), "NaN or infinite pixels"),
+        (lambda x, y: (np.where(x == x[1, 2, 3, 0], np.inf, x), y), "NaN or infinite pixels"),
+        (lambda x, y: (x, y[:-1]), "labels: found 7, expected 8, one an image"),
+        (lambda x, y: (x, y[:, None]), r"labels: found int32 of shape \(8, 1\)"),
+        (lambda x, y: (x, y.astype(float)), "labels: found float64"),
+        (lambda x, y: (x, y + 1), r"labels: found 3, expected 0\.\.2"),
+        (lambda x, y: (x, y - 1), r"labels: found -1, expected 0\.\.2"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_refused(minibatch, change, message):
+    for check in (check_minibatch, check_labels):
+        with pytest.raises(InputError, match=message):
+            check(*change(*minibatch), 3)

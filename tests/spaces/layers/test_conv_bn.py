@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epe_nas_jax.spaces.layers.batch_norm import without_norm
+from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams, relu_conv_bn
+
+RNG = np.random.default_rng(0)
+
+
+def test_weights_are_the_drawn_kernel_and_a_norm_that_changes_nothing():
+    drawn = RNG.normal(size=(3, 3, 2, 4))
+    module = ConvBNParams(drawn.shape, jnp.float64)
+    variables = module.init(jax.random.key(0), drawn)
+    weights = module.apply(variables, np.zeros_like(drawn))
+    # Where they are made already, another kernel is not looked at.
+    assert np.array_equal(weights.kernel, drawn)
+    assert np.array_equal(weights.scale, np.ones(4))
+    assert np.array_equal(weights.bias, np.zeros(4))
+
+
+def test_relu_convolution_and_norm_follow_each_other():
+    x = RNG.normal(size=(5, 4, 4, 2))
+    kernel, scale, bias = RNG.normal(size=(1, 1, 2, 3)), RNG.normal(size=3), np.arange(3.0)
+    weights = ConvBN(jnp.asarray(kernel), jnp.asarray(scale), jnp.asarray(bias))
+    for stride in (1, 2):
+        z = np.maximum(x, 0)[:, ::stride, ::stride] @ kernel[0, 0]
+        inverse_std = 1 / np.sqrt(z.var(axis=(0, 1, 2)) + 1e-5)
+        expected = (z - z.mean(axis=(0, 1, 2), keepdims=True)) * inverse_std[None, None, None]
+        expected = expected * scale + bias
+        y, deviation = relu_conv_bn(jnp.asarray(x), weights, stride)
+        assert np.allclose(y, expected, rtol=1e-10, atol=1e-12)
+        assert np.allclose(deviation, inverse_std, rtol=1e-10)
+        plain, _ = relu_conv_bn(jnp.asarray(x), weights, stride, norm=without_norm)
+        assert np.allclose(plain, z, rtol=1e-12)

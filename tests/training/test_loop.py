@@ -1,0 +1,120 @@
+"""The training loop: what it trains on, its metrics, and that it goes on where it was stopped."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from epe_nas_jax import NasBench201Network
+from epe_nas_jax.data.datasets import Dataset
+from epe_nas_jax.training.loop import Metrics, Split, halves, train
+from epe_nas_jax.training.step import Recipe, Training
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+STEPS_PER_EPOCH = 2
+TRAINING = Training(
+    network=NasBench201Network(2, 4, 1, jnp.float32),
+    genotype=(3, 2, 4, 1, 3, 2),
+    recipe=Recipe(epochs=3, batch_size=8, augment=False),
+    num_images=20,
+    mean=MEAN,
+    std=STD,
+)
+
+
+def dataset_of(num_images):
+    """Bright and dark images in turns, with noise."""
+    labels = np.arange(num_images, dtype=np.int32) % 2
+    noise = np.random.default_rng(0).integers(0, 120, (num_images, 8, 8, 3))
+    images = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
+    return Dataset(images, labels, 2, np.array(MEAN), np.array(STD))
+
+
+SPLIT = Split(dataset_of(20), dataset_of(11), "test")
+
+
+class StopError(Exception):
+    pass
+
+
+def run(folder, num_steps=None, split=SPLIT):
+    """Trains, and stops after so many steps; the rows of the metrics and how many steps it took."""
+    steps = []
+
+    def check_stop():
+        steps.append(len(steps))
+        if len(steps) == num_steps:
+            raise StopError
+
+    metrics = Metrics(folder / "metrics.csv")
+    train(0, TRAINING, split, metrics, folder / "checkpoints", check_stop)
+    return metrics.rows, len(steps)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nobody stopped."""
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def test_halves_are_different_images_with_their_labels_and_always_the_same():
+    dataset = dataset_of(11)
+    split = halves(dataset)
+    assert split.name == "validation"
+    assert (len(split.train.images), len(split.held_out.images)) == (6, 5)
+    rows = {
+        image.tobytes(): label for image, label in zip(dataset.images, dataset.labels, strict=True)
+    }
+    parts = (split.train, split.held_out)
+    assert sorted(image.tobytes() for part in parts for image in part.images) == sorted(rows)
+    for part in parts:
+        assert [rows[image.tobytes()] for image in part.images] == part.labels.tolist()
+        assert part.num_classes == 2
+    assert np.array_equal(halves(dataset).train.images, split.train.images)
+
+
+def test_metrics_are_read_back_and_forget_epochs_of_a_seed(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.csv")
+    assert metrics.rows == []
+    for seed in (0, 1):
+        for epoch in (1, 2):
+            metrics.add({"seed": seed, "epoch": epoch, "train_loss": 0.25 * epoch})
+            # Whole at any time.
+            assert len(pd.read_csv(tmp_path / "metrics.csv")) == len(metrics.rows)
+    again = Metrics(tmp_path / "metrics.csv")
+    assert again.rows == metrics.rows
+    again.keep(1, 1)
+    assert [(row["seed"], row["epoch"]) for row in again.rows] == [(0, 1), (0, 2), (1, 1)]
+
+
+def test_every_epoch_has_a_row_and_every_held_out_image_counts_once(whole):
+    rows, num_steps = whole
+    assert num_steps == 3 * STEPS_PER_EPOCH
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        # Of 11 images in two mini-batches of 8, of which the second one is filled up.
+        assert row["test_accuracy"] * 11 / 100 == pytest.approx(round(row["test_accuracy"] * 0.11))
+        assert 0 <= row["train_accuracy"] <= 100
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+@pytest.mark.parametrize("num_steps", [1, STEPS_PER_EPOCH + 1])
+def test_a_stopped_training_goes_on_from_its_last_whole_epoch(tmp_path, whole, num_steps):
+    with pytest.raises(StopError):
+        run(tmp_path, num_steps)
+    num_epochs = num_steps // STEPS_PER_EPOCH
+    assert len(Metrics(tmp_path / "metrics.csv").rows) == num_epochs
+    rows, num_more = run(tmp_path)
+    assert num_more == (3 - num_epochs) * STEPS_PER_EPOCH
+    for row, expected in zip(rows, whole[0], strict=True):
+        for name in set(expected) - {"train_seconds"}:
+            # As many digits as the file has; on two devices sums may come in another order.
+            assert row[name] == pytest.approx(expected[name], rel=1e-4)
+    assert run(tmp_path)[1] == 0
+
+
+def test_without_held_out_images_there_are_no_metrics_of_them(tmp_path):
+    rows, _ = run(tmp_path, split=SPLIT._replace(held_out=None))
+    assert set(rows[0]) == {
+        *("seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_seconds")
+    }
