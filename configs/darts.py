@@ -4,6 +4,7 @@ Handwritten digits by default; for your images set data.name and data.path. The 
 finds with 36 channels and 6 cells a stage.
 
 Command:  epe-nas search --config=darts --workdir=runs/darts
+Expect:   4 minutes of compiling, once, then 10 s a cell on 2 CPU cores.
 """
 
 import ml_collections
