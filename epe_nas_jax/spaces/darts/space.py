@@ -1,15 +1,10 @@
 """The DARTS search space as the rest of the package sees it."""
 
-import jax
+import functools
 
-from epe_nas_jax.spaces.base import Cells, SearchSpace
+from epe_nas_jax.spaces.base import SearchSpace
 from epe_nas_jax.spaces.darts import drawing
 from epe_nas_jax.spaces.darts import genotype as cells
-
-
-def _sample_with_replacement(key: jax.Array, num_cells: int) -> Cells:
-    return cells.sample(key, num_cells, replace=True)
-
 
 DARTS = SearchSpace(
     name="darts",
@@ -19,7 +14,7 @@ DARTS = SearchSpace(
     check=cells.check_genotypes,
     identity=cells.identity,
     sample=cells.sample,
-    sample_with_replacement=_sample_with_replacement,
+    sample_with_replacement=functools.partial(cells.sample, replace=True),
     mutate=cells.mutate,
     neighbours=cells.neighbours,
     every=None,

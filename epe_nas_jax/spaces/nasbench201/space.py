@@ -1,10 +1,11 @@
 """The NAS-Bench-201 search space as the rest of the package sees it."""
 
-import jax
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax.spaces.base import CellGraph, Cells, GraphEdge, GraphNode, SearchSpace
+from epe_nas_jax.spaces.base import CellGraph, GraphEdge, GraphNode, SearchSpace
 from epe_nas_jax.spaces.nasbench201 import genotype as cells
 
 _NODES = (
@@ -27,10 +28,6 @@ def _identity(genotypes: np.ndarray) -> np.ndarray:
     return np.asarray(cells.encode(jnp.asarray(genotypes)), np.int32)[:, None]
 
 
-def _sample_with_replacement(key: jax.Array, num_cells: int) -> Cells:
-    return cells.sample(key, num_cells, replace=True)
-
-
 def _graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
     is_live = cells.prune_dead(genotype) != 0
     edges = [
@@ -49,7 +46,7 @@ NASBENCH201 = SearchSpace(
     check=cells.check_genotypes,
     identity=_identity,
     sample=cells.sample,
-    sample_with_replacement=_sample_with_replacement,
+    sample_with_replacement=functools.partial(cells.sample, replace=True),
     mutate=cells.mutate,
     neighbours=cells.neighbours,
     every=cells.every_genotype,
