@@ -16,6 +16,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_make_parametrize_id(config, val, argname):  # noqa: ARG001
+    """Names bytes by their argument: an archive holds the time at which it was made."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def minibatch():
     """Eight random images of 8x8 pixels in three classes, float64."""
