@@ -8,7 +8,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
-    # Seed of the sampled cells, the mini-batch and the weights.
+    # Seed of the sampled cells, the mini-batch and the weights: a whole number below 2^32.
     config.seed = 0
     # Cells handed to a device at a time: a number, or "auto" to fit its memory.
     config.cells_per_step = "auto"
@@ -80,7 +80,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.search.max_mflops = 0.0
 
     config.benchmark = ml_collections.ConfigDict()
-    # Trained accuracies by arch string, as CSV, JSON or NATS-Bench's own files, and the column.
+    # Trained accuracies in percent by arch string, as CSV, JSON or NATS-Bench's own files, and the
+    # column.
     config.benchmark.path = ""
     config.benchmark.column = ""
 

@@ -1,23 +1,23 @@
 """Host side: trained accuracies of cells from a table or from NATS-Bench's own files."""
 
-import gzip
-import io
-import json
+import math
 import pickle
-import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
+from epe_nas_jax.data import text_tables
+from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.data.table import DATASETS
+from epe_nas_jax.data.text_tables import ARCH
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import SearchSpace
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_EXPECTED = "a table of accuracies"
+_NATS_FILE = "NATS-tss-v1_0-*.pickle.pbz2"
+_NATS_FOLDER = "NATS-tss-v1_0-*-simple"
 # What the package raises on files that are not its own, or broken.
 _NATS_UNREADABLE = (
     ArithmeticError,
@@ -27,6 +27,7 @@ _NATS_UNREADABLE = (
     ImportError,
     LookupError,
     OSError,
+    RuntimeError,
     TypeError,
     ValueError,
     pickle.UnpicklingError,
@@ -36,14 +37,15 @@ _NATS_UNREADABLE = (
 def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, float]:
     """Reads trained accuracies, in percent, from a file in any of three forms.
 
-    * A CSV table with a header, an `arch` column of cells and one of accuracies.
-    * JSON: a list of records with these two keys, or an object from cell to such a record or to the
-      accuracy itself, in which case the column is not asked for.
+    * A CSV table with a header, an `arch` column of cells and one of accuracies. The separator may
+      be a comma, a semicolon or a tab, and the decimal mark a comma; a percent sign may follow.
+    * JSON: a list of records with these two keys, one such record a line, or an object from cell to
+      such a record or to the accuracy itself, in which case the column is not asked for.
     * NATS-Bench's file `NATS-tss-v1_0-*.pickle.pbz2` or its folder `NATS-tss-v1_0-*-simple`, read
       by the `nats_bench` package, which unpickles whatever they hold: give it files from a source
       that you trust. The mean over the trained seeds after the last epoch.
 
-    A table may be compressed by gzip.
+    A table may be compressed by gzip, bzip2, xz or zip; `text_tables.read_table` says more.
 
     Args:
       path: the file or folder.
@@ -55,94 +57,97 @@ def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, 
       Accuracy by cell, as the space writes it; a cell whose accuracy is missing is left out.
 
     Raises:
-      InputError: the file is missing or broken, lacks a column, repeats a cell, names one that does
-        not exist, or has an accuracy that is no number in 0..100; or the package is missing.
+      InputError: the file is missing or broken, lacks a column or has it twice, repeats a cell,
+        names one that does not exist, has an accuracy that is no number in 0..100, or none above 1
+        and no percent sign; or the package is missing.
     """
-    place = Path(path)
-    if not place.exists():
-        raise InputError(f"{path}: no such file, expected a table of accuracies")
+    place = user_path(path)
     if place.is_dir() or place.suffix == ".pbz2":
-        table = _read_nats(place, column)
+        archs, found = _read_nats(path, place, column)
     else:
-        try:
-            text = _read_text(place)
-            is_json = text.lstrip().startswith(("[", "{"))
-            table = _parse_json(text, column) if is_json else _parse_csv(text, column)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
-            raise InputError(f"{path}: not a readable table ({error})".splitlines()[0]) from None
-    return _accuracies_of(path, table, column, space)
-
-
-def _accuracies_of(
-    path: str, table: pd.DataFrame, column: str, space: SearchSpace
-) -> dict[str, float]:
-    """Accuracy by cell, from the columns `arch` and the wanted one."""
-    if not len(table):
+        wanted = (ARCH, column)
+        table = text_tables.read_table(path, wanted, expected=_EXPECTED, value_name=column)
+        archs, found = (table.columns[name] for name in wanted)
+    if not archs:
         raise InputError(f"{path}: found no cells, expected accuracies")
+    cells = text_tables.cells_of(path, archs, space)
+    known = set[str]()
+    for cell in cells:
+        if cell in known:
+            raise InputError(f"{path}: found cell {cell} twice, expected each cell once")
+        known.add(cell)
     try:
-        cells = table["arch"].map(lambda arch: space.format(space.parse(arch)))
+        accuracies = _as_percent(found)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    repeated = cells[cells.duplicated()]
-    if len(repeated):
-        raise InputError(f"{path}: found cell {repeated.iloc[0]} twice, expected each cell once")
-    found = table[column]
-    may_be_number = found.map(lambda value: np.isscalar(value) and not isinstance(value, bool))
-    values = pd.to_numeric(found.where(may_be_number), errors="coerce")
-    bad = found[(values.isna() & found.notna()) | (values < 0) | (values > 100)]
-    if len(bad):
-        raise InputError(f"{path}, {column}: found {bad.iloc[0]}, expected accuracies in 0..100")
-    known = values.notna()
-    return dict(zip(cells[known], values[known].to_numpy(np.float64).tolist(), strict=True))
+        raise InputError(f"{path}, {column}: {error}") from None
+    return {
+        cell: accuracy
+        for cell, accuracy in zip(cells, accuracies, strict=True)
+        if not math.isnan(accuracy)
+    }
 
 
-def _read_text(path: Path) -> str:
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
-        content = gzip.decompress(content)
-    return content.decode()
+def _as_percent(found: Sequence[Any]) -> list[float]:
+    """Accuracies in percent, NaN where they are missing."""
+    has_sign = [isinstance(cell, str) and cell.endswith("%") for cell in found]
+    plain = [
+        cell[:-1].rstrip() if signed else cell for cell, signed in zip(found, has_sign, strict=True)
+    ]
+    accuracies = []
+    for cell, value in zip(found, plain, strict=True):
+        accuracy = text_tables.number(value, decimal_comma=True)
+        if accuracy is None or accuracy < 0 or accuracy > 100:
+            raise InputError(f"found {text_tables.shown(cell)}, expected accuracies in 0..100")
+        accuracies.append(accuracy)
+    text_tables.check_decimal_marks(plain, thousands=False)
+    known = [accuracy for accuracy in accuracies if not math.isnan(accuracy)]
+    if any(has_sign):
+        if sum(has_sign) < len(known):
+            raise InputError("found accuracies with and without a percent sign, expected one form")
+    elif known and max(known) <= 1:
+        raise InputError(
+            f"found accuracies from {min(known):g} to {max(known):g}, expected percent, 0..100 "
+            "(multiply by 100)"
+        )
+    return accuracies
 
 
-def _parse_csv(text: str, column: str) -> pd.DataFrame:
-    header = pd.read_csv(io.StringIO(text), nrows=0)
-    _check_names(header.columns, column, "column")
-    return pd.read_csv(io.StringIO(text), usecols=["arch", column])
+def _read_nats(path: str, place: Path, column: str) -> tuple[list[str], list[Any]]:
+    """Cells and their accuracies from NATS-Bench's file or folder."""
+    dataset, metric, epochs = _nats_names(column)
+    if not place.is_dir():
+        regular_file(path, _EXPECTED)
+    elif not any((place / name).is_file() for name in ("meta.pickle.pbz2", "meta.pickle")):
+        raise InputError(
+            f"{path}: found a folder without meta.pickle.pbz2, expected NATS-Bench's folder "
+            f"{_NATS_FOLDER} or a table"
+        )
+    try:
+        import nats_bench
+    except ImportError:
+        raise InputError(
+            f"{path}: needs the nats_bench package, pip install 'epe_nas_jax[nats]'"
+        ) from None
+    expected = f"expected {_NATS_FILE} or the folder {_NATS_FOLDER}"
+    archs, found = [], []
+    try:
+        api = nats_bench.create(str(place), "tss", fast_mode=place.is_dir(), verbose=False)
+        indices = sorted(api.evaluated_indexes) or range(len(api))
+        for index in tqdm(indices, unit="cell", disable=None):
+            expected = f"expected cell {index} trained on {dataset} for {epochs} epochs"
+            info: Mapping[str, Any] = api.get_more_info(index, dataset, hp=epochs, is_random=False)
+            archs.append(api.arch(index))
+            found.append(info.get(metric))
+    except _NATS_UNREADABLE as error:
+        # What was looked for is all that a failed look-up says.
+        reason = "" if isinstance(error, LookupError) else str(error)
+        message = f"not readable as NATS-Bench's files{reason and f' ({reason})'}, {expected}"
+        raise InputError(f"{path}: {message}") from None
+    return archs, found
 
 
-def _parse_json(text: str, column: str) -> pd.DataFrame:
-    content = json.loads(text, object_pairs_hook=_without_repetition)
-    records = content
-    if isinstance(content, dict):
-        records = [
-            {**value, "arch": arch} if isinstance(value, dict) else {"arch": arch, column: value}
-            for arch, value in content.items()
-        ]
-    for record in records:
-        if not isinstance(record, dict):
-            raise InputError(f"found {record!r}, expected records with a key 'arch'")
-        _check_names(record, column, "key")
-    return pd.DataFrame(records, columns=["arch", column], dtype=object)
-
-
-def _check_names(names: Collection[str], column: str, kind: str) -> None:
-    for wanted in ("arch", column):
-        if wanted not in names:
-            raise InputError(f"expected a {kind} {wanted!r}, found {', '.join(names)}")
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, which may name each key once."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InputError(f"found {twice} twice, expected it once")
-    return content
-
-
-def _read_nats(path: Path, column: str) -> pd.DataFrame:
+def _nats_names(column: str) -> tuple[str, str, str]:
+    """NATS-Bench's names of the data set, the metric and the epochs of a column."""
     metrics = {
         name: names for entry in DATASETS.values() for name, names in entry.nats_columns.items()
     }
@@ -150,21 +155,4 @@ def _read_nats(path: Path, column: str) -> pd.DataFrame:
     if measured not in metrics or not epochs.isdecimal():
         names = ", ".join(f"{name}_200" for name in metrics)
         raise InputError(f"benchmark.column: found {column!r}, expected one of {names} (or _12)")
-    dataset, metric = metrics[measured]
-    try:
-        import nats_bench
-    except ImportError:
-        raise InputError(
-            f"{path}: needs the nats_bench package, pip install 'epe_nas_jax[nats]'"
-        ) from None
-    try:
-        api = nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
-        indices = sorted(api.evaluated_indexes) or range(len(api))
-        records: list[Mapping[str, Any]] = []
-        for index in tqdm(indices, unit="cell"):
-            info = api.get_more_info(index, dataset, hp=epochs, is_random=False)
-            records.append({"arch": api.arch(index), column: info.get(metric)})
-    except _NATS_UNREADABLE as error:
-        reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise InputError(f"{path}: not readable as NATS-Bench's files ({reason})") from None
-    return pd.DataFrame(records, columns=["arch", column])
+    return (*metrics[measured], epochs)

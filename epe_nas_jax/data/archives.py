@@ -10,8 +10,7 @@ import dataclasses
 import functools
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +20,7 @@ from epe_nas_jax.errors import InputError
 
 _CHANNELS = 3
 _IMAGENET_CLASSES = 1000
-
-# What tar and zip readers raise on bytes that are no archive, a part of one, or locked.
-_BROKEN_ARCHIVE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_CHUNK_BYTES = 2**20
 
 Batch = tuple[np.ndarray, np.ndarray]
 # The files of a folder or archive: their contents by name without folders.
@@ -99,16 +88,23 @@ def imagenet_batches(
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a path is a folder, or a tar or zip archive other than an `.npz` file."""
-    if path.is_dir():
-        return True
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return not any(file.endswith(".npy") for file in archive.namelist())
+    """Whether a path is a folder, or a readable tar or zip archive other than an `.npz` file."""
+    if not path.is_file():
+        return path.is_dir()
     try:
-        return path.exists() and tarfile.is_tarfile(path)
-    except EOFError:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return not any(file.endswith(".npy") for file in archive.namelist())
+        return tarfile.is_tarfile(path)
+    # On a damaged archive Python's readers raise anything.
+    except Exception:
         return False
+
+
+def has_split(forms: Sequence[Form], path: Path, split: str) -> bool:
+    """Whether an archive that `read_archive` has read has all files of a split in one form."""
+    with _open(path) as files:
+        return any(set(form.splits[split]) <= set(files) for form in forms)
 
 
 def read_archive(name: str, forms: Sequence[Form], path: Path, split: str) -> Batch:
@@ -121,7 +117,7 @@ def read_archive(name: str, forms: Sequence[Form], path: Path, split: str) -> Ba
       split: `"train"` or `"test"`.
 
     Returns:
-      Images, uint8 `[M, H, H, 3]`, and labels, int32 `[M]`, in the official order.
+      Images, uint8 `[M, H, H, 3]`, and labels, integers `[M]`, in the official order.
 
     Raises:
       InputError: a file is missing or broken, or a pickle holds anything but arrays and plain
@@ -135,14 +131,14 @@ def read_archive(name: str, forms: Sequence[Form], path: Path, split: str) -> Ba
             parts = {file: form.parse(file, files[file]()) for file in files if file in wanted}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except _BROKEN_ARCHIVE as error:
+    except Exception as error:  # As above.
         raise InputError(f"{path}: broken or truncated ({error})") from None
     pixels = np.concatenate([parts[file][0] for file in wanted])
     labels = np.concatenate([parts[file][1] for file in wanted])
     if not len(pixels):
         raise InputError(f"{path}: found no images of the classes of {name}")
     images = pixels.reshape(-1, _CHANNELS, form.side, form.side).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), labels.astype(np.int32)
+    return np.ascontiguousarray(images), labels
 
 
 def _choose_form(name: str, forms: Sequence[Form], split: str, files: _Files) -> Form:
@@ -163,20 +159,35 @@ def _open(path: Path) -> Iterator[_Files]:
     """The files of a folder, a zip archive or a tar archive."""
     if path.is_dir():
         found = [*path.glob("*/*"), *path.glob("*")]
-        yield {file.name: file.read_bytes for file in found if file.is_file()}
+        yield _by_name((file.name, file.read_bytes) for file in found if file.is_file())
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            yield {
-                Path(file).name: functools.partial(archive.read, file)
+            yield _by_name(
+                (Path(file).name, functools.partial(archive.read, file))
                 for file in archive.namelist()
-            }
+            )
     else:
         with tarfile.open(path) as archive:
-            yield {
-                Path(member.name).name: functools.partial(_read_member, archive, member)
+            yield _by_name(
+                (Path(member.name).name, functools.partial(_read_member, archive, member))
                 for member in archive.getmembers()
                 if member.isfile()
-            }
+            )
+            # The checksum of a compressed archive stands behind its end.
+            while archive.fileobj is not None and archive.fileobj.read(_CHUNK_BYTES):
+                pass
+
+
+def _by_name(files: Iterable[tuple[str, Callable[[], bytes]]]) -> _Files:
+    """Files by name; one that is there twice cannot be read."""
+    by_name: dict[str, Callable[[], bytes]] = {}
+    for name, read in files:
+        by_name[name] = functools.partial(_refuse_twice, name) if name in by_name else read
+    return by_name
+
+
+def _refuse_twice(name: str) -> bytes:
+    raise InputError(f"found {name} twice, expected it once")
 
 
 def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -1,6 +1,7 @@
 """Host side: from a data set's name and path to labelled images and a mini-batch."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from epe_nas_jax.data.download import default_cache, fetch
+from epe_nas_jax.data.files import user_path
+from epe_nas_jax.data.labelled import check_brightness, number_classes
 from epe_nas_jax.data.minibatch import augment_images, draw_rows
 from epe_nas_jax.data.readers import Source
 from epe_nas_jax.data.table import Entry, Statistics, dataset_entry
-from epe_nas_jax.errors import InputError
+from epe_nas_jax.errors import InputError, printable
 
 SPLITS = ("train", "test")
 
+_LOG = logging.getLogger(__name__)
+
+_LARGEST_SIDE = 4096
 # Pixels of which float64 copies are made at one time: 6 MiB a copy.
 _BLOCK_PIXELS = 2**18
 
@@ -77,11 +83,12 @@ def load_dataset(
 
     Args:
       name: one of `table.DATASETS`.
-      path: where it lies; `"digits"` needs none.
+      path: where it lies, on this machine; `"digits"` needs none.
       split: one of `SPLITS`; the statistics and classes are those of `"train"` for both.
-      images_key: name of the training images in an `.npz` file, `[M, H, H, 3]`, whole numbers
-        0..255 of any dtype; for the other split, with `test` in place of `train`.
-      labels_key: name of their labels, integers `[M]`; for the other split, likewise.
+      images_key: name of the training images in an `.npz` file, `[M, H, H, 3]` or grey, whole
+        numbers 0..255 of any dtype; for the other split, with `test` in place of `train`.
+      labels_key: name of their labels, integers `[M]`, or one-hot; for the other split, likewise.
+        Ids of a data set of your own may be any from 0: in ascending order they are the classes.
       side: H to which a folder's images are resized; 0: as they are.
       download: if no path is given, get the official archive of a CIFAR into the user's cache.
 
@@ -92,36 +99,47 @@ def load_dataset(
     entry = dataset_entry(name)
     if split not in SPLITS:
         raise InputError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
-    if side and (not entry.is_resized or side < 0 or side % 4):
-        expected = "a multiple of 4" if entry.is_resized else "0 (only a folder is resized)"
+    if side and (not entry.is_resized or not 0 < side <= _LARGEST_SIDE or side % 4):
+        expected = f"a multiple of 4 up to {_LARGEST_SIDE}"
+        expected = expected if entry.is_resized else "0 (only a folder is resized)"
         raise InputError(f"data.side: found {side}, expected {expected}")
 
     source = Source(name, _find(entry, path, download), images_key, labels_key, side)
-    images, labels = train_images, train_labels = entry.reader.read(source, split)
+    found = train = entry.reader.read(source, split)
     if split != "train" and (entry.num_classes is None or entry.statistics is None):
-        train_images, train_labels = entry.reader.read(source, "train")
-    num_classes = entry.num_classes or int(train_labels.max()) + 1
-    mean, std = entry.statistics or _statistics(train_images)
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if len(wrong):
-        raise InputError(f"{source.path}: found label {wrong[0]}, expected 0..{num_classes - 1}")
+        train = entry.reader.read(source, "train")
+    check_brightness(found.images, f"{source.path}, {split} split")
+    check_size(found.images, train.images, f"{source.path}, {split} split")
+    classes, note = np.arange(entry.num_classes or 0), ""
+    if entry.num_classes is None:
+        classes, note = number_classes(train.labels, str(source.path))
+    for line in (*found.notes, *filter(None, [note])):
+        _LOG.warning("%s", printable(line))
+    mean, std = entry.statistics or _statistics(train.images)
     return Dataset(
-        images, labels.astype(np.int32), num_classes, np.asarray(mean) / 255, np.asarray(std) / 255
+        found.images,
+        _class_indices(found.labels, classes, str(source.path)),
+        len(classes),
+        np.asarray(mean) / 255,
+        np.asarray(std) / 255,
     )
 
 
-def has_test_split(name: str, path: str, images_key: str) -> bool:
+def has_test_split(
+    name: str, path: str, images_key: str = "x_train", labels_key: str = "y_train"
+) -> bool:
     """Whether a data set that `load_dataset` has loaded has a test split.
 
     Args:
       name: of the data set.
       path: where it lies; empty: in the user's cache, or it needs no path.
       images_key: name of the training images in an `.npz` file.
+      labels_key: name of their labels.
     """
     entry = dataset_entry(name)
     if not path and entry.archive is not None:
         return True
-    return entry.reader.has_test(Source(name, Path(path), images_key, labels_key=""))
+    return entry.reader.has_test(Source(name, user_path(path), images_key, labels_key))
 
 
 def draw_fixed_minibatch(
@@ -177,11 +195,44 @@ def check_batch_size(batch_size: int, dataset: Dataset) -> None:
         )
 
 
+def check_size(images: np.ndarray, train_images: np.ndarray, where: str) -> None:
+    """Checks that images `[M, H, W, 3]` have the size of the training images.
+
+    Args:
+      images: of another split.
+      train_images: of the training split.
+      where: what the images are, for messages.
+
+    Raises:
+      InputError: they have another one.
+    """
+    (_, *size, _), (_, *expected, _) = images.shape, train_images.shape
+    if size != expected:
+        raise InputError(
+            f"{where}: found {size[1]}x{size[0]} pixels, "
+            f"expected {expected[1]}x{expected[0]} as the training images"
+        )
+
+
+def _class_indices(labels: np.ndarray, classes: np.ndarray, where: str) -> np.ndarray:
+    """Which of the classes `[K]`, in ascending order, each label is: int32 `[M]`."""
+    wrong = labels[~np.isin(labels, classes)]
+    if len(wrong):
+        last = classes[-1]
+        expected = f"0..{last}" if last == len(classes) - 1 else "one of the training images'"
+        raise InputError(f"{where}: found label {wrong[0]}, expected {expected}")
+    return np.searchsorted(classes, labels).astype(np.int32)
+
+
 def _find(entry: Entry, path: str, download: bool) -> Path:
     """Where a data set lies: at the path given, else in the cache, if it is to be downloaded."""
     archive = entry.archive
-    if path or not (archive or entry.where):
-        return Path(path)
+    if not (archive or entry.where):
+        if path:
+            raise InputError(f"data.path: found {path!r}, expected none for {entry.name}")
+        return Path()
+    if path:
+        return user_path(path)
     wanted = "data.path: found nothing, expected the path of"
     if archive is None:
         if download:

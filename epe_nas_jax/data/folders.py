@@ -1,53 +1,110 @@
 """A folder of images by class: any number of classes, any format that Pillow reads."""
 
 import struct
-from collections.abc import Iterator
+import warnings
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
+from epe_nas_jax.data.files import check_no_special_file
+from epe_nas_jax.data.labelled import Labelled
 from epe_nas_jax.errors import InputError
 
-_SPLIT_FOLDERS = frozenset(("train", "val", "test"))
+# The names of splits, in any case. The validation split stands for a test split that is not there.
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("valid", "val", "validation"),
+    "test": ("test", "testing"),
+}
+# Folders that systems make beside people's own, in any case.
+_SYSTEM_FOLDERS = frozenset(
+    (
+        *("__macosx", "@eadir", "lost+found", "#recycle", "$recycle.bin"),
+        *("system volume information", "__pycache__"),
+    )
+)
 # Modes of at most 8 bits a channel, which RGB can hold.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# Formats that Pillow names but has no reader for, and pictures that it does not know.
+_NO_READER = ("BUFR", "GRIB", "HDF5", "MPEG")
+_UNKNOWN_SUFFIXES = (
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".svg",
+    ".raw",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".dng",
+)
 # What Pillow raises on files that are no images, or broken ones.
 _UNREADABLE = (
     EOFError,
+    LookupError,
     OSError,
     OverflowError,
+    MemoryError,
     SyntaxError,
+    TypeError,
     ValueError,
+    ZeroDivisionError,
     struct.error,
     Image.DecompressionBombError,
 )
 
 
-def read_folder(path: Path, split: str, side: int) -> tuple[np.ndarray, np.ndarray]:
+class _Layout(NamedTuple):
+    """Where the classes of a data set lie.
+
+    Attributes:
+      train: the class folders of training images, in alphabetical order.
+      test: the folder of the class folders of test images; None without any.
+    """
+
+    train: list[Path]
+    test: Path | None
+
+
+def read_folder(path: Path, split: str, side: int) -> Labelled:
     """Reads images, each class from a folder of its own.
 
+    A picture is turned as its camera says (EXIF orientation), and what is transparent stands on
+    white. Files that are no images by their names' endings are passed over and counted, and so are
+    folders of the system's, and what begins with a dot.
+
     Args:
-      path: the class folders, or the folders `train` and `test` of class folders. The classes
-        0..K-1 are the folders in alphabetical order, those of `train` if there is one. Files and
-        folders whose names begin with a dot are passed over.
+      path: the class folders; or folders of splits with class folders: `train` or `training`, and
+        `test` or `testing` or, in its place, `valid`, `val` or `validation`. The classes 0..K-1 are
+        the folders in alphabetical order, those of `train` if there is one.
       split: `"train"` or `"test"`; the first is the whole folder if it has no split.
       side: H; 0: as the images are, all of one size. Other images are resized with a box filter,
         as those of downsampled ImageNet are, and what is not square is stretched.
 
     Returns:
-      Images, uint8 `[M, H, H, 3]`, and labels, int32 `[M]`. Of `"train"`, every class 0..K-1 is
-      among the labels.
+      Images and labels. Of `"train"`, every class 0..K-1 is among the labels.
 
     Raises:
-      InputError: no such folder, fewer than two classes, a class without images, a file that is no
-        image of at most 8 bits a channel, or images of different sizes or not square.
+      InputError: no such folder, fewer than two classes, a class without training images, a folder
+        within a class, a file that is no image of at most 8 bits a channel, or images of different
+        sizes or not square.
     """
+    layout = _layout_of(path)
+    folders = layout.train if split == "train" else _test_folders(path, layout)
+    root = folders[0].parent
+    class_of = {folder.name: label for label, folder in enumerate(layout.train)}
+    suffixes = _image_suffixes()
     images: list[np.ndarray] = []
     labels: list[int] = []
-    for label, folder in _folders_of_split(path, split):
-        files = sorted(_visible(folder))
-        if not files:
+    others: list[Path] = []
+    for folder in folders:
+        files, passed_over = _images_of_class(folder, suffixes)
+        others += passed_over
+        if not files and split == "train":
             raise InputError(f"{folder}: found no images, expected those of a class")
         for file in files:
             image = _read_image(file, side)
@@ -57,51 +114,176 @@ def read_folder(path: Path, split: str, side: int) -> tuple[np.ndarray, np.ndarr
                     "as the first image (data.side resizes all)"
                 )
             images.append(image)
-            labels.append(label)
-    return np.stack(images), np.array(labels, np.int32)
+            labels.append(class_of[folder.name])
+    if not images:
+        raise InputError(f"{root}: found no images, expected those of the test split")
+    notes = _notes(root, others, suffixes)
+    if split != "train" and root.name.casefold() not in _SPLITS["test"]:
+        notes = [f"{root}: stands for the test split, which is not there", *notes]
+    return Labelled(np.stack(images), np.array(labels, np.int32), tuple(notes))
 
 
-def _folders_of_split(path: Path, split: str) -> list[tuple[int, Path]]:
-    """The class folders of a split with their classes; raises `InputError` as `read_folder`."""
+def has_test_folder(path: Path) -> bool:
+    """Whether a folder that `read_folder` has read has a test split."""
+    return _layout_of(path).test is not None
+
+
+def _layout_of(path: Path) -> _Layout:
+    """Where the classes lie; raises `InputError` as `read_folder`."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: found {found}, expected a folder of images by class")
-    folders = _class_folders(path)
-    names = {folder.name for folder in folders}
-    is_split = "train" in names and names <= _SPLIT_FOLDERS
-    if is_split:
-        folders = _class_folders(path / "train")
-    if len(folders) < 2:
+    folders = _folders(path)
+    splits = _splits_of(path, folders)
+    if splits is None:
+        _check_classes(path, folders)
+        return _Layout(folders, None)
+    train_folders = _folders(splits["train"])
+    _check_classes(splits["train"], train_folders)
+    return _Layout(train_folders, splits.get("test") or splits.get("validation"))
+
+
+def _test_folders(path: Path, layout: _Layout) -> list[Path]:
+    """The class folders of test images; raises `InputError` as `read_folder`."""
+    if layout.test is None:
+        raise InputError(f"{path}: found no folder 'test' or 'valid' beside 'train'")
+    train_root = layout.train[0].parent
+    folders = _folders(layout.test)
+    if not folders:
         raise InputError(
-            f"{folders[0].parent if folders else path}: found {len(folders)} class folders, "
-            "expected at least 2"
+            f"{layout.test}: found no class folders, expected some of {train_root.name!r}"
         )
-    labels_of = {folder.name: label for label, folder in enumerate(folders)}
-    if split != "train":
-        if not (is_split and split in names):
-            raise InputError(f"{path}: found no folder {split!r} beside 'train'")
-        folders = _class_folders(path / split)
-        if not folders:
-            raise InputError(f"{path / split}: found no class folders, expected some of 'train'")
-        for folder in folders:
-            if folder.name not in labels_of:
-                raise InputError(f"{folder}: found a class that {path / 'train'} does not have")
-    return [(labels_of[folder.name], folder) for folder in folders]
+    known = {folder.name for folder in layout.train}
+    for folder in folders:
+        if folder.name not in known:
+            raise InputError(f"{folder}: found a class that {train_root} does not have")
+    return folders
+
+
+def _splits_of(path: Path, folders: list[Path]) -> dict[str, Path] | None:
+    """The folders of splits by split; None if these are class folders.
+
+    A folder `train` is a split if there are folders in it, and a class otherwise.
+    """
+    named: dict[str, list[Path]] = {split: [] for split in _SPLITS}
+    others: list[Path] = []
+    for folder in folders:
+        kinds = [split for split, names in _SPLITS.items() if folder.name.casefold() in names]
+        (named[kinds[0]] if kinds else others).append(folder)
+    splits = [folder for kind in named.values() for folder in kind]
+    if not named["train"]:
+        if splits and not others and any(_folders(folder) for folder in splits):
+            raise InputError(
+                f"{path}: found {splits[0].name!r}, expected a folder 'train' beside it"
+            )
+        return None
+    if others and not any(_folders(folder) for folder in named["train"]):
+        return None
+    if others:
+        raise InputError(
+            f"{others[0]}: found a folder beside {named['train'][0].name!r}, expected 'test' or "
+            "'valid' (or, if all are classes, images and no folders in them)"
+        )
+    for kind in named.values():
+        if len(kind) > 1:
+            raise InputError(f"{path}: found {kind[0].name!r} and {kind[1].name!r}, expected one")
+    return {split: kind[0] for split, kind in named.items() if kind}
+
+
+def _check_classes(root: Path, folders: list[Path]) -> None:
+    """Checks that there are at least two class folders.
+
+    Raises:
+      InputError: there are fewer; if they lie one level below, where.
+    """
+    if len(folders) >= 2:
+        return
+    inner = _folders(folders[0]) if folders else []
+    hint = f"; {folders[0]} has {len(inner)}: data.path could be that" if len(inner) > 1 else ""
+    raise InputError(f"{root}: found {len(folders)} class folders, expected at least 2{hint}")
+
+
+def _images_of_class(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """The images of a class, and the files that are passed over.
+
+    Raises:
+      InputError: there is a folder among them, or a pipe or device that is called an image.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    inner: list[Path] = []
+    for entry in sorted(_visible(folder)):
+        kind = inner if entry.is_dir() else images if _is_image(entry, suffixes) else others
+        kind.append(entry)
+    if inner and images:
+        raise InputError(f"{inner[0]}: found a folder in class {folder.name!r}, expected images")
+    if inner:
+        raise InputError(
+            f"{inner[0]}: found a folder in {folder.name!r}, expected the images of a class "
+            "(data.path names the folder that holds the class folders)"
+        )
+    for image in images:
+        check_no_special_file(image, "an image")
+    return images, others
+
+
+def _is_image(file: Path, suffixes: Collection[str]) -> bool:
+    """Whether a file is an image by its name or, where that has no ending, by its content."""
+    if file.suffix:
+        return file.suffix.lower() in suffixes
+    if not file.is_file():
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file):
+            return True
+    except _UNREADABLE:
+        return False
+
+
+def _image_suffixes() -> set[str]:
+    """The endings of images' names, those that Pillow cannot read included."""
+    known = Image.registered_extensions().items()
+    # Pillow reads MPO, which phones write, as JPEG.
+    forms = {*Image.OPEN, "MPO"} - set(_NO_READER)
+    readable = {suffix for suffix, form in known if form in forms}
+    return readable | set(_UNKNOWN_SUFFIXES)
+
+
+def _notes(root: Path, others: list[Path], suffixes: Collection[str]) -> list[str]:
+    """What was passed over, a line each.
+
+    Args:
+      root: the folder of the class folders.
+      others: files in these that are no images.
+      suffixes: endings of images' names.
+    """
+    lost: list[Path] = []
+    for file in sorted(_visible(root)):
+        if not file.is_dir():
+            kind = lost if _is_image(file, suffixes) else others
+            kind.append(file)
+    notes = []
+    for files, what in ((others, "no images"), (lost, "in no class folder")):
+        if files:
+            counted = "1 file that is" if len(files) == 1 else f"{len(files)} files that are"
+            notes.append(f"{root}: passed over {counted} {what}, such as {files[0].name}")
+    return notes
 
 
 def _read_image(file: Path, side: int) -> np.ndarray:
     """An image, uint8 `[H, H, 3]`."""
     try:
-        with Image.open(file) as image:
+        # Pillow warns of what is converted below, of large images and of broken EXIF data.
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.mode not in _MODES:
                 raise InputError(
                     f"{file}: found pixels of mode {image.mode}, expected 8 bits a channel"
                 )
-            picture = image.convert("RGB")
+            picture = _on_white(_upright(image))
     except InputError:
         raise
     except _UNREADABLE as error:
-        raise InputError(f"{file}: not a readable image ({error})".splitlines()[0]) from None
+        raise InputError(f"{file}: not a readable image ({error})") from None
     if side:
         picture = picture.resize((side, side), Image.Resampling.BOX)
     elif picture.width != picture.height:
@@ -112,12 +294,33 @@ def _read_image(file: Path, side: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _class_folders(path: Path) -> list[Path]:
+def _upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its camera was held; one whose EXIF data is broken stays as it is."""
+    try:
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except _UNREADABLE:
+        return image
+    return ImageOps.exif_transpose(image) if is_turned else image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture in RGB, on white where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in _visible(path) if entry.is_dir())
 
 
-def _visible(path: Path) -> Iterator[Path]:
-    return (entry for entry in path.iterdir() if not entry.name.startswith("."))
+def _visible(path: Path) -> list[Path]:
+    return [
+        entry
+        for entry in path.iterdir()
+        if not entry.name.startswith(".") and entry.name.casefold() not in _SYSTEM_FOLDERS
+    ]
 
 
 def _size(image: np.ndarray) -> str:

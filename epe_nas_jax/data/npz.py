@@ -1,54 +1,61 @@
 """Labelled images from an `.npz` file: arrays by name, as NumPy saves them."""
 
-import zipfile
-import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from epe_nas_jax.data.files import regular_file
+from epe_nas_jax.data.labelled import Labelled, colour_bytes, integer_labels
 from epe_nas_jax.errors import InputError
 
+_NPY = b"\x93NUMPY"
+# Names of the training split's images and labels: ours, which are Keras's, then MedMNIST's.
+_KEYS = (("x_train", "y_train"), ("train_images", "train_labels"))
 
-def read_npz(path: Path, images_key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images and labels from an `.npz` file.
+
+def read_npz(path: Path, images_key: str, labels_key: str, split: str) -> Labelled:
+    """Reads images and labels of a split from an `.npz` file.
 
     Args:
       path: the file.
-      images_key: name of the images, `[M, H, H, 3]`, whole numbers 0..255 of any dtype.
-      labels_key: name of their labels, integers `[M]`.
-
-    Returns:
-      Images, uint8 `[M, H, H, 3]`, and labels, integers `[M]`.
+      images_key: name of the training images, as for `colour_bytes`. Where it and `labels_key` are
+        the usual ones and not there, MedMNIST's `train_images` and `train_labels` are read.
+      labels_key: name of their labels, as for `integer_labels`.
+      split: `"train"` or `"test"`, which takes the place of `train` in the names.
 
     Raises:
       InputError: the file is missing or broken, or one of the arrays is missing or of another
         shape or dtype.
     """
+    file = regular_file(path, "an .npz file")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for key in (images_key, labels_key):
+        with file.open("rb") as opened:
+            if opened.read(len(_NPY)) == _NPY:
+                raise InputError(
+                    f"{path}: found an .npy file of one array, expected an .npz file of "
+                    "images and labels (numpy.savez)"
+                )
+            opened.seek(0)
+            archive = np.load(opened, allow_pickle=False)
+            keys = _keys_of_split(archive, images_key, labels_key, split)
+            for key in keys:
                 if key not in archive:
                     found = ", ".join(archive)
                     raise InputError(f"{path}: expected an array {key!r}, found {found}")
-            images, labels = archive[images_key], archive[labels_key]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+            images, labels = (_read_array(archive, key) for key in keys)
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path}: not a readable archive or .npz file ({error})".splitlines()[0]
-        ) from None
+    # On a damaged file NumPy and the parsers beneath it raise anything.
+    except Exception as error:
+        raise InputError(f"{path}: not a readable archive or .npz file ({error})") from None
 
-    images = _as_bytes(images, f"{path}, {images_key}")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{path}, {labels_key}: found {labels.dtype} of shape {labels.shape}, "
-            "expected integers [images]"
-        )
+    images = colour_bytes(images, f"{path}, {keys[0]}")
+    labels = integer_labels(labels, f"{path}, {keys[1]}")
     if len(images) != len(labels):
         raise InputError(f"{path}: found {len(images)} images and {len(labels)} labels")
-    return images, labels
+    return Labelled(images, labels)
 
 
 def key_of_split(key: str, split: str) -> str:
@@ -66,30 +73,31 @@ def key_of_split(key: str, split: str) -> str:
     return key.replace("train", split)
 
 
-def has_test_array(path: Path, images_key: str) -> bool:
+def has_test_array(path: Path, images_key: str, labels_key: str) -> bool:
     """Whether a readable `.npz` file has images of the test split beside `images_key`."""
     with np.load(path, allow_pickle=False) as archive:
+        images_key, _ = _known_keys(archive, images_key, labels_key)
         return "train" in images_key and key_of_split(images_key, "test") in archive
 
 
-def _as_bytes(images: np.ndarray, where: str) -> np.ndarray:
-    """Images of any dtype whose pixels are whole numbers 0..255, as uint8."""
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype.kind not in "uif":
-        raise InputError(
-            f"{where}: found {images.dtype} of shape {images.shape}, "
-            "expected uint8 [images, side, side, 3]"
-        )
-    if not images.size:
-        raise InputError(f"{where}: found shape {images.shape}, expected images")
-    if images.dtype == np.uint8:
-        return images
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 255):
-        raise InputError(f"{where}: found pixels from {low} to {high}, expected 0..255")
-    pixels = images.astype(np.uint8)
-    if not np.array_equal(pixels, images):
-        raise InputError(
-            f"{where}: found {images.dtype} pixels from {low} to {high} that are no whole numbers, "
-            "expected whole numbers 0..255"
-        )
-    return pixels
+def _read_array(archive: Mapping[str, Any], key: str) -> np.ndarray:
+    array = archive[key]
+    # What does not begin as an array does, NumPy gives as bytes.
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{key} is no array")
+    return array
+
+
+def _keys_of_split(
+    archive: Collection[str], images_key: str, labels_key: str, split: str
+) -> tuple[str, str]:
+    images_key, labels_key = _known_keys(archive, images_key, labels_key)
+    return key_of_split(images_key, split), key_of_split(labels_key, split)
+
+
+def _known_keys(archive: Collection[str], images_key: str, labels_key: str) -> tuple[str, str]:
+    """The names given or, where these are the usual ones and not there, others that are known."""
+    given = images_key, labels_key
+    if given != _KEYS[0] or given[0] in archive:
+        return given
+    return next((keys for keys in _KEYS if set(keys) <= set(archive)), given)

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from epe_nas_jax.data.archives import Form, is_archive, read_archive
+from epe_nas_jax.data.archives import Form, has_split, is_archive, read_archive
 from epe_nas_jax.data.digits import read_digits
-from epe_nas_jax.data.folders import read_folder
-from epe_nas_jax.data.npz import has_test_array, key_of_split, read_npz
+from epe_nas_jax.data.folders import has_test_folder, read_folder
+from epe_nas_jax.data.labelled import Labelled
+from epe_nas_jax.data.npz import has_test_array, read_npz
 from epe_nas_jax.errors import InputError
 
 
@@ -39,12 +38,12 @@ class Reader(NamedTuple):
     """One way to read a data set.
 
     Attributes:
-      read: from a source and a split, `"train"` or `"test"`, to images, uint8 `[M, H, H, 3]`, and
-        labels, integers `[M]`; raises `InputError`.
+      read: from a source and a split, `"train"` or `"test"`, to its images and labels; raises
+        `InputError`.
       has_test: whether a source that can be read has a test split.
     """
 
-    read: Callable[[Source, str], tuple[np.ndarray, np.ndarray]]
+    read: Callable[[Source, str], Labelled]
     has_test: Callable[[Source], bool]
 
 
@@ -52,44 +51,37 @@ def official(*forms: Form) -> Reader:
     """The reader of a data set's official files, in any of its forms, or of an `.npz` file."""
 
     def has_test(source: Source) -> bool:
-        return is_archive(source.path) or _has_test_array(source)
+        if is_archive(source.path):
+            return has_split(forms, source.path, "test")
+        return _has_test_array(source)
 
     return Reader(functools.partial(_read_official, forms), has_test)
 
 
-def _read_official(
-    forms: tuple[Form, ...], source: Source, split: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_official(forms: tuple[Form, ...], source: Source, split: str) -> Labelled:
     if is_archive(source.path):
-        return read_archive(source.name, forms, source.path, split)
+        return Labelled(*read_archive(source.name, forms, source.path, split))
     return _read_npz(source, split)
 
 
-def _read_npz(source: Source, split: str) -> tuple[np.ndarray, np.ndarray]:
-    images_key, labels_key = (
-        key_of_split(key, split) for key in (source.images_key, source.labels_key)
-    )
-    return read_npz(source.path, images_key, labels_key)
+def _read_npz(source: Source, split: str) -> Labelled:
+    return read_npz(source.path, source.images_key, source.labels_key, split)
 
 
 def _has_test_array(source: Source) -> bool:
-    return has_test_array(source.path, source.images_key)
+    return has_test_array(source.path, source.images_key, source.labels_key)
 
 
-def _read_folder(source: Source, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_folder(source: Source, split: str) -> Labelled:
     return read_folder(source.path, split, source.side)
 
 
-def _has_test_folder(source: Source) -> bool:
-    return all((source.path / split).is_dir() for split in ("train", "test"))
-
-
-def _read_digits(source: Source, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_digits(source: Source, split: str) -> Labelled:
     if split != "train":
         raise InputError(f"data set {source.name!r}: has no test split")
-    return read_digits()
+    return Labelled(*read_digits())
 
 
 NPZ = Reader(_read_npz, _has_test_array)
-FOLDER = Reader(_read_folder, _has_test_folder)
+FOLDER = Reader(_read_folder, lambda source: has_test_folder(source.path))
 DIGITS = Reader(_read_digits, lambda _: False)

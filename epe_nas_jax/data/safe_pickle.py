@@ -7,25 +7,12 @@ shapes, types and addresses that a pickle gives.
 
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from epe_nas_jax.errors import InputError
-
-# What the unpickler raises on bytes that are no pickle, or a part of one.
-_BROKEN = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 def load_arrays(name: str, content: bytes) -> dict[Any, Any]:
@@ -42,8 +29,8 @@ def load_arrays(name: str, content: bytes) -> dict[Any, Any]:
 
     Raises:
       InputError: the bytes are no pickle, or a part of one; the pickle names another class or
-        function, holds an array of objects or one whose shape does not fit its content, or is not
-        of a dict.
+        function, holds an array of objects or one whose shape does not fit its content, or a tuple
+        in a tuple in a tuple, or is not of a dict.
     """
     try:
         loaded = _ArrayUnpickler(name, content).load()
@@ -51,7 +38,8 @@ def load_arrays(name: str, content: bytes) -> dict[Any, Any]:
             return {_as_text(key): _as_array(value) for key, value in loaded.items()}
     except InputError:
         raise
-    except _BROKEN as error:
+    # On bytes that are no pickle the unpickler raises anything.
+    except Exception as error:
         raise InputError(f"{name}: not a readable pickle ({error})") from None
     raise InputError(f"{name}: found {type(_as_array(loaded)).__name__}, expected a dict")
 
@@ -99,8 +87,33 @@ class _Array:
         return array
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that finds the classes and functions of `_FOUND` and no others."""
+def _shallow(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Reads a tuple, but none of tuples of tuples: to hash a deep one crashes Python."""
+
+    def load_shallow(unpickler: Any) -> None:
+        load(unpickler)
+        inner = [item for item in unpickler.stack[-1] if isinstance(item, tuple)]
+        if any(isinstance(item, tuple) for items in inner for item in items):
+            raise pickle.UnpicklingError("a tuple in a tuple in a tuple")
+
+    return load_shallow
+
+
+class _ArrayUnpickler(pickle._Unpickler):
+    """An unpickler that finds the classes and functions of `_FOUND` and no others.
+
+    It is the one written in Python, no slower here: that in C makes as much room as a pickle names.
+    """
+
+    dispatch = {  # noqa: RUF012
+        **pickle._Unpickler.dispatch,
+        # Here, too, room would be made before anything is read.
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+        **{
+            code[0]: _shallow(pickle._Unpickler.dispatch[code[0]])
+            for code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
+        },
+    }
 
     def __init__(self, name: str, content: bytes):
         super().__init__(io.BytesIO(content), encoding="bytes")

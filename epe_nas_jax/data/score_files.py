@@ -1,19 +1,23 @@
 """Host side: scored cells from files, joined with their trained accuracies."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from epe_nas_jax.data import text_tables
+from epe_nas_jax.data.text_tables import ARCH, Table
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import SearchSpace
 
 SCORE = "score"
 PUBLISHED_EPE_NAS = "epe_nas (published)"
 
-# Columns of tables of scores that are no proxies.
+_DATASET = "dataset"
+# Columns of tables of scores that are no proxies, in small letters.
 _NO_PROXIES = ("accuracy", "index")
 # NASLib's score of a network on which a proxy failed.
 _FAILED = -1e8
@@ -46,8 +50,9 @@ def read_scores(path: str, *, space: SearchSpace) -> pd.DataFrame:
     """Reads scored cells, such as the `scores.csv` of a run.
 
     Args:
-      path: a CSV file, or CSV.gz, with columns `arch` and `score`; every other column of numbers is
-        a further proxy, whose infinities (`nwot` of a singular kernel) are no scores.
+      path: a table as of `text_tables.read_table`, with columns `arch` and `score`; every other
+        column of numbers is a further proxy, whose infinities (`nwot` of a singular kernel) are no
+        scores. Where no comma separates cells, one may stand in the place of a decimal point.
       space: the search space of the cells, which reads and writes their text.
 
     Returns:
@@ -55,20 +60,24 @@ def read_scores(path: str, *, space: SearchSpace) -> pd.DataFrame:
       twice is there once.
 
     Raises:
-      InputError: the file is missing or broken, lacks a column, holds a score that is no number,
-        names a cell that does not exist, or gives a cell two different scores.
+      InputError: the file is missing or broken, lacks a column or has one twice, holds a score that
+        is no number, names a cell that does not exist, or gives a cell two different scores.
     """
-    table = _read(path, space)
-    if SCORE not in table:
-        raise InputError(f"{path}: expected a column {SCORE!r}, found {', '.join(map(str, table))}")
-    if not pd.api.types.is_numeric_dtype(table[SCORE]):
-        raise InputError(f"{path}, {SCORE}: found text, expected numbers")
-    numbers = table.select_dtypes("number").astype(np.float64)
-    proxies = [SCORE, *(name for name in numbers if name not in (SCORE, *_NO_PROXIES))]
-    if np.isinf(numbers[SCORE]).any():
+    table = text_tables.read_table(
+        path, (ARCH, SCORE), expected="a table of scores", others=True, value_name=SCORE
+    )
+    if not table.columns[ARCH]:
+        raise InputError(f"{path}: found no cells, expected scores")
+    scores = _numbers_of(path, table, space)
+    if SCORE not in scores:
+        text = next(cell for cell in table.columns[SCORE] if _number(cell, table) is None)
+        raise InputError(
+            f"{path}, {SCORE}: found text, expected numbers: {text_tables.shown(text)}"
+        )
+    if np.isinf(scores[SCORE]).any():
         raise InputError(f"{path}, {SCORE}: found inf, expected numbers, or nothing for none")
-    scores = numbers[proxies].replace([np.inf, -np.inf], np.nan)
-    scores = scores.reset_index().drop_duplicates().set_index("arch")
+    scores = scores.replace([np.inf, -np.inf], np.nan)
+    scores = scores.reset_index().drop_duplicates().set_index(ARCH)
     repeated = scores.index[scores.index.duplicated()]
     if len(repeated):
         raise InputError(f"{path}: found two different scores of {repeated[0]}, expected one")
@@ -79,8 +88,9 @@ def read_published(path: str, dataset: str, *, space: SearchSpace) -> pd.DataFra
     """Reads published scores of other proxies.
 
     Args:
-      path: a CSV file, or CSV.gz, with columns `dataset` and `arch`; every other column of numbers
-        is a proxy. A score of -1e8, which NASLib gives where a proxy fails, is no score.
+      path: a table as of `text_tables.read_table`, with columns `dataset` and `arch`; every other
+        column of numbers is a proxy, with decimal commas as in `read_scores`. A score of -1e8,
+        which NASLib gives where a proxy fails, is no score, nor is an infinite one.
       dataset: whose rows to take; case and dashes do not matter.
       space: the search space of the cells, which reads and writes their text.
 
@@ -89,19 +99,19 @@ def read_published(path: str, dataset: str, *, space: SearchSpace) -> pd.DataFra
       set.
 
     Raises:
-      InputError: the file is missing or broken, lacks a column, names a cell that does not exist,
-        or repeats one.
+      InputError: the file is missing or broken, lacks a column or has one twice, names a cell that
+        does not exist, or repeats one.
     """
-    table = _read(path, space)
-    if "dataset" not in table:
-        raise InputError(f"{path}: expected a column 'dataset', found {', '.join(map(str, table))}")
-    names = table["dataset"].astype(str).str.lower().str.replace("-", "_")
-    rows = table[names == dataset.lower().replace("-", "_")]
+    table = text_tables.read_table(
+        path, (ARCH, _DATASET), expected="a table of published scores", others=True
+    )
+    numbers = _numbers_of(path, table, space)
+    names = [_folded(str(name)) for name in table.columns[_DATASET]]
+    rows = numbers[[name == _folded(dataset) for name in names]]
     repeated = rows.index[rows.index.duplicated()]
     if len(repeated):
         raise InputError(f"{path}, {dataset}: found cell {repeated[0]} twice, expected it once")
-    numbers = rows.select_dtypes("number").drop(columns=list(_NO_PROXIES), errors="ignore")
-    return None if rows.empty else numbers.mask(numbers == _FAILED).astype(np.float64)
+    return None if rows.empty else rows.mask((rows == _FAILED) | np.isinf(rows))
 
 
 def with_accuracies(
@@ -137,27 +147,42 @@ def beside_published(cells: ScoredCells, published: pd.DataFrame) -> ScoredCells
     return dataclasses.replace(cells, scores=both).only(both.index)
 
 
-def read_header(path: str) -> list[str]:
-    """Reads the column names of a CSV file; raises `InputError` if it cannot be read."""
-    return [str(name) for name in _read_csv(path, nrows=0)]
+def _numbers_of(path: str, table: Table, space: SearchSpace) -> pd.DataFrame:
+    """The columns of numbers that can be proxies, by cell as the space writes it.
 
-
-def _read(path: str, space: SearchSpace) -> pd.DataFrame:
-    """A CSV table by cell, as the space writes it."""
-    table = _read_csv(path)
-    if "arch" not in table:
-        raise InputError(f"{path}: expected a column 'arch', found {', '.join(map(str, table))}")
+    Raises:
+      InputError: a cell is none of the space; there is text among the numbers of a column; or a
+        name is a formula.
+    """
+    cells = text_tables.cells_of(path, table.columns[ARCH], space)
+    numbers: dict[str, list[float]] = {}
+    for name, column in table.columns.items():
+        if name not in (ARCH, _DATASET) and name.casefold() not in _NO_PROXIES:
+            # A spreadsheet that opens our tables would compute it.
+            if name.startswith(("=", "+", "-", "@")):
+                raise InputError(f"{path}: found a column {name!r}, expected a name, no formula")
+            values = [_number(cell, table) for cell in column]
+            known = [value for value in values if value is not None]
+            if len(known) == len(values):
+                numbers[name] = known
+            elif name != SCORE and sum(not math.isnan(value) for value in known) > len(values) / 2:
+                text = next(cell for cell in column if _number(cell, table) is None)
+                raise InputError(
+                    f"{path}, {name}: found {text_tables.shown(text)!r} among numbers, "
+                    "expected numbers or nothing"
+                )
     try:
-        cells = table["arch"].map(lambda arch: space.format(space.parse(arch)))
+        text_tables.check_decimal_marks(
+            (cell for name in numbers for cell in table.columns[name]), thousands=True
+        )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return table.assign(arch=cells).set_index("arch")
+    return pd.DataFrame(numbers, pd.Index(cells, dtype=str, name=ARCH), dtype=np.float64)
 
 
-def _read_csv(path: str, nrows: int | None = None) -> pd.DataFrame:
-    try:
-        return pd.read_csv(Path(path), nrows=nrows)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected a CSV table") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable CSV table ({error})".splitlines()[0]) from None
+def _number(cell: Any, table: Table) -> float | None:
+    return text_tables.number(cell, decimal_comma=table.separator not in ("", ","))
+
+
+def _folded(dataset: str) -> str:
+    return dataset.casefold().replace("-", "_")

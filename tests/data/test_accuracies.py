@@ -1,5 +1,8 @@
+import bz2
 import functools
 import json
+import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -21,9 +24,9 @@ read_accuracies = functools.partial(accuracies.read_accuracies, space=NASBENCH20
 
 @pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
 def test_accuracies_by_arch_string(write, name):
-    path = write(f"index,arch,top1,other\n7,{A},10,1\n3,{B},93.25,\n", name)
+    path = write(f"index,arch,top1,other\n7,{A},10,15\n3,{B},93.25,\n", name)
     assert read_accuracies(path, "top1") == {A: 10.0, B: 93.25}
-    assert read_accuracies(path, "other") == {A: 1.0}
+    assert read_accuracies(path, "other") == {A: 15.0}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,46 @@ def test_accuracies_by_arch_string(write, name):
     ],
 )
 def test_bad_tables_are_refused(write, text, message):
+    with pytest.raises(InputError, match=message):
+        read_accuracies(write(text), "top1")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"arch;top1\n{A};10\n{B};93,25\n", {A: 10, B: 93.25}),
+        (f'arch,top1\n{A},"10,5"\n{B},"93,250"\n', {A: 10.5, B: 93.25}),
+        (f"arch,top1\n{A},10%\n{B},93.25 %\n", {A: 10, B: 93.25}),
+        (f"arch\ttop1\n{A}\t10,5\xa0%\n{B}\t\n", {A: 10.5}),
+        (f"arch,top1\n{A},0.5%\n{B},1%\n", {A: 0.5, B: 1}),
+        (f"arch,top1\n{A},0.5\n{B},1.01\n", {A: 0.5, B: 1.01}),
+        (f'{{"{A}": "0,5 %", "{B}": NaN}}', {A: 0.5}),
+        (f'{{"{A} ": "93.25"}}', {A: 93.25}),
+        (f"arch,top1\n {A} ,n/a\n{B},\n", {}),
+    ],
+)
+def test_accuracies_as_they_come(write, text, expected):
+    assert read_accuracies(write(text), "top1") == expected
+
+
+UNITS = r"top1: found accuracies from 0.1 to 0.94, expected percent, 0..100 \(multiply by 100\)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"arch,top1\n{A},0.1\n{B},0.94\n{C},\n", UNITS),
+        (json.dumps({A: 0.1, B: 0.94}), UNITS),
+        (f"arch,top1\n{A},1\n", "found accuracies from 1 to 1, expected percent"),
+        (f"arch,top1\n{A},93%\n{B},0.94\n", "with and without a percent sign, expected one form"),
+        (f"arch;top1\n{A};93,5\n{B};93.5\n", "top1: found 93,5 and 93.5, expected either"),
+        (f"arch;top1\n{A};9,3,5\n", "found 9,3,5, expected accuracies in 0..100"),
+        (f"arch,top1\n{A},101%\n", "found 101%, expected accuracies in 0..100"),
+        (f"arch,top1\n{A},%\n", "found %, expected accuracies in 0..100"),
+        (f"arch,top1,top1\n{A},10,20\n", "found column 'top1' twice"),
+    ],
+)
+def test_accuracies_that_could_be_others_are_refused(write, text, message):
     with pytest.raises(InputError, match=message):
         read_accuracies(write(text), "top1")
 
@@ -179,7 +222,7 @@ def test_accuracies_from_nats_bench(nats_files, form, column, offset):
     assert found == {B: 10.0 + offset, A: 50.0 + offset}
 
 
-def test_bad_nats_files_are_refused(nats_files, tmp_path):
+def test_bad_nats_files_are_refused(nats_files):
     file, folder = nats_files["file"], nats_files["folder"]
     with pytest.raises(
         InputError, match=r"benchmark.column: found 'top1', expected one of cifar10"
@@ -196,9 +239,38 @@ def test_bad_nats_files_are_refused(nats_files, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match="not readable as NATS-Bench's files"):
         read_accuracies(str(file), "cifar10_test_200")
+
+
+def test_what_is_wrong_with_nats_files_is_said_without_names_of_exceptions(nats_files, tmp_path):
+    file, folder = nats_files["file"], nats_files["folder"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="not readable as NATS-Bench's files"):
-        read_accuracies(str(tmp_path / "empty"), "cifar10_test_200")
+    bytes_of_file = file.read_bytes()
+    (folder / "000000.pickle.pbz2").unlink()
+    of_a_list = tmp_path / "list.pickle.pbz2"
+    of_a_list.write_bytes(bz2.compress(pickle.dumps([1])))
+    cut = tmp_path / "cut.pbz2"
+    cut.write_bytes(bytes_of_file[:100])
+    text = tmp_path / "text.pbz2"
+    text.write_text("arch,top1\n")
+    either = r"expected NATS-tss-v1_0-\*.pickle.pbz2 or the folder NATS-tss-v1_0-\*-simple"
+    for path, column, message in (
+        (
+            tmp_path / "empty",
+            "cifar10_test_200",
+            "empty: found a folder without meta.pickle.pbz2, "
+            r"expected NATS-Bench's folder NATS-tss-v1_0-\*-simple or a table",
+        ),
+        (folder, "cifar10_test_200", "expected cell 0 trained on cifar10 for 200 epochs"),
+        (file, "cifar100_test_90", "files, expected cell 0 trained on cifar100 for 90 epochs"),
+        (of_a_list, "cifar10_test_200", either),
+        (cut, "cifar10_test_200", either),
+        (text, "cifar10_test_200", either),
+        (tmp_path / "no.pbz2", "cifar10_test_200", "no such file, expected a table of accuracies"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            read_accuracies(str(path), column)
+        assert len(str(caught.value).splitlines()) == 1
+        assert not re.search(r"(Error|Exception)\b", str(caught.value))
 
 
 def test_without_the_package_its_name_is_said(nats_files, monkeypatch):

@@ -1,9 +1,16 @@
+import io
 import os
 import pickle
+import tarfile
+import zipfile
 
 import numpy as np
 import official
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd_inputs import damaged
+from refusals import refusal
 
 from epe_nas_jax import InputError
 from epe_nas_jax.data.datasets import load_dataset
@@ -163,6 +170,8 @@ PIXELS = official.pixels_of(some_images(2))
         ({"data": PIXELS, "fine_labels": [1]}, r"found int64 of shape \(1,\), expected 2 integers"),
         ({"data": PIXELS, "fine_labels": [1, {}]}, "fine_labels: found object"),
         ({"data": PIXELS, "fine_labels": [1, 100]}, r"found label 100, expected 0\.\.99"),
+        ({"data": PIXELS, "fine_labels": [1, 2**32]}, r"found label 4294967296, expected 0\.\.99"),
+        ({"a\nb": 1, "c\u2028d": 1}, "train: expected a key 'data', found a b, c d"),
     ],
 )
 def test_bad_batches_are_refused(tmp_path, batch, message):
@@ -248,3 +257,203 @@ def test_real_16_pixel_images_in_the_official_form(tmp_path):
     found = load_dataset("imagenet16_120", str(path))
     assert np.array_equal(found.images, images[:120])
     assert found.labels.tolist() == list(range(120))
+
+
+def tar(files, compression="", form=tarfile.PAX_FORMAT):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=f"w:{compression}", format=form) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"folder/{name}")
+            # In the pax form it has a header of its own.
+            member.size, member.mtime = len(content), 1.5
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def zipped(files, method=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def with_checksum(header):
+    """A member's header of a tar archive, with the right sum of its bytes in it."""
+    header = header[:148] + b" " * 8 + header[156:]
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+
+
+def changed(archive, start, field):
+    """A tar archive with other bytes in the header of its first member."""
+    return (
+        with_checksum(archive[:start] + field + archive[start + len(field) : 512]) + archive[512:]
+    )
+
+
+# So even that they compress well, and damage hits headers.
+EVEN = np.full((2, 32, 32, 3), 7, np.uint8)
+CIFAR100 = {
+    **cifar100_files(EVEN, np.arange(2), EVEN[:1], np.arange(1), "bin"),
+    "fine_label_names.txt": b"",
+}
+PICKLED = cifar100_files(EVEN, np.arange(2), EVEN[:1], np.arange(1), "py")
+IMAGENET = imagenet_files(np.repeat(EVEN[:, :16, :16], 5, axis=0), np.arange(1, 11))
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """Reads the content of a file as two data sets; what they refuse it with, by split."""
+    path = tmp_path_factory.mktemp("read") / "archive"
+
+    def read(content):
+        path.write_bytes(content)
+        return [
+            refusal(lambda name=name, split=split: load_dataset(name, str(path), split=split))
+            for name in ("cifar100", "imagenet16_120")
+            for split in ("train", "test")
+        ]
+
+    return read
+
+
+# 3,074 bytes an image of CIFAR-100.
+SIZE = (2 * 3074).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            zipped(CIFAR100).replace(b"PK\1\2", b"PK\1\3"),
+            "not a readable archive or .npz file (Bad magic number for central directory)",
+        ),
+        (zipped(CIFAR100, zipfile.ZIP_LZMA).replace(b"\x5d", b"\xff"), "broken or truncated ("),
+        (zipped(CIFAR100).replace(SIZE, b"\xfe\xff\xff\xff"), "broken or truncated ("),
+        (
+            changed(tar(CIFAR100, form=tarfile.GNU_FORMAT), 124, b"\x80" + b"\xff" * 11),
+            "broken or truncated (cannot fit 'int' into",
+        ),
+        *(
+            (
+                changed(tar(CIFAR100, form=tarfile.GNU_FORMAT), 156, kind),
+                "found nothing of the train split of cifar100, expected train.bin or train",
+            )
+            for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
+        ),
+        (tar({}), "found nothing of the train split"),
+        (zipped({}), "found nothing of the train split"),
+        (zipped({"train.bin/": b""}), "train.bin: found 0 bytes"),
+        (zipped({**CIFAR100, "train.bin": b"x\ny"}), "found 3 bytes, expected records of 3074"),
+        (tar({"train": b"c\xc2\x85\n\x0c\n.", "test": b""}), "train: names the class"),
+    ],
+)
+def test_broken_archives_and_wrong_members_are_refused(read, content, message):
+    assert message in read(content)[0]
+
+
+def test_an_archive_with_a_password_is_refused(read):
+    content = zipped(CIFAR100)
+    # The flag stands in both headers of a member.
+    for mark, start in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = content.index(mark) + start
+        content = content[:place] + b"\1" + content[place + 1 :]
+    assert "is encrypted, password required" in read(content)[0]
+
+
+def test_only_regular_files_of_a_folder_are_read(tmp_path):
+    os.mkfifo(tmp_path / "train.bin")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").symlink_to(tmp_path / "nothing")
+    for split in ("train", "test"):
+        message = refusal(lambda split=split: load_dataset("cifar100", str(tmp_path), split=split))
+        assert f"found nothing of the {split} split" in message
+
+
+@given(
+    damaged(
+        [
+            make(files, form)
+            for files in (CIFAR100, PICKLED, IMAGENET)
+            for make, forms in ((tar, ("", "gz", "bz2", "xz")), (zipped, METHODS))
+            for form in forms
+        ]
+    )
+)
+@settings(deadline=None, max_examples=200)
+def test_damaged_archives_are_read_or_refused(read, content):
+    read(content)
+
+
+@given(
+    st.sampled_from([tar, zipped]),
+    st.sampled_from([CIFAR100, PICKLED, IMAGENET]),
+    damaged([CIFAR100["train.bin"], PICKLED["train"], IMAGENET["train_data_batch_3"]]),
+)
+@settings(deadline=None, max_examples=200)
+def test_archives_of_damaged_files_are_read_or_refused(read, make, files, content):
+    for name in ("train", "train.bin", "train_data_batch_3"):
+        if name in files:
+            read(make({**files, name: content}))
+
+
+NUMBERS = (b"77777777777\0", b"\x80" + b"\xff" * 11, b"-0000000001\0", bytes(12), b"00000000400\0")
+
+
+@given(
+    st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+    st.lists(
+        st.tuples(
+            st.just(156), st.sampled_from([b"%c" % kind for kind in b"0123567LKSDxgXV\0\xff"])
+        )
+        | st.tuples(st.just(124), st.sampled_from(NUMBERS))
+        | st.tuples(st.integers(0, 499), st.binary(max_size=12)),
+        max_size=3,
+    ),
+)
+@settings(deadline=None, max_examples=200)
+def test_tar_headers_of_any_content_are_read_or_refused(read, form, fields):
+    content = tar(CIFAR100, form=form)
+    for start, field in fields:
+        content = changed(content, start, field)
+    read(content)
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_no_flipped_bit_of_a_compressed_archive_changes_a_pixel(tmp_path, compression):
+    images, labels = some_images(5), np.arange(5)
+    files = cifar10_files(images, labels, images, labels, "bin")
+    whole = official.write_tar(tmp_path / f"whole.tar.{compression}", files, "batches")
+    content = whole.read_bytes()
+    places = np.random.default_rng(0).integers(20, len(content), 40)
+    path = tmp_path / f"flipped.tar.{compression}"
+    num_refused = 0
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        try:
+            assert np.array_equal(load_dataset("cifar10", str(path)).images, images)
+        except InputError:
+            num_refused += 1
+    assert num_refused > 20
+
+
+@pytest.mark.parametrize("place", ["folder", "tar", "zip"])
+def test_a_file_that_is_there_twice_is_refused(tmp_path, place):
+    images, labels = some_images(5), np.arange(5)
+    files = cifar10_files(images, labels, images, labels, "bin")
+    twice = {f"batches/{name}": content for name, content in files.items()}
+    twice["old/data_batch_2.bin"] = files["data_batch_2.bin"]
+    path = tmp_path / place
+    if place == "folder":
+        for name, content in twice.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    elif place == "tar":
+        official.write_tar(path, twice, ".")
+    else:
+        official.write_zip(path, twice)
+    with pytest.raises(InputError, match=r"found data_batch_2\.bin twice, expected it once"):
+        load_dataset("cifar10", str(path))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from epe_nas_jax import InputError
 from epe_nas_jax.data import datasets
@@ -48,6 +49,26 @@ def test_splits_that_are_not_there_are_refused(write_npz):
         load_dataset("cifar10", write_npz(), split="test", images_key="pictures")
     with pytest.raises(InputError, match="'digits': has no test split"):
         load_dataset("digits", split="test")
+
+
+def test_what_a_data_set_does_not_use_is_refused():
+    with pytest.raises(InputError, match=r"data\.path: found 'x', expected none for digits"):
+        load_dataset("digits", "x")
+    for side in (-4, 30, 4100):
+        with pytest.raises(
+            InputError, match=rf"data\.side: found {side}, expected a multiple of 4"
+        ):
+            load_dataset("folder", "x", side=side)
+
+
+def test_names_of_files_cannot_write_to_the_terminal(tmp_path, caplog):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "image.png")
+    (tmp_path / "a" / "\x1b]0;owned\x07.txt").touch()
+    load_dataset("folder", str(tmp_path))
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.isprintable()
 
 
 @pytest.fixture(scope="module")

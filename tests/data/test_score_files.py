@@ -1,4 +1,5 @@
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -28,6 +29,44 @@ def test_scores_with_further_proxies(write, name):
     assert np.array_equal(scores.to_numpy(), [[np.nan, 5], [2.5, 6]], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{A};0.5;7;x;10\n{B};2.25;;;20\n",
+        f"{A}; 0,5 ;7;x;10.5\n{B};2,25;NaN;;20\n",
+        f"{A},0.5,7,x,10%\n {B} ,2.25,n/a,,20%\n",
+        f'{A}\t"0,5"\t7,0\t1,2,3\t1\n{B}\t2,25\t\t5\t2\n',
+    ],
+)
+def test_scores_as_they_come(write, text):
+    separator = next(mark for mark in ("\t", ";", ",") if mark in text)
+    header = separator.join(("ARCH", " Score", "Zen", "note", "Accuracy"))
+    scores = read_scores(write(f"{header}\n{text}"))
+    assert list(scores) == ["score", "Zen"]
+    assert list(scores.index) == [A, B]
+    assert np.array_equal(scores.to_numpy(), [[0.5, 7], [2.25, np.nan]], equal_nan=True)
+
+
+def test_scores_from_json(write):
+    records = [{"arch": A, "score": 0.5, "zen": 7}, {"arch": B, "score": None}]
+    for text in (json.dumps(records), "\n".join(map(json.dumps, records))):
+        scores = read_scores(write(text))
+        assert list(scores) == ["score", "zen"]
+        assert np.array_equal(scores.to_numpy(), [[0.5, 7], [np.nan, np.nan]], equal_nan=True)
+    assert read_scores(write(json.dumps({A: 0.5, B: 2})))["score"].to_dict() == {A: 0.5, B: 2}
+    with pytest.raises(InputError, match="found 1, expected records with a key 'arch'"):
+        read_published(write(json.dumps({A: 1})), "x")
+
+
+def test_one_comma_that_is_decimal_says_what_the_others_are(write):
+    scores = read_scores(write(f"arch;score;params\n{A};1234,5;559,386\n"))
+    assert scores.to_numpy().tolist() == [[1234.5, 559.386]]
+
+
+def test_a_column_without_a_name_is_no_proxy(write):
+    assert list(read_scores(write(f",arch,score\n0,{A},1\n"))) == ["score"]
+
+
 def test_an_infinite_proxy_is_no_score(write):
     scores = read_scores(write(f"arch,score,nwot\n{A},1,-inf\n{B},2,3\n"))
     assert np.array_equal(scores["nwot"], [np.nan, 3], equal_nan=True)
@@ -49,7 +88,18 @@ def test_a_cell_drawn_twice_is_there_once(write):
         (f"arch,score\n{A},1\n{A},\n", "two different scores of"),
         ("arch,score\n|none~0|,1\n", "expected the form"),
         ("arch,score\n,1\n", "expected a str"),
-        ("", "not a readable CSV table"),
+        ("", "not a readable table"),
+        ("arch,score\n", "found no cells, expected scores"),
+        (f"arch,score\n{A},True\n", "score: found text, expected numbers: True"),
+        (f'arch,score\n{A},"1,5"\n', "score: found text, expected numbers: 1,5"),
+        (f"arch,score,score\n{A},1,2\n", "found column 'score' twice, expected it once"),
+        (f"arch,Score,SCORE\n{A},1,2\n", r"found column 'score' twice \(Score, SCORE\)"),
+        (f"arch,score,zen,zen\n{A},1,2,3\n", "found column 'zen' twice, expected it once"),
+        (f"arch;score\n{A};1,5\n{B};2.5\n", "found 1,5 and 2.5, expected either decimal commas"),
+        (f"arch;score;zen\n{A};1,5;559.386\n", "found 1,5 and 559.386, expected either"),
+        (f"arch,score,zen\n{A},1,2\n{B},2,oops\n{C},3,4\n", "zen: found 'oops' among numbers"),
+        (f"arch,score,=A1\n{A},1,2\n", "found a column '=A1', expected a name, no formula"),
+        (f"arch;score;zen\n{A};1;559,386\n", "found 559,386, whose comma may separate thousands"),
     ],
 )
 def test_bad_scores_are_refused(write, text, message):
@@ -60,7 +110,7 @@ def test_bad_scores_are_refused(write, text, message):
 def test_bad_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_scores(str(tmp_path / "missing.csv"))
-    with pytest.raises(InputError, match="not a readable CSV table"):
+    with pytest.raises(InputError, match="found a folder, expected a table of scores"):
         read_scores(str(tmp_path))
 
 
@@ -75,6 +125,10 @@ def test_published_scores_of_a_data_set(write):
         read_published(write(f"dataset,arch,zen\nx,{A},1\nx,{A},1\n"), "x")
     with pytest.raises(InputError, match="expected a column 'dataset'"):
         read_published(write(f"arch,zen\n{A},1\n"), "x")
+    others = read_published(write(f"Dataset;Arch;Zen\nX-1; {A};1,5\n;{B};2\n"), "x_1")
+    assert others.to_dict() == {"Zen": {A: 1.5}}
+    with pytest.raises(InputError, match="found column 'zen' twice"):
+        read_published(write(f"dataset,arch,zen,zen\nx,{A},1,2\n"), "x")
 
 
 def test_cells_of_another_space_are_named_as_it_names_them(write):

@@ -129,10 +129,13 @@ def test_a_data_set_is_added_by_one_entry(monkeypatch, tmp_path, write_npz):
 def test_which_data_sets_have_a_test_split(tmp_path, write_npz):
     assert not has_test_split("digits", "", "x_train")
     assert has_test_split("cifar10", "", "x_train")
-    (tmp_path / "own/train").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / "own/train" / name).mkdir(parents=True)
     assert not has_test_split("folder", str(tmp_path / "own"), "x_train")
     (tmp_path / "own/test").mkdir()
     assert has_test_split("folder", str(tmp_path / "own"), "x_train")
+    assert not has_test_split("cifar10", str(tmp_path / "own"), "x_train")
+    (tmp_path / "own/test_batch.bin").write_bytes(b"as of CIFAR-10")
     assert has_test_split("cifar10", str(tmp_path / "own"), "x_train")
     for name in ("npz", "cifar10"):
         path = write_npz(x_test=np.zeros((1, 8, 8, 3), np.uint8))

@@ -1,0 +1,333 @@
+"""Host side: tables of text as they come, CSV or JSON, plain or compressed.
+
+What a file is, its content says and not its name. What could be read in two ways is refused.
+"""
+
+import collections
+import contextlib
+import csv
+import io
+import itertools
+import json
+import math
+import numbers
+import re
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from epe_nas_jax.data.files import regular_file
+from epe_nas_jax.data.text_files import EXPECTED, read_text
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.spaces.base import SearchSpace
+
+ARCH = "arch"
+
+_SEPARATORS = (",", ";", "\t")
+# Cells that stand for nothing: those of pandas.
+_MISSING = re.compile(
+    r"(?:[+-]?nan|null|none|<na>|n/?a|#n/?a(?: n/a)?|-?1\.#(?:ind|qnan))?", re.ASCII | re.IGNORECASE
+)
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)", re.ASCII | re.IGNORECASE
+)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+# A row after the last: it is missing where an open quote takes it in.
+_END = "\0end"
+
+
+class Table(NamedTuple):
+    """A table as it was read.
+
+    Attributes:
+      columns: the cells by column. Text is stripped of spaces, and NaN where it stands for nothing;
+        cells of JSON may be anything.
+      separator: what stands between the cells of a row; empty for JSON.
+    """
+
+    columns: Mapping[str, list[Any]]
+    separator: str
+
+
+def read_table(
+    path: str,
+    wanted: Sequence[str],
+    *,
+    expected: str,
+    others: bool = False,
+    value_name: str | None = None,
+) -> Table:
+    """Reads columns of a table, which may be compressed by gzip, bzip2, xz or zip.
+
+    * CSV with a header, in UTF-8, or in UTF-16 with a byte order mark; the separator is a comma, a
+      semicolon or a tab.
+    * JSON: a list of records, an object a line, or an object from cell to record, or to a value.
+
+    Spaces around names do not matter, nor does their case if no name is equal as it is.
+
+    Args:
+      path: the file.
+      wanted: names of the columns that must be there, `arch` first.
+      expected: what the file should be, for messages.
+      others: whether to read all other columns that have a name, too.
+      value_name: name of the column whose values an object has by cell; None: it may have none.
+
+    Returns:
+      The wanted columns by these names, then the others.
+
+    Raises:
+      InputError: the file is missing or broken, lacks a column or has one twice.
+    """
+    file = regular_file(path, expected)
+    with _errors_name(path):
+        text = read_text(file)
+        if _is_json(text):
+            return _parse_json(text, wanted, others, value_name)
+        return _parse_csv(text, wanted, others)
+
+
+def read_header(path: str, *, expected: str) -> list[str]:
+    """Reads the names of a table's columns, of JSON those of its first record.
+
+    Args:
+      path: the file, as for `read_table`.
+      expected: what the file should be, for messages.
+
+    Raises:
+      InputError: the file is missing or broken.
+    """
+    file = regular_file(path, expected)
+    with _errors_name(path):
+        text = read_text(file)
+        if not _is_json(text):
+            return _header(text, (ARCH,))[1]
+        first = next(_records(_load_json(text), ""), {})
+        return [key.strip() for key in first]
+
+
+def cells_of(path: str, archs: Iterable[Any], space: SearchSpace) -> list[str]:
+    """Writes cells as their space does.
+
+    Args:
+      path: the file that names them, for messages.
+      archs: what it has in the column `arch`.
+      space: the search space of the cells, which reads and writes their text.
+
+    Raises:
+      InputError: one of them is no cell of the space.
+    """
+    with _errors_name(path):
+        return [space.format(space.parse(arch)) for arch in archs]
+
+
+def number(cell: Any, *, decimal_comma: bool) -> float | None:
+    """Reads a number.
+
+    Args:
+      cell: from a table.
+      decimal_comma: whether text may have a comma in the place of a decimal point.
+
+    Returns:
+      The number, NaN for a cell that is missing, None for one that is no number.
+    """
+    if isinstance(cell, str):
+        if decimal_comma and _DECIMAL_COMMA.fullmatch(cell):
+            cell = cell.replace(",", ".")
+        return float(cell) if _NUMBER.fullmatch(cell) else None
+    if cell is None:
+        return math.nan
+    if isinstance(cell, bool) or not isinstance(cell, numbers.Real):
+        return None
+    try:
+        return float(cell)
+    except OverflowError:
+        return None
+
+
+def check_decimal_marks(cells: Iterable[Any], *, thousands: bool) -> None:
+    """Checks that the commas and points in numbers can mean one thing only.
+
+    Args:
+      cells: those that `number` read, with decimal commas.
+      thousands: whether they could be so large that a comma separates thousands.
+
+    Raises:
+      InputError: some have a decimal comma and some a point, or all commas could separate
+        thousands.
+    """
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    with_comma = [cell for cell in texts if "," in cell]
+    with_point = next((cell for cell in texts if "." in cell), None)
+    if with_comma and with_point is not None:
+        found = f"{shown(with_comma[0])} and {shown(with_point)}"
+        raise InputError(f"found {found}, expected either decimal commas or decimal points")
+    if thousands and with_comma and all(map(_MAYBE_THOUSANDS.fullmatch, with_comma)):
+        raise InputError(
+            f"found {with_comma[0]}, whose comma may separate thousands, expected a decimal point"
+        )
+
+
+def shown(value: Any) -> str:
+    """A value for a message; of a large one that is no text only a part."""
+    return value if isinstance(value, str) else reprlib.repr(value)
+
+
+@contextlib.contextmanager
+def _errors_name(path: str) -> Iterator[None]:
+    """Makes what goes wrong an `InputError` of one line that names the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, RecursionError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable table ({error}), {EXPECTED}") from None
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip().startswith(("[", "{"))
+
+
+def _parse_csv(text: str, wanted: Sequence[str], others: bool) -> Table:
+    separator, names = _header(text, wanted)
+    places = _places(names, wanted, others, "column")
+    _, *rows = _rows(text, separator)
+    for line, row in rows:
+        if any(row[len(names) :]):
+            raise InputError(f"line {line}: found {len(row)} cells, expected {len(names)}")
+    columns = {
+        name: [_present(row[place]) if place < len(row) else math.nan for _, row in rows]
+        for name, place in places.items()
+    }
+    return Table(columns, separator)
+
+
+def _header(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
+    """The separator, by which most of the wanted columns are there, and the names."""
+
+    def fit(separator: str) -> tuple[int, int]:
+        folded = [name.casefold() for name in headers[separator]]
+        return sum(name.strip().casefold() in folded for name in wanted), len(folded)
+
+    headers = {
+        separator: next(_rows(text, separator), (0, list[str]()))[1] for separator in _SEPARATORS
+    }
+    best = max(_SEPARATORS, key=fit)
+    if not headers[best]:
+        raise InputError(f"not a readable table (found nothing in it), {EXPECTED}")
+    return best, headers[best]
+
+
+def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with anything in them, stripped, and the numbers of their lines."""
+    lines = itertools.chain(io.StringIO(text, newline=""), [_END])
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    row: list[str] = []
+    for row in reader:
+        stripped = [cell.strip() for cell in row]
+        if row != [_END] and any(stripped):
+            yield reader.line_num, stripped
+    if row != [_END]:
+        raise InputError(f"not a readable table (found a quote that is not closed), {EXPECTED}")
+
+
+def _present(cell: str) -> str | float:
+    return math.nan if _MISSING.fullmatch(cell) else cell
+
+
+def _places(names: Sequence[str], wanted: Sequence[str], others: bool, kind: str) -> dict[str, int]:
+    """Indices of the wanted names, and with `others` of all other ones that are not empty."""
+    places = {name: _place(names, name.strip(), kind) for name in wanted}
+    if others:
+        known = set(places.values())
+        rest = [(name, i) for i, name in enumerate(names) if name and i not in known]
+        _check_no_repetition([name for name, _ in rest], kind)
+        places.update(rest)
+    return places
+
+
+def _place(names: Sequence[str], wanted: str, kind: str) -> int:
+    for form in (str, str.casefold):
+        equal = [i for i, name in enumerate(names) if name and form(name) == form(wanted)]
+        if len(equal) > 1:
+            found = "" if form is str else f" ({', '.join(names[i] for i in equal)})"
+            raise InputError(f"found {kind} {wanted!r} twice{found}, expected it once")
+        if equal:
+            return equal[0]
+    raise InputError(f"expected a {kind} {wanted!r}, found {shown(', '.join(names))}")
+
+
+def _check_no_repetition(names: Sequence[str], kind: str) -> None:
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise InputError(f"found {kind} {shown(name)!r} twice, expected it once")
+
+
+def _parse_json(text: str, wanted: Sequence[str], others: bool, value_name: str | None) -> Table:
+    rows = []
+    places_of: dict[tuple[str, ...], dict[str, int]] = {}
+    for record in _records(_load_json(text), value_name):
+        keys = tuple(record)
+        # That of an object's values was not asked for, and may be empty.
+        if keys == tuple(wanted):
+            places_of[keys] = {key: i for i, key in enumerate(keys)}
+        if keys not in places_of:
+            places_of[keys] = _places([key.strip() for key in keys], wanted, others, "key")
+        values = list(record.values())
+        rows.append({name: values[place] for name, place in places_of[keys].items()})
+    columns = {
+        name: [_plain(row.get(name)) for row in rows]
+        for name in dict.fromkeys(itertools.chain(wanted, *rows))
+    }
+    return Table(columns, "")
+
+
+def _plain(value: Any) -> Any:
+    return _present(value.strip()) if isinstance(value, str) else value
+
+
+def _load_json(text: str) -> Any:
+    """The content of JSON, or the list of its lines' contents."""
+    try:
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except json.JSONDecodeError as error:
+        if not text.lstrip().startswith("{") or error.msg != "Extra data":
+            raise
+    contents = []
+    for line, content in enumerate(text.split("\n"), 1):
+        if content.strip():
+            try:
+                contents.append(json.loads(content, object_pairs_hook=_without_repetition))
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f"not a readable table (line {line}: {error.msg}), {EXPECTED}"
+                ) from None
+    return contents
+
+
+def _records(content: Any, value_name: str | None) -> Iterator[dict[str, Any]]:
+    """The records of any form of JSON, with a key `arch`."""
+    records = content
+    if isinstance(content, dict) and any(key.strip().casefold() == ARCH for key in content):
+        records = [content]
+    elif isinstance(content, dict):
+        records = [_record(arch, value, value_name) for arch, value in content.items()]
+    for record in records:
+        if not isinstance(record, dict):
+            raise InputError(f"found {shown(record)}, expected records with a key 'arch'")
+        yield record
+
+
+def _record(arch: str, value: Any, value_name: str | None) -> Any:
+    """The record that an object has for a cell, or the value if it can be made into none."""
+    if isinstance(value, dict):
+        return {**value, ARCH: arch}
+    return value if value_name is None else {ARCH: arch, value_name: value}
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, which may name each key once."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        _check_no_repetition([key for key, _ in pairs], "key")
+    return content
