@@ -12,7 +12,9 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from epe_nas_jax.errors import InputError
+from epe_nas_jax.commands.config import check_config
+from epe_nas_jax.data.files import check_no_special_file, user_path
+from epe_nas_jax.errors import InputError, printable
 from epe_nas_jax.runs import hosts, runtime
 from epe_nas_jax.runs.stopping import StopRequested
 
@@ -30,9 +32,13 @@ def run_command(work: Callable[[ConfigDict, str], str], *, many_hosts: bool = Fa
       work: from the config and the work directory to the text to print.
       many_hosts: whether to define the flags by which several processes share the work.
     """
-    config = config_flags.DEFINE_config_file(
-        "config", None, "Path of a config file, or the name of an installed one."
-    )
+    try:
+        config = config_flags.DEFINE_config_file(
+            "config", None, "Path of a config file, or the name of an installed one."
+        )
+    # It reads the files of `--flagfile` ahead of the others.
+    except flags.Error as error:
+        _fail(str(error))
     workdir = flags.DEFINE_string("workdir", None, "Directory for the results.", required=True)
     flags.mark_flag_as_required("config")  # type: ignore[no-untyped-call]
     join = _define_many_hosts() if many_hosts else None
@@ -41,8 +47,11 @@ def run_command(work: Callable[[ConfigDict, str], str], *, many_hosts: bool = Fa
         runtime.prepare()
         if join:
             join()
+        runtime.check_devices()
+        if not workdir.value:
+            raise InputError("workdir: found nothing, expected a directory")
         with hosts.one_outcome():
-            return work(config.value, workdir.value)
+            return work(check_config(config.value), workdir.value)
 
     run_with_flags(prepare_and_work)
 
@@ -82,12 +91,12 @@ def run_with_flags(work: Callable[[], str]) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
         # This package logs how far it is, except on a terminal, where a bar shows it.
         logging.getLogger("epe_nas_jax").setLevel(
-            logging.WARNING if sys.stderr.isatty() else logging.INFO
+            logging.WARNING if sys.stderr and sys.stderr.isatty() else logging.INFO
         )
         try:
             text = work()
             if text:
-                print(_printable(text))
+                print(printable(text))
         except (InputError, OSError) as error:
             _fail(str(error))
         except StopRequested as stop:
@@ -113,10 +122,17 @@ def _list_in_help() -> None:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(_with_config_path(argv))
-    except KeyError as error:
-        _fail(f"config key {error}: unknown, expected one of configs/base.py")
-    except (InputError, flags.Error, OSError, AttributeError, TypeError) as error:
-        _fail(str(error))
+    except (InputError, flags.Error, OSError, TypeError) as error:
+        # A config file that raises a ValueError is told with its traceback.
+        head, traceback, _ = str(error).partition("Traceback (most recent")
+        _fail(head + str(error).splitlines()[-1] if traceback else str(error))
+    except (KeyError, AttributeError) as error:
+        name = str(error).strip("'\"")
+        unknown = f"config key {name!r}: unknown, expected one of configs/base.py"
+        _fail(unknown if name.isidentifier() else str(error))
+    # A config file is code, which can raise anything.
+    except Exception as error:
+        _fail(f"config: {type(error).__name__}: {error}")
 
 
 def _with_config_path(argv: Sequence[str]) -> list[str]:
@@ -137,10 +153,12 @@ def _config_path(value: str) -> str:
     """A path as it is; the path of an installed config for its name.
 
     Raises:
-      InputError: a name that no installed config has.
+      InputError: a name that no installed config has, or a pipe or device.
     """
     if not value.isidentifier():
-        return value
+        path = user_path(value)
+        check_no_special_file(path, "a config file")
+        return str(path)
     installed = {
         Path(file.name).stem: file
         for file in importlib.resources.files("epe_nas_jax.configs").iterdir()
@@ -153,12 +171,5 @@ def _config_path(value: str) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print("error:", _printable(" ".join(message.split())), file=sys.stderr)
+    print("error:", printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
-
-
-def _printable(text: str) -> str:
-    """Text without control characters: names read from files could hold some."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
-    )

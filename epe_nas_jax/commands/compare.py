@@ -32,6 +32,7 @@ from epe_nas_jax.reports.plots import score_scatter, to_png
 from epe_nas_jax.reports.text import comparison_table
 from epe_nas_jax.runs.run import Run, open_run
 from epe_nas_jax.runs.workdir import COMPARE_FILE, PLOT_FILE, device_name, to_json
+from epe_nas_jax.seeds import random_key
 
 
 def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -54,7 +55,7 @@ def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> s
     """
     with open_run(plain_config(config), workdir) as run:
         _check_scoring(config)
-        cells_key, batch_key = jax.random.split(jax.random.key(config.seed))
+        cells_key, batch_key = jax.random.split(random_key(config.seed))
         cells = _cells_of(config, cells_key)
         dataset = dataset_of(config)
         dtype = jax.dtypes.canonicalize_dtype(jnp.float64)

@@ -1,5 +1,6 @@
 """What the commands read from a config. `ConfigDict` ends in this room."""
 
+import importlib
 import json
 from typing import Any
 
@@ -20,6 +21,51 @@ from epe_nas_jax.scoring.columns import Objective, objective_of
 from epe_nas_jax.spaces.base import CellNetwork, SearchSpace
 from epe_nas_jax.spaces.table import space_entry
 
+# Of channels and cells: far beyond what can be computed.
+_LARGEST_SIZE = 10_000
+# What may stand in the place of a value of a type.
+_KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (tuple, list)}
+
+
+def check_config(config: Any) -> ConfigDict:
+    """Checks that a config has the keys of `configs/base.py`, and values of their types.
+
+    A config file can make any object: the type is only held on the command line.
+
+    Raises:
+      InputError: a key is missing, unknown, or has a value of another type.
+    """
+    # What cannot be read becomes an object that raises when it is used.
+    getattr(config, "items", None)
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise InputError(f"config: found a {kind}, expected a ConfigDict as in configs/base.py")
+    base = importlib.import_module("epe_nas_jax.configs.base")
+    expected, found = (_flattened(some) for some in (base.get_config(), config))
+    for key in dict.fromkeys([*found, *expected]):
+        if key not in expected:
+            raise InputError(f"config key {key!r}: unknown, expected one of configs/base.py")
+        if key not in found:
+            raise InputError(f"config key {key!r}: missing, expected it as in configs/base.py")
+        kinds = _KINDS.get(type(expected[key]), (type(expected[key]),))
+        if key == "cells_per_step":
+            kinds = (int, str)
+        if type(found[key]) not in kinds:
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise InputError(f"config key {key!r}: found {found[key]!r}, expected {names}")
+    return config
+
+
+def _flattened(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The values of a config by their full keys."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            found |= _flattened(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
 
 def plain_config(config: ConfigDict) -> dict[str, Any]:
     """A config in JSON's types."""
@@ -36,11 +82,11 @@ def network_of(config: ConfigDict, num_classes: int, dtype: jnp.dtype) -> CellNe
     """The network that a config describes.
 
     Raises:
-      InputError: an unknown space, or a size below 1.
+      InputError: an unknown space, or a size out of range.
     """
     for name, value in config.network.items():
-        if value < 1:
-            raise InputError(f"network.{name}: found {value}, expected at least 1")
+        if not 1 <= value <= _LARGEST_SIZE:
+            raise InputError(f"network.{name}: found {value}, expected 1..{_LARGEST_SIZE}")
     make_network = space_entry(config.space.name).make_network
     return make_network(num_classes, config.network.channels, config.network.cells_per_stage, dtype)
 
@@ -85,8 +131,15 @@ def minibatch_of(
 
 
 def accuracies_of(config: ConfigDict, space: SearchSpace) -> dict[str, float] | None:
-    """Trained accuracies by the text of a cell; None if the config names no table of them."""
+    """Trained accuracies by the text of a cell; None if the config names no table of them.
+
+    Raises:
+      InputError: a column without a table, or as `read_accuracies`.
+    """
     if not config.benchmark.path:
+        if config.benchmark.column:
+            found = f"found {config.benchmark.column!r} without a benchmark.path"
+            raise InputError(f"benchmark.column: {found}, expected both or neither")
         return None
     return read_accuracies(config.benchmark.path, config.benchmark.column, space=space)
 
@@ -99,4 +152,5 @@ def objective_from(config: ConfigDict) -> Objective:
 def cells_per_step_of(config: ConfigDict) -> int | str:
     """A number, or `"auto"`; on the command line the number arrives as text."""
     value: int | str = config.cells_per_step
-    return int(value) if isinstance(value, str) and value.isdigit() else value
+    is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20
+    return int(value) if is_number else value

@@ -1,5 +1,6 @@
 """The search command: from a config to a finished work directory."""
 
+import math
 import os
 import time
 from typing import NamedTuple
@@ -38,6 +39,7 @@ from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
 from epe_nas_jax.search import algorithms
 from epe_nas_jax.search.algorithms import Algorithm, SearchResult
 from epe_nas_jax.search.restrict import restrict
+from epe_nas_jax.seeds import random_key
 from epe_nas_jax.spaces.base import CellNetwork, SearchSpace, check_num_samples
 
 _FINISHED = "This run had scored all its cells before: nothing was scored again."
@@ -88,7 +90,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
       StopRequested: SIGTERM or SIGINT came; what is scored is on disk.
     """
     with open_run(plain_config(config), workdir) as run:
-        search_key, batch_key = jax.random.split(jax.random.key(config.seed))
+        search_key, batch_key = jax.random.split(random_key(config.seed))
         search = _prepare(config, batch_key)
         run.begin(search.inputs)
         num_proxies = len(search.scorer.config.proxies)
@@ -202,6 +204,9 @@ def _algorithm_of(config: ConfigDict, network: CellNetwork, *, side: int) -> Alg
     if name not in makers:
         raise InputError(f"search.algorithm: found {name!r}, expected one of {', '.join(makers)}")
     limits = {limit: settings[f"max_{limit}"] for limit in LIMITS if settings[f"max_{limit}"]}
+    for limit, most in limits.items():
+        if not 0 < most < math.inf:
+            raise InputError(f"search.max_{limit}: found {most}, expected a number above 0")
     if settings.replace and (name != "random" or limits):
         raise InputError("search.replace: found True, expected random search without limits")
     space = network.space
@@ -274,7 +279,8 @@ def _write_results(
     )
     run.write(SCORES_FILE, _csv(table))
     run.write(SUMMARY_FILE, to_json(summary))
-    run.write(REPORT_FILE, report.encode())
+    # A path that is no UTF-8 is in it, too.
+    run.write(REPORT_FILE, report.encode(errors="backslashreplace"))
     return result_table(summary, best)
 
 

@@ -6,7 +6,7 @@ starts: it can then answer to signals before it imports JAX, which takes seconds
 
 import importlib
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from epe_nas_jax._version import __version__
 from epe_nas_jax.runs.stopping import end_when_asked
@@ -35,7 +35,12 @@ COMMANDS = {
 def start(name: str) -> None:
     """Runs a command of the table with the flags in `sys.argv`."""
     end_when_asked()
-    importlib.import_module(COMMANDS[name].module).main()
+    try:
+        module = importlib.import_module(COMMANDS[name].module)
+    except ValueError as error:
+        # JAX reads its environment variables when it is imported.
+        _fail(str(error))
+    module.main()
 
 
 def main() -> None:
@@ -50,8 +55,12 @@ def main() -> None:
         start(name)
     else:
         known = ", ".join(COMMANDS)
-        print(f"error: command {name!a}: unknown, expected one of {known}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"command {name!a}: unknown, expected one of {known}")
+
+
+def _fail(message: str) -> NoReturn:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def _usage() -> str:

@@ -4,8 +4,9 @@ Command:  epe-nas tables --scores=scores.csv --benchmark=nasbench201.csv.gz
 """
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,16 +14,19 @@ from absl import flags
 from tqdm import tqdm
 
 from epe_nas_jax.commands.cli import run_with_flags
-from epe_nas_jax.data import score_files
+from epe_nas_jax.data import score_files, text_tables
 from epe_nas_jax.data.accuracies import read_accuracies
+from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.data.score_files import ScoredCells
 from epe_nas_jax.data.table import DATASETS
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.reports import plots, text
 from epe_nas_jax.runs.run import open_run
 from epe_nas_jax.search import paper_tables
+from epe_nas_jax.seeds import check_seed
 from epe_nas_jax.spaces.table import space_entry
 
+_DATASET_NAME = re.compile(r"[\w-]+")
 # Which cells a correlation is computed on.
 _SCORED = "scored"
 _SHARED = "in both"
@@ -94,8 +98,8 @@ def make_tables(
     Args:
       scores: files of scored cells: `PATH` for every data set, or `DATASET=PATH`.
       benchmark: a table of trained accuracies.
-      columns: `DATASET=TEST` or `DATASET=TEST,VALIDATION`: the benchmark's columns; by default, of
-        a CSV file, those of NAS-Bench-201's data sets that it has.
+      columns: `DATASET=TEST` or `DATASET=TEST,VALIDATION`: the benchmark's columns; by default
+        those of NAS-Bench-201's data sets that it has, if it is CSV or JSON.
       published: a table of published proxies, if there is one.
       summary: a run's `summary.json`, for the time that scoring a cell takes.
       ms_per_cell: that time, given by itself.
@@ -150,8 +154,12 @@ def _check(
     columns_of = _columns_of(benchmark, columns)
     path_of = _path_of(scores, list(columns_of))
     scores_of = {name: score_files.read_scores(path, space=known) for name, path in path_of.items()}
+    if summary and ms_per_cell is not None:
+        raise InputError("ms_per_cell: found it beside a summary, expected one of them")
     if summary:
         ms_per_cell = _ms_per_cell(summary)
+    if ms_per_cell is not None and not 0 <= ms_per_cell < math.inf:
+        raise InputError(f"ms_per_cell: found {ms_per_cell}, expected at least 0")
     datasets = []
     for name, read in scores_of.items():
         accuracies = {
@@ -161,7 +169,7 @@ def _check(
         cells = score_files.with_accuracies(name, read, accuracies)
         others = score_files.read_published(published, name, space=known) if published else None
         datasets.append(_Dataset(path_of[name], len(read), cells, others))
-    simulate = {"num_searches": num_searches, "seed": seed}
+    simulate = {"num_searches": num_searches, "seed": check_seed(seed)}
     return _Job(datasets, published, ms_per_cell, simulate)
 
 
@@ -181,7 +189,7 @@ def _collect(job: _Job, check_stop: Callable[[], None]) -> _Found:
         for which, some in compared.items():
             proxies = list(some.scores)
             title = f"{cells.dataset}, {which}"
-            for proxy in tqdm(proxies, desc=title, unit="proxy", leave=False):
+            for proxy in tqdm(proxies, desc=title, unit="proxy", leave=False, disable=None):
                 row = paper_tables.correlation_row(some, str(proxy), **job.simulate)
                 found.correlations.append({"cells": which, **row})
                 check_stop()
@@ -229,14 +237,20 @@ def _columns_of(benchmark: str, columns: Sequence[str]) -> dict[str, dict[str, s
         of_dataset = dict(zip(("test", "validation"), names.split(","), strict=False))
         if not names or names.count(",") > 1 or "" in of_dataset.values():
             raise InputError(f"columns: found {entry!r}, expected DATASET=TEST[,VALIDATION]")
+        # Files are called by it.
+        if not _DATASET_NAME.fullmatch(dataset):
+            raise InputError(f"columns: found data set {dataset!r}, expected letters, digits, -, _")
+        if dataset in columns_of:
+            raise InputError(f"columns: found data set {dataset!r} twice, expected it once")
         columns_of[dataset] = of_dataset
     if columns:
         return columns_of
-    header = score_files.read_header(benchmark)
+    header = text_tables.read_header(benchmark, expected="a table of accuracies")
+    folded = [name.casefold() for name in header]
     known = {
-        dataset: {what: name for what, name in of_dataset.items() if name in header}
+        dataset: {what: name for what, name in of_dataset.items() if name.casefold() in folded}
         for dataset, of_dataset in columns_of.items()
-        if of_dataset["test"] in header
+        if of_dataset["test"].casefold() in folded
     }
     if not known:
         expected = ", ".join(of_dataset["test"] for of_dataset in columns_of.values())
@@ -251,7 +265,7 @@ def _path_of(scores: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for entry in scores:
         dataset, equals, path = entry.partition("=")
-        if equals and dataset not in datasets and not Path(entry).exists():
+        if equals and dataset not in datasets and not user_path(entry).exists():
             known = ", ".join(datasets)
             raise InputError(f"scores: found data set {dataset!r}, expected one of {known}")
         if not equals or dataset not in datasets:
@@ -268,8 +282,14 @@ def _path_of(scores: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
 
 def _ms_per_cell(summary: str) -> float:
     try:
-        return float(json.loads(Path(summary).read_text())["ms_per_cell"])
-    except (OSError, ValueError, KeyError, TypeError):
+        path = regular_file(summary, "a run's summary")
+        found = json.loads(path.read_text())["ms_per_cell"]
+        if isinstance(found, bool):
+            raise TypeError
+        return float(found)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise InputError(f"{summary}: found no ms_per_cell, expected a run's summary") from None
 
 
@@ -318,11 +338,13 @@ def main() -> None:
     scores = flags.DEFINE_multi_string(
         "scores", None, "Scored cells: PATH, or DATASET=PATH; may be repeated.", required=True
     )
-    benchmark = flags.DEFINE_string("benchmark", None, "Trained accuracies, CSV.", required=True)
+    benchmark = flags.DEFINE_string(
+        "benchmark", None, "Trained accuracies, CSV or JSON.", required=True
+    )
     columns = flags.DEFINE_multi_string(
         "columns", [], "The benchmark's columns: DATASET=TEST[,VALIDATION]; may be repeated."
     )
-    published = flags.DEFINE_string("published", "", "Published scores of other proxies, CSV.")
+    published = flags.DEFINE_string("published", "", "Published scores of other proxies.")
     summary = flags.DEFINE_string("summary", "", "A run's summary.json, for the time of a search.")
     ms_per_cell = flags.DEFINE_float("ms_per_cell", None, "Or that time.", lower_bound=0)
     num_searches = flags.DEFINE_integer("num_searches", 500, "Searches simulated.", lower_bound=1)

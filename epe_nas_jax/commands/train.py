@@ -16,7 +16,8 @@ from epe_nas_jax.commands.config import (
     network_of,
     plain_config,
 )
-from epe_nas_jax.data.datasets import Dataset, has_test_split
+from epe_nas_jax.data.datasets import Dataset, check_size, has_test_split
+from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.reports.text import training_table
 from epe_nas_jax.reports.training_page import training_page
@@ -30,9 +31,10 @@ from epe_nas_jax.runs.workdir import (
     device_name,
     to_json,
 )
+from epe_nas_jax.seeds import check_seed
 from epe_nas_jax.spaces.base import SearchSpace
 from epe_nas_jax.spaces.table import SPACES, space_entry
-from epe_nas_jax.training.loop import Metrics, Split, halves, train
+from epe_nas_jax.training.loop import Metrics, Split, check_images_of, halves, train
 from epe_nas_jax.training.step import Recipe, Training
 
 _PACKAGES = ("optax", "orbax-checkpoint")
@@ -63,17 +65,16 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
     space = _space_of(config)
     arch = _arch_of(config, space)
     with open_run({**plain_config(config), "arch": arch}, directory) as run:
-        if config.train.num_seeds < 1:
-            found = config.train.num_seeds
-            raise InputError(f"train.num_seeds: found {found}, expected at least 1")
+        seeds = _seeds(config)
         accuracies = accuracies_of(config, space)
         split = _split(config)
+        check_images_of(split.train)
         training = _training_of(config, space.parse(arch), split.train)
         run.begin((split.train.images, split.train.labels), _PACKAGES)
         # Orbax would follow them, and deletes what is old.
         check_no_links(directory / CHECKPOINTS)
         metrics = Metrics(directory / METRICS_FILE)
-        for seed in range(config.seed, config.seed + config.train.num_seeds):
+        for seed in seeds:
             checkpoints = directory / CHECKPOINTS / f"seed_{seed}"
             train(seed, training, split, metrics, checkpoints, run.check_stop)
         table_accuracy = accuracies.get(arch) if accuracies else None
@@ -81,7 +82,7 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         graphs = space.graphs(space.parse(arch))
         page = training_page(summary, run.origin, metrics.rows, graphs=graphs)
         run.write(SUMMARY_FILE, to_json(summary))
-        run.write(REPORT_FILE, page.encode())
+        run.write(REPORT_FILE, page.encode(errors="backslashreplace"))
     return training_table(summary)
 
 
@@ -107,7 +108,7 @@ def _arch_of(config: ConfigDict, space: SearchSpace) -> str:
     if bool(config.arch) == bool(config.from_run):
         found = "both" if config.arch else "neither"
         raise InputError(f"arch, from_run: found {found}, expected one of them")
-    arch = config.arch or _best_of_run(Path(config.from_run))
+    arch = config.arch or _best_of_run(user_path(config.from_run))
     genotype = space.parse(arch)
     if not space.has_path(genotype[None])[0]:
         raise InputError(
@@ -119,17 +120,32 @@ def _arch_of(config: ConfigDict, space: SearchSpace) -> str:
 
 def _best_of_run(directory: Path) -> str:
     path = directory / SUMMARY_FILE
+    if not path.exists():
+        raise InputError(f"from_run {directory}: no {SUMMARY_FILE}, expected a finished search")
     try:
-        arch = json.loads(path.read_text())["best_arch"]
-    except FileNotFoundError:
-        raise InputError(
-            f"from_run {directory}: no {SUMMARY_FILE}, expected a finished search"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+        arch = json.loads(regular_file(path, "a summary").read_text())["best_arch"]
+        if not isinstance(arch, str | None):
+            raise TypeError
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: holds no best_arch, expected a finished search's") from None
     if arch is None:
         raise InputError(f"from_run {directory}: no cell of the search has a score")
-    return str(arch)
+    return arch
+
+
+def _seeds(config: ConfigDict) -> range:
+    """The seeds to train with.
+
+    Raises:
+      InputError: there are none, or one of them is out of range.
+    """
+    first, num_seeds = check_seed(config.seed), config.train.num_seeds
+    if num_seeds < 1:
+        raise InputError(f"train.num_seeds: found {num_seeds}, expected at least 1")
+    check_seed(first + num_seeds - 1, "the last of train.num_seeds seeds")
+    return range(first, first + num_seeds)
 
 
 def _split(config: ConfigDict) -> Split:
@@ -142,9 +158,11 @@ def _split(config: ConfigDict) -> Split:
     if config.train.validation:
         return halves(dataset)
     data = config.data
-    if not has_test_split(data.name, data.path, data.images_key):
+    if not has_test_split(data.name, data.path, data.images_key, data.labels_key):
         return Split(dataset, None, "test")
-    return Split(dataset, dataset_of(config, "test"), "test")
+    held_out = dataset_of(config, "test")
+    check_size(held_out.images, dataset.images, f"{config.data.path}, test split")
+    return Split(dataset, held_out, "test")
 
 
 def _training_of(config: ConfigDict, genotype: np.ndarray, dataset: Dataset) -> Training:

@@ -156,7 +156,10 @@ def best_of_n(
 def score_histogram(scores: np.ndarray, *, score_name: str = "score") -> Figure:
     """How the scores `[A]` are distributed, NaN left out; `score_name` says what they are."""
     figure, axes = _figure(5, 3.6)
-    axes.hist(scores[~np.isnan(scores)], bins=40, color=BLUE)
+    known = scores[np.isfinite(scores)].astype(np.float64)
+    # Scores that differ in their last bits have no room for many bins between them.
+    is_flat = not len(known) or np.ptp(known) <= 1e-9 * np.abs(known).max()
+    axes.hist(known, bins=1 if is_flat else 40, color=BLUE)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _score_axis(axes, score_name)
     axes.set_ylabel("cells")

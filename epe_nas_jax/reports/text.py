@@ -1,5 +1,6 @@
 """What a finished run prints: the tables of the commands, as text and as Markdown."""
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,10 +32,14 @@ def as_markdown(table: Table) -> str:
     """A table as Markdown."""
     rule = ["---"] + ["---:"] * (len(table.header) - 1)
     lines = [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        "| " + " | ".join(_escaped(cell) for cell in line) + " |"
         for line in (table.header, rule, *table.rows)
     ]
     return "\n".join([f"**{table.title}**", "", *lines])
+
+
+def _escaped(cell: str) -> str:
+    return html.escape(cell, quote=False).replace("|", "\\|")
 
 
 def interval(correlation: Mapping[str, float] | None, digits: int = 3) -> str:

@@ -7,6 +7,7 @@ sends nothing.
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 
 import jax
@@ -16,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.runs.stopping import StopRequested
 
+_ADDRESS = re.compile(r"\S+:[0-9]{1,5}")
 # A process that does not wait for another one notices after this long that it died.
 _HEARTBEAT_SECONDS = 30
 # How long an ending process waits for the others, which have agreed to end.
@@ -57,6 +59,8 @@ def join(
       InputError: an argument is wrong, or it is not given and the job's system does not say it.
       ProcessLost: another process died meanwhile.
     """
+    if coordinator_address is not None and not _ADDRESS.fullmatch(coordinator_address):
+        raise InputError(f"coordinator_address: found {coordinator_address!r}, expected HOST:PORT")
     is_given = None not in (coordinator_address, num_processes, process_id)
     # `stopping` handles SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]

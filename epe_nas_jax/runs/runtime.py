@@ -1,11 +1,16 @@
 """How a command sets JAX up, before anything asks JAX for its devices."""
 
 import importlib
+import logging
 import os
 
 import jax
 import platformdirs
 from threadpoolctl import threadpool_limits
+
+from epe_nas_jax.errors import InputError
+
+_LOG = logging.getLogger(__name__)
 
 
 def prepare() -> None:
@@ -19,8 +24,34 @@ def prepare() -> None:
         num_cores = len(os.sched_getaffinity(0))
         jax.config.update("jax_num_cpu_devices", num_cores)  # type: ignore[no-untyped-call]
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        directory = platformdirs.user_cache_dir("epe_nas_jax")
-        jax.config.update("jax_compilation_cache_dir", directory)  # type: ignore[no-untyped-call]
+        try:
+            directory = str(platformdirs.user_cache_path("epe_nas_jax", ensure_exists=True))
+        except OSError as error:
+            _LOG.warning("compiled programs are not kept for the next run: %s", error)
+        else:
+            jax.config.update("jax_compilation_cache_dir", directory)  # type: ignore[no-untyped-call]
     # JAX takes its LAPACK from there, and only a library that is loaded can be limited.
     importlib.import_module("scipy.linalg")
     threadpool_limits(1, user_api="blas")
+
+
+def check_devices() -> None:
+    """Checks that JAX finds the kind of device that it is asked for, and may compile and copy.
+
+    Raises:
+      InputError: it does not, or may not.
+    """
+    for name, expected in (("jax_disable_jit", False), ("jax_transfer_guard", "allow")):
+        found = getattr(jax.config, name)
+        if found not in (expected, None):
+            raise InputError(f"{name.upper()}: found {found}, expected {expected} or none")
+    try:
+        jax.devices()
+    # Where no plugin for a GPU is installed, JAX fails at an assertion.
+    except (RuntimeError, AssertionError) as error:
+        asked = getattr(jax.config, "jax_platforms", None)
+        reason = f" ({error})".splitlines()[0] if str(error) else ""
+        raise InputError(
+            f"JAX_PLATFORMS={asked or ''}: found no such device or no JAX for it{reason}, "
+            "expected one of this machine, such as cpu"
+        ) from None

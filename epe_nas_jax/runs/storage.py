@@ -15,6 +15,7 @@ from typing import BinaryIO, Protocol
 
 from upath import UPath
 
+from epe_nas_jax.data.files import user_path
 from epe_nas_jax.errors import InputError
 
 # A directory or a file: of this machine, or in a store.
@@ -30,7 +31,9 @@ def location_of(path: str | os.PathLike[str]) -> Location:
       InputError: the URL's kind is unknown, or its store cannot be reached.
     """
     if "://" not in os.fspath(path):
-        return Path(path)
+        return user_path(path)
+    if os.fspath(path).startswith("file:"):
+        raise InputError(f"{path}: found a URL, expected a path without file://")
     try:
         # Another run may write at any time: nothing is remembered.
         location = UPath(path, use_listings_cache=False)
@@ -49,7 +52,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     """
     if "://" in os.fspath(path):
         raise InputError(f"{path}: found a URL, expected a path of this machine")
-    return Path(path)
+    return user_path(path)
 
 
 def write(path: Location, content: bytes) -> None:

@@ -42,6 +42,8 @@ _LOCK_FILE = ".lock-{}"
 _FREE_KEYS = ("cells_per_step", "benchmark")
 # What may not, besides the config: numbers of different programs or devices would be mixed.
 _FIXED_VERSIONS = ("epe_nas_jax", "flax", "jax", "jaxlib")
+# By which of JAX's generators a key becomes numbers.
+_RANDOM_NUMBERS = ("jax_default_prng_impl", "jax_threefry_partitionable")
 
 
 def check_workdir(directory: Location, config: Mapping[str, Any]) -> None:
@@ -170,6 +172,7 @@ def provenance(
             },
         },
         "devices": [str(device.device_kind) for device in jax.local_devices()],
+        "random_numbers": {name: getattr(jax.config, name) for name in _RANDOM_NUMBERS},
         "minibatch_sha256": digest.hexdigest() if inputs else None,
         "code_sha256": code_digest(_PACKAGE),
     }
@@ -226,6 +229,7 @@ def _fixed(content: Mapping[str, Any]) -> dict[str, Any]:
         "minibatch_sha256": content.get("minibatch_sha256"),
         "versions": {name: versions.get(name) for name in _FIXED_VERSIONS},
         "code_sha256": content.get("code_sha256"),
+        "random_numbers": content.get("random_numbers"),
         "kinds of devices": sorted(set(content.get("devices", ()))),
     }
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import logging
+import reprlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from epe_nas_jax.data.datasets import Dataset
+from epe_nas_jax.data.files import regular_file
+from epe_nas_jax.errors import InputError
 from epe_nas_jax.runs.storage import write
+from epe_nas_jax.seeds import random_key
+from epe_nas_jax.spaces.layers.checks import check_images
 from epe_nas_jax.training.step import (
     NO_IMAGE,
     Sums,
@@ -27,6 +33,8 @@ from epe_nas_jax.training.step import (
     learning_rate,
     train_step,
 )
+
+_LOG = logging.getLogger(__name__)
 
 
 class Split(NamedTuple):
@@ -53,19 +61,49 @@ def halves(dataset: Dataset) -> Split:
     return Split(train, held_out, "validation")
 
 
+def check_images_of(dataset: Dataset) -> None:
+    """Checks that networks accept the images of a data set; raises as `check_images`."""
+    check_images(dataset.normalised(np.arange(1)))
+
+
 class Metrics:
     """The metrics of every epoch, in a CSV file that is whole at any time."""
 
     def __init__(self, path: Path):
-        """Reads what an earlier run left."""
+        """Reads what an earlier run left.
+
+        Raises:
+          InputError: it is no file of metrics.
+        """
         self._path = path
         self.rows: list[dict[str, Any]] = []
         if path.exists():
-            self.rows = [dict(row) for _, row in pd.read_csv(path).astype(object).iterrows()]
+            self.rows = _read_metrics(path)
 
     def keep(self, seed: int, num_epochs: int) -> None:
-        """Forgets epochs of a seed that no checkpoint holds."""
+        """Forgets epochs of a seed that no checkpoint holds.
+
+        Raises:
+          InputError: one that a checkpoint holds is missing, or there twice.
+        """
         self.rows = [row for row in self.rows if row["seed"] != seed or row["epoch"] <= num_epochs]
+        epochs = [row["epoch"] for row in self.rows if row["seed"] == seed]
+        if epochs != list(range(1, num_epochs + 1)):
+            found = f"found epochs {reprlib.repr(epochs)} of seed {seed}"
+            raise InputError(f"{self._path}: {found}, expected 1..{num_epochs} as in checkpoints")
+
+    def check_columns(self, split: Split) -> None:
+        """Checks that rows of an earlier run have all metrics of a split.
+
+        Raises:
+          InputError: some are missing.
+        """
+        names = ["learning_rate", "train_loss", "train_accuracy", "train_seconds"]
+        if split.held_out:
+            names += [f"{split.name}_loss", f"{split.name}_accuracy"]
+        missing = [name for name in names if self.rows and name not in self.rows[0]]
+        if missing:
+            raise InputError(f"{self._path}: found no {missing[0]}, expected it of an earlier run")
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds an epoch and writes the file."""
@@ -73,6 +111,18 @@ class Metrics:
         buffer = io.StringIO()
         pd.DataFrame(self.rows).to_csv(buffer, index=False, float_format="%.7g")
         write(self._path, buffer.getvalue().encode())
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    file = regular_file(path, "metrics of an earlier run")
+    try:
+        table = pd.read_csv(file)
+    except ValueError:
+        table = pd.DataFrame()
+    counts = [table[name].dtype.kind for name in ("seed", "epoch") if name in table]
+    if counts != ["i", "i"] or any(dtype.kind not in "if" for dtype in table.dtypes):
+        raise InputError(f"{path}: found something else, expected metrics of an earlier run")
+    return [dict(row) for _, row in table.astype(object).iterrows()]
 
 
 def train(
@@ -92,22 +142,28 @@ def train(
       metrics: gets a row an epoch.
       directory: of the seed's checkpoints.
       check_stop: called after every step; raises to stop.
+
+    Raises:
+      InputError: the metrics of an earlier run lack some, or epochs that its checkpoints hold; or
+        the loss is no number any more.
     """
+    total = training.recipe.epochs
     replicated, sharded = _placements(training.recipe.batch_size)
-    init_key, order_key, augment_key = jax.random.split(jax.random.key(seed), 3)
+    init_key, order_key, augment_key = jax.random.split(random_key(seed), 3)
     state = jax.device_put(init_state(init_key, training=training), replicated)
     augment_key = jax.device_put(augment_key, replicated)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with (
         ocp.CheckpointManager(directory.absolute(), options=options) as manager,
-        tqdm(total=training.num_steps, unit="step", desc=f"seed {seed}") as bar,
+        tqdm(total=training.num_steps, unit="step", desc=f"seed {seed}", disable=None) as bar,
     ):
         num_done = manager.latest_step() or 0
         if num_done:
             state = manager.restore(num_done, args=ocp.args.StandardRestore(state))
+        metrics.check_columns(split)
         metrics.keep(seed, num_done)
         bar.update(num_done * training.steps_per_epoch)
-        for epoch in range(num_done, training.recipe.epochs):
+        for epoch in range(num_done, total):
             start = time.perf_counter()
             collected: list[Sums] = []
             for rows in epoch_rows(order_key, epoch, training):
@@ -129,7 +185,16 @@ def train(
             }
             if split.held_out:
                 row |= _means(split.name, _evaluate(state, training, split.held_out, sharded))
-            bar.set_postfix({name: f"{v:.2f}" for name, v in row.items() if "accuracy" in name})
+            if not np.isfinite(row["train_loss"]):
+                raise InputError(
+                    f"seed {seed}, epoch {epoch + 1}: the training diverged, found a loss of "
+                    f"{row['train_loss']}, expected numbers: lower train.learning_rate "
+                    f"(found {training.recipe.learning_rate})"
+                )
+            accuracies = {name: f"{v:.2f}" for name, v in row.items() if "accuracy" in name}
+            bar.set_postfix(accuracies)
+            facts = ", ".join(f"{name} {value}" for name, value in accuracies.items())
+            _LOG.info("seed %d, epoch %d of %d: %s", *(seed, epoch + 1, total), facts)
             # Before the checkpoint: an epoch that has one has its metrics.
             metrics.add(row)
             manager.save(epoch + 1, args=ocp.args.StandardSave(state))

@@ -67,9 +67,10 @@ def test_networks_have_the_sizes_of_the_config():
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("key", ["channels", "cells_per_stage"])
-def test_sizes_below_1_are_refused(space, key):
-    config = tiny_config(**{"space.name": space, f"network.{key}": 0})
-    with pytest.raises(InputError, match=rf"network\.{key}: found 0, expected at least 1"):
+@pytest.mark.parametrize("size", [0, 10_001])
+def test_sizes_out_of_range_are_refused(space, key, size):
+    config = tiny_config(**{"space.name": space, f"network.{key}": size})
+    with pytest.raises(InputError, match=rf"network\.{key}: found {size}, expected 1\.\.10000"):
         readers.network_of(config, 3, jnp.float32)
 
 
@@ -114,3 +115,60 @@ def test_accuracies_are_those_of_the_cells_of_the_space(write):
     assert readers.accuracies_of(config, space) == {cell: 97.24}
     with pytest.raises(InputError, match="arch string"):
         readers.accuracies_of(config, SPACES["nasbench201"].space)
+    config.benchmark.path = ""
+    with pytest.raises(
+        InputError, match=r"benchmark\.column: found 'top1' without a benchmark\.path"
+    ):
+        readers.accuracies_of(config, space)
+
+
+def changed(change):
+    config = base.get_config()
+    change(config)
+    return config
+
+
+def without_batch_size(config):
+    del config.data.batch_size
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"seed": 1}, "config: found a dict, expected a ConfigDict"),
+        (None, "config: found a NoneType"),
+        (
+            changed(lambda config: config.data.__setattr__("typo", 1)),
+            "config key 'data.typo': unknown",
+        ),
+        (changed(without_batch_size), "config key 'data.batch_size': missing"),
+        (ConfigDict({"seed": 1}), "config key 'arch': missing, expected it as in configs/base.py"),
+        (
+            changed(lambda config: config.data.__setattr__("path", None)),
+            "config key 'data.path': found None, expected str",
+        ),
+    ],
+)
+def test_a_config_that_is_none_is_refused(config, message):
+    with pytest.raises(InputError, match=message):
+        readers.check_config(config)
+
+
+def test_values_of_other_types_are_refused():
+    config = base.get_config()
+    with config.ignore_type():
+        config.search.num_samples = 7.5
+    with pytest.raises(InputError, match=r"'search.num_samples': found 7.5, expected int"):
+        readers.check_config(config)
+    config = base.get_config()
+    with config.ignore_type():
+        config.score.objective = "epe"
+    with pytest.raises(InputError, match=r"'score.objective': found 'epe', expected tuple or list"):
+        readers.check_config(config)
+
+
+def test_every_installed_config_passes():
+    for path in (ROOT / "configs").glob("*.py"):
+        if path.stem != "__init__":
+            config = importlib.import_module(f"epe_nas_jax.configs.{path.stem}").get_config()
+            assert readers.check_config(config) is config

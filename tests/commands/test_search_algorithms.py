@@ -1,6 +1,7 @@
 """Searches other than random ones, and limits, by the search command."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,11 @@ def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, m
         ({"search.candidates_per_step": 0}, "search.candidates_per_step: found 0"),
         ({"search.population": 0}, "search.population: found 0"),
         ({"search.tournament": -1}, "search.tournament: found -1"),
+        (
+            {"search.max_mflops": math.nan},
+            "search.max_mflops: found nan, expected a number above 0",
+        ),
+        ({"search.max_params": -1}, "search.max_params: found -1, expected a number above 0"),
         ({"search.max_params": 10}, r"search.max_params: found 10, expected at least \d+"),
         ({"search.max_mflops": 0.001}, r"search.max_mflops: found 0.001, expected at least"),
         (

@@ -250,8 +250,16 @@ def test_each_data_set_may_have_scores_of_its_own(files, tmp_path):
         ({"columns": ["a=b,c,d"]}, "columns: found 'a=b,c,d'"),
         ({"columns": ["a=b,"]}, "columns: found 'a=b,'"),
         ({"columns": ["a=top5"]}, "expected a column 'top5'"),
+        ({"columns": ["../evil=top1"]}, "columns: found data set '../evil', expected letters"),
+        ({"columns": ["/tmp/x=top1"]}, "columns: found data set '/tmp/x', expected letters"),
+        ({"columns": ["$\\frac{$=top1"]}, "columns: found data set"),
+        ({"columns": ["=top1"]}, "columns: found data set ''"),
+        ({"columns": ["a=top1", "a=other"]}, "columns: found data set 'a' twice"),
+        ({"ms_per_cell": float("nan")}, "ms_per_cell: found nan, expected at least 0"),
+        ({"ms_per_cell": -1.0}, "ms_per_cell: found -1.0, expected at least 0"),
+        ({"ms_per_cell": 1.0, "summary": "x"}, "ms_per_cell: found it beside a summary"),
         ({"published": "no.csv"}, "no.csv: no such file"),
-        ({"summary": "no.json"}, "no.json: found no ms_per_cell"),
+        ({"summary": "no.json"}, "no.json: no such file, expected a run's summary"),
     ],
 )
 def test_bad_arguments_are_refused_and_leave_nothing(files, tmp_path, changes, message):
@@ -271,6 +279,22 @@ def test_a_benchmark_of_other_columns_needs_their_names(files, tmp_path):
     pd.read_csv(files["benchmark"])[["arch", "top1"]].to_csv(table, index=False)
     with pytest.raises(InputError, match=r"found none of the columns .* --columns"):
         tables.make_tables([files["scores"]], str(table))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_known_columns_are_found_in_tables_as_they_come(files, tmp_path, form):
+    benchmark = pd.read_csv(files["benchmark"])
+    table = tmp_path / f"mine.{form}"
+    others = benchmark.rename(columns=str.upper)
+    if form == "csv":
+        others.to_csv(table, index=False, sep=";", decimal=",", encoding="utf-16")
+    else:
+        others.to_json(table, orient="records", lines=True, double_precision=15)
+    made, expected = (
+        tables.make_tables([files["scores"]], path, num_searches=5)
+        for path in (str(table), files["benchmark"])
+    )
+    assert made == expected
 
 
 def command(module, *arguments):

@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
+from refusals import refusal
 from tiny_config import tiny_config
 
 from epe_nas_jax import InputError
@@ -267,19 +268,48 @@ def test_the_best_cell_of_a_finished_search_is_trained(tmp_path):
     path = write_images(tmp_path / "images.npz", with_test=True)
     run = tmp_path / "search"
     config = train_config(path, **{"arch": "", "from_run": str(run), "train.epochs": 1})
-    for content, message in (
-        (None, "no summary.json, expected a finished search"),
-        ("{}", "holds no best_arch"),
-        ('{"best_arch": null}', "no cell of the search has a score"),
-    ):
-        if content:
-            run.mkdir(exist_ok=True)
-            (run / "summary.json").write_text(content)
-        with pytest.raises(InputError, match=message):
-            train_and_report(config, tmp_path / "work")
+    run.mkdir()
     (run / "summary.json").write_text(json.dumps({"best_arch": ARCH}))
     assert ARCH in train_and_report(config, tmp_path / "work")
     assert json.loads((tmp_path / "work/config.json").read_text())["config"]["arch"] == ARCH
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no summary.json, expected a finished search"),
+        ("{}", "holds no best_arch"),
+        ("[]", "holds no best_arch"),
+        ('"best_arch"', "holds no best_arch"),
+        ("\xff", "holds no best_arch"),
+        ('{"best_arch": "' + ARCH, "holds no best_arch"),
+        ("[" * 100_000, "holds no best_arch"),
+        ('{"best_arch": ' + "[" * 900 + "]" * 900 + "}", "holds no best_arch"),
+        *(
+            (f'{{"best_arch": {value}}}', "holds no best_arch")
+            for value in ("NaN", "1", "[]", "{}")
+        ),
+        ('{"best_arch": null}', "no cell of the search has a score"),
+        ('{"best_arch": ""}', "arch string ''"),
+        (r'{"best_arch": "a\n\u2028\ud800"}', "arch string 'a"),
+    ],
+)
+def test_a_search_without_a_best_cell_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "summary.json").write_bytes(content.encode("latin1"))
+    config = tiny_config(arch="", from_run=str(tmp_path))
+    assert message in refusal(lambda: train_and_report(config, tmp_path / "work"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((8, 12), "found 8x12 pixels"), ((6, 6), "divisible by 4")]
+)
+def test_images_that_no_network_takes_are_refused_and_leave_nothing(tmp_path, shape, message):
+    images = np.random.default_rng(0).integers(0, 256, (16, *shape, 3)).astype(np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=np.arange(16) % 2)
+    config = tiny_config(**overrides_of(str(tmp_path / "own.npz")))
+    assert message in refusal(lambda: train_and_report(config, tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,20 @@ def test_scores_beside_pytorch_leave_out_what_is_unknown():
     (axes,) = plots.score_scatter(ours, theirs).axes
     assert axes.collections[0].get_offsets().tolist() == [[1.5, 1], [4, 4]]
     assert axes.get_title() == "2 cells"
+
+
+@pytest.mark.parametrize(
+    ("scores", "num_bars"),
+    [
+        ([1.0, -np.inf, np.nan, 3.0], 40),
+        # Neighbours in float32, between which float32 has no room for a bin.
+        ([70000.0, np.nextafter(np.float32(70000), np.float32(0))], 40),
+        ([2.0], 1),
+        ([np.nan], 1),
+        ([0.0, 0.0], 1),
+    ],
+)
+def test_a_histogram_of_any_scores_is_drawn(scores, num_bars):
+    (axes,) = plots.score_histogram(np.array(scores, np.float32)).axes
+    assert len(axes.patches) == num_bars
+    assert sum(bar.get_height() for bar in axes.patches) == np.isfinite(scores).sum()

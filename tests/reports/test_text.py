@@ -178,6 +178,11 @@ def test_a_table_reads_the_same_as_text_and_as_markdown():
     )
 
 
+def test_a_name_is_no_html_in_markdown():
+    table = text.Table("Title", ["what"], [["<script>&"]])
+    assert text.as_markdown(table).endswith("| &lt;script&gt;&amp; |")
+
+
 def test_an_interval_has_its_digits():
     correlation = {"value": 0.51234, "low": -0.1, "high": 1.0}
     assert text.interval(correlation) == "0.512 [-0.100, 1.000]"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epe_nas_jax import NasBench201Network
+from epe_nas_jax import InputError, NasBench201Network
 from epe_nas_jax.runs import hosts
 from epe_nas_jax.scoring.planning import Shard
 from epe_nas_jax.scoring.scorer import compile_scorer
@@ -168,6 +168,14 @@ def test_what_happens_to_one_process_the_other_is_told():
     else:
         assert processes[0].returncode == -signal.SIGABRT
         assert "another task died" in err
+
+
+@pytest.mark.parametrize("address", ["junk", "host:", ":80", "host:port", "a b:1"])
+def test_an_address_without_a_host_or_port_is_refused(address):
+    with pytest.raises(
+        InputError, match=f"coordinator_address: found '{address}', expected HOST:P"
+    ):
+        hosts.join(address, 2, 0)
 
 
 def test_processes_that_nobody_names_are_an_error_in_one_line(tmp_path):

@@ -1,6 +1,7 @@
 """The log of scores: what is on disk is not scored again, and a torn or damaged line is noticed."""
 
 import json
+import re
 import signal
 import zlib
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_inputs import JSON, damaged
+from refusals import refusal
 from toy_runs import CELLS, Scorer, codes_in, no_file_longer_than, proxies_of, records, score
 
 from epe_nas_jax import InputError
@@ -100,6 +103,67 @@ def test_a_damaged_line_is_named_and_the_log_left_as_it_is(tmp_path, damage):
     scorer = Scorer()
     score(tmp_path, scorer)
     assert len(scorer.scored) == scorer.cells_per_step
+
+
+RECORD = {
+    "genotypes": [[0], [1]],
+    "proxies": [[0.5, None], [0.25, 2.0]],
+    "seconds": 1.5,
+    "compile_seconds": 0.0,
+    "memory_bytes": 5,
+}
+LINE = with_checksum(RECORD)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """Scores with a log of some content; what it is refused with, and how many steps it had."""
+    directory = tmp_path_factory.mktemp("log")
+
+    def read(content):
+        (directory / "steps-0.jsonl").write_bytes(content)
+        return refusal(lambda: score(directory, Scorer()))
+
+    return read
+
+
+@given(damaged([LINE * 3]))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_log_is_read_or_the_line_named(read, content):
+    message = read(content)
+    assert not message or re.search(r"steps-0\.jsonl, line \d: damaged", message)
+
+
+NUMBERS = st.sampled_from(
+    [
+        0,
+        1,
+        1.5,
+        None,
+        True,
+        "1",
+        "x",
+        2**31,
+        2**63,
+        10**400,
+        1e39,
+        1e300,
+        float("nan"),
+        float("inf"),
+    ]
+)
+ROWS = st.lists(st.lists(NUMBERS | JSON, max_size=3), max_size=3)
+
+
+# It has the checksum of a run, but of no run of float32.
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@given(st.dictionaries(st.sampled_from(list(RECORD)), NUMBERS | JSON | ROWS, min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_any_record_is_read_or_its_line_named(read, change):
+    message = read(with_checksum({**RECORD, **change}) + LINE)
+    assert not message or "steps-0.jsonl, line 1: damaged" in message
+    # At the end it is taken for a torn one.
+    assert not read(LINE + with_checksum({**RECORD, **change}))
 
 
 def test_a_run_goes_on_with_the_logs_of_other_processes(tmp_path):

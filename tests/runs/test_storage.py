@@ -205,7 +205,7 @@ def test_a_search_leaves_the_same_files_in_a_store(store, tmp_path):
         search_and_report(tiny_config(seed=1), str(store))
 
 
-@pytest.mark.parametrize("url", ["nonsense://bucket/run", "://"])
+@pytest.mark.parametrize("url", ["nonsense://bucket/run", "://", "file:///tmp/run"])
 def test_a_store_that_nobody_knows_is_refused_by_name(url):
     with pytest.raises(InputError, match=url):
         location_of(url)

@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd_inputs import JSON, damaged
+from refusals import refusal
 from toy_runs import Scorer, score
 
 import epe_nas_jax
@@ -73,6 +77,7 @@ PROVENANCE = {
     "config": {"seed": 0, "cells_per_step": "3", "benchmark": {"path": ""}},
     "versions": {"epe_nas_jax": "1", "jax": "2", "jaxlib": "3", "flax": "4", "numpy": "5"},
     "devices": ["cpu", "cpu"],
+    "random_numbers": {"jax_default_prng_impl": "threefry2x32"},
     "minibatch_sha256": "ab",
     "code_sha256": "cd",
 }
@@ -84,8 +89,13 @@ PROVENANCE = {
         ({"config": {**PROVENANCE["config"], "seed": 1}}, "config.seed: found 0, expected 1"),
         ({"versions": {**PROVENANCE["versions"], "jax": "9"}}, "versions.jax: found '2'"),
         ({"devices": ["H100"]}, r"kinds of devices: found \['cpu'\], expected \['H100'\]"),
+        (
+            {"random_numbers": {"jax_default_prng_impl": "rbg"}},
+            "random_numbers.jax_default_prng_impl: found 'threefry2x32', expected 'rbg'",
+        ),
         ({"minibatch_sha256": "x"}, "minibatch_sha256: found 'ab', expected 'x'"),
         ({"code_sha256": "x"}, "code_sha256: found 'cd', expected 'x'"),
+        ({"config": {"a\nb": 1, **PROVENANCE["config"]}}, "config.a b: found None, expected 1"),
     ],
 )
 def test_what_would_change_scores_is_refused_by_name(tmp_path, change, message):
@@ -106,6 +116,46 @@ def test_what_would_change_scores_is_refused_by_name(tmp_path, change, message):
 def test_what_changes_no_score_may_change(tmp_path, change):
     write(tmp_path / "config.json", json.dumps(PROVENANCE).encode())
     check_same_run(tmp_path, {**PROVENANCE, **change})
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory):
+    """Checks a directory with a `config.json` of some content."""
+    directory = tmp_path_factory.mktemp("config")
+
+    def check(content):
+        (directory / "config.json").write_bytes(content)
+        refusal(lambda: check_workdir(directory, PROVENANCE["config"]))
+        refusal(lambda: check_same_run(directory, PROVENANCE))
+
+    return check
+
+
+@given(damaged([json.dumps(PROVENANCE, indent=2).encode()]))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_config_is_read_or_refused(check, content):
+    check(content)
+
+
+@given(JSON, st.dictionaries(st.sampled_from(list(PROVENANCE)), JSON, min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_a_config_of_any_content_is_read_or_refused(check, value, change):
+    for content in (
+        value,
+        {**PROVENANCE, **change},
+        {**PROVENANCE, "config": {**PROVENANCE["config"], "seed": value}},
+        {**PROVENANCE, "versions": {**PROVENANCE["versions"], "jax": value}},
+    ):
+        check(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("place", ["config", "minibatch_sha256"])
+def test_a_config_as_deep_as_python_reads_is_refused(check, place):
+    text = json.dumps({**PROVENANCE, place: "deep"})
+    # Python reads somewhat less than 1,000 levels.
+    for depth in range(900, 1000):
+        check(text.replace('"deep"', "[" * depth + "]" * depth).encode())
+        check(text.replace('"deep"', '{"a":' * depth + "1" + "}" * depth).encode())
 
 
 def test_a_log_without_its_config_is_refused_unless_nothing_is_in_it(tmp_path):

@@ -1,11 +1,18 @@
 """The training loop: what it trains on, its metrics, and that it goes on where it was stopped."""
 
+import dataclasses
+import logging
+
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd_inputs import damaged, spliced
+from refusals import refusal
 
-from epe_nas_jax import NasBench201Network
+from epe_nas_jax import InputError, NasBench201Network
 from epe_nas_jax.data.datasets import Dataset
 from epe_nas_jax.training.loop import Metrics, Split, halves, train
 from epe_nas_jax.training.step import Recipe, Training
@@ -37,7 +44,7 @@ class StopError(Exception):
     pass
 
 
-def run(folder, num_steps=None, split=SPLIT):
+def run(folder, num_steps=None, split=SPLIT, training=TRAINING):
     """Trains, and stops after so many steps; the rows of the metrics and how many steps it took."""
     steps = []
 
@@ -47,7 +54,7 @@ def run(folder, num_steps=None, split=SPLIT):
             raise StopError
 
     metrics = Metrics(folder / "metrics.csv")
-    train(0, TRAINING, split, metrics, folder / "checkpoints", check_stop)
+    train(0, training, split, metrics, folder / "checkpoints", check_stop)
     return metrics.rows, len(steps)
 
 
@@ -87,6 +94,94 @@ def test_metrics_are_read_back_and_forget_epochs_of_a_seed(tmp_path):
     assert [(row["seed"], row["epoch"]) for row in again.rows] == [(0, 1), (0, 2), (1, 1)]
 
 
+METRICS = """seed,epoch,learning_rate,train_loss,train_accuracy,test_loss
+0,1,0.1,2.302585,10,2.25
+0,2,0.05,,45.25,1.5
+"""
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """Reads metrics, which are numbers, or returns what they are refused with."""
+    path = tmp_path_factory.mktemp("metrics") / "metrics.csv"
+
+    def read(content):
+        path.write_bytes(content)
+        return refusal(check)
+
+    def check():
+        for row in Metrics(path).rows:
+            assert type(row["seed"]) is type(row["epoch"]) is int
+            assert {type(value) for value in row.values()} <= {int, float}
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"seed,epoch\n0,1.5\n",
+        b"seed,epoch,train_loss\n0,1,2.3.5\n",
+        b"seed,epoch,train_loss\n0,1,2.5\n0,2,high\n",
+        b"seed,epoch,train_loss\n0,1,True\n",
+        b"seed\n0\n",
+        b"\xff\xfe\x00",
+        b'seed,epoch\n"0,1\n',
+    ],
+)
+def test_metrics_that_are_no_numbers_are_refused(read, content):
+    assert "found something else, expected metrics of an earlier run" in read(content)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            ",",
+            "\n",
+            '"',
+            "'",
+            ";",
+            "\t",
+            "\r",
+            "\0",
+            " ",
+            "#",
+            ",,",
+            "\n\n",
+            "\ufeff",
+            "seed",
+            "epoch,",
+        ),
+        *(
+            "nan",
+            "inf",
+            "<NA>",
+            "True",
+            "x",
+            "1.5",
+            "-1",
+            "0x10",
+            "1_0",
+            "1e400",
+            "9" * 30,
+            "1" * 5000,
+        ),
+    ]
+)
+
+
+@given(
+    damaged([METRICS.encode()])
+    | spliced([METRICS], FRAGMENTS).map(str.encode)
+    | st.lists(FRAGMENTS, max_size=20).map("".join).map(str.encode)
+    | st.binary(max_size=50)
+)
+@settings(deadline=None, max_examples=200)
+def test_any_metrics_are_read_or_refused(read, content):
+    read(content)
+
+
 def test_every_epoch_has_a_row_and_every_held_out_image_counts_once(whole):
     rows, num_steps = whole
     assert num_steps == 3 * STEPS_PER_EPOCH
@@ -113,8 +208,48 @@ def test_a_stopped_training_goes_on_from_its_last_whole_epoch(tmp_path, whole, n
     assert run(tmp_path)[1] == 0
 
 
+def test_a_training_that_diverges_has_no_accuracy(tmp_path):
+    recipe = dataclasses.replace(TRAINING.recipe, learning_rate=1e30)
+    training = dataclasses.replace(TRAINING, recipe=recipe)
+    message = r"seed 0, epoch [12]: the training diverged, found a loss of nan, .*\(found 1e\+30\)"
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, training=training)
+    assert all(np.isfinite(row["train_loss"]) for row in Metrics(tmp_path / "metrics.csv").rows)
+
+
+def test_every_finished_epoch_is_a_line_of_the_log(tmp_path, caplog, whole):
+    with caplog.at_level(logging.INFO, "epe_nas_jax.training.loop"):
+        run(tmp_path)
+    accuracy = whole[0][0]["train_accuracy"]
+    lines = [record.getMessage() for record in caplog.records if "loop" in record.name]
+    assert len(lines) == 3
+    assert lines[0].startswith(
+        f"seed 0, epoch 1 of 3: train_accuracy {accuracy:.2f}, test_accuracy "
+    )
+
+
 def test_without_held_out_images_there_are_no_metrics_of_them(tmp_path):
     rows, _ = run(tmp_path, split=SPLIT._replace(held_out=None))
     assert set(rows[0]) == {
         *("seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_seconds")
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("test_accuracy", "test_accurac", "found no test_accuracy, expected it of an earlier run"),
+        ("train_loss", "trainloss", "found no train_loss"),
+        ("\n0,2,", "\n1,2,", r"found epochs \[1\] of seed 0, expected 1..2 as in checkpoints"),
+        ("\n0,2,", "\n0,1,", r"found epochs \[1, 1\] of seed 0"),
+    ],
+)
+def test_metrics_that_are_not_those_of_the_checkpoints_are_refused(tmp_path, old, new, message):
+    with pytest.raises(StopError):
+        run(tmp_path, 2 * STEPS_PER_EPOCH + 1)
+    path = tmp_path / "metrics.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=rf"metrics\.csv: {message}"):
+        run(tmp_path)
