@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from epe_nas_jax.arrays import Array, as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.proxies.epe import epe_score
 from epe_nas_jax.proxies.jacobian import input_jacobian
@@ -19,8 +19,8 @@ ApplyFn = Callable[[Any, jax.Array], jax.Array]
 def network_score(
     apply_fn: ApplyFn,
     variables: Any,
-    images: np.ndarray | jax.Array,
-    labels: np.ndarray | jax.Array,
+    images: Any,
+    labels: Any,
     num_classes: int,
     variant: str = "released",
 ) -> float:
@@ -34,8 +34,9 @@ def network_score(
       apply_fn: the network in training mode, `(variables, images [N, ...]) -> logits [N, K]`; a
         hashable function without side effects.
       variables: its weights, any pytree of arrays.
-      images: the mini-batch, normalised, `[N, ...]`.
-      labels: its classes 0..K-1, int `[N]`.
+      images: the mini-batch, normalised, `[N, ...]`, as any library has arrays, or lists; float16
+        and bfloat16 are computed in float32.
+      labels: its classes 0..K-1, int `[N]`, likewise.
       num_classes: K.
       variant: as in `epe_score`.
 
@@ -46,12 +47,20 @@ def network_score(
       InputError: the logits are not one array `[N, K]`, or they or their Jacobian are not finite;
         images, labels or the variant have another form.
     """
+    images, labels = in_float32(as_array(images, "images")), as_array(labels, "labels")
     _check_images(images)
     check_labels(images, labels, num_classes)
     _check_logits(jax.eval_shape(apply_fn, variables, images), len(images), num_classes)
-    score, finite_logits, finite_jacobian = _score(
-        variables, images, labels, apply_fn=apply_fn, num_classes=num_classes, variant=variant
-    )
+    # NaN is a result here: a user who looks for NaN in a network of theirs would be stopped by it.
+    with jax.debug_nans(False):
+        score, finite_logits, finite_jacobian = _score(
+            variables,
+            images,
+            jnp.asarray(labels, jnp.int32),
+            apply_fn=apply_fn,
+            num_classes=num_classes,
+            variant=variant,
+        )
     for name, is_finite in (("logits", finite_logits), ("input Jacobian", finite_jacobian)):
         if not is_finite:
             raise InputError(f"{name}: found NaN or infinite values, expected finite ones")
@@ -60,8 +69,8 @@ def network_score(
 
 def score_networks(
     networks: Mapping[str, tuple[ApplyFn, Any]],
-    images: np.ndarray | jax.Array,
-    labels: np.ndarray | jax.Array,
+    images: Any,
+    labels: Any,
     num_classes: int,
     variant: str = "released",
 ) -> dict[str, float]:
@@ -69,8 +78,9 @@ def score_networks(
 
     Args:
       networks: `(apply_fn, variables)` by name.
-      images: the mini-batch, normalised, `[N, ...]`.
-      labels: its classes 0..K-1, int `[N]`.
+      images: the mini-batch, normalised, `[N, ...]`, as any library has arrays, or lists; float16
+        and bfloat16 are computed in float32.
+      labels: its classes 0..K-1, int `[N]`, likewise.
       num_classes: K.
       variant: as in `epe_score`.
 
@@ -107,7 +117,7 @@ def _score(
     return score, jnp.isfinite(logits).all(), jnp.isfinite(jacobian).all()
 
 
-def _check_images(images: np.ndarray | jax.Array) -> None:
+def _check_images(images: Array) -> None:
     if images.ndim < 2 or not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(
             f"images: found {images.dtype} of shape {images.shape}, "

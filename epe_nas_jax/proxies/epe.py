@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from epe_nas_jax.arrays import Array, as_array, in_float32, is_integer
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.proxies.jacobian import input_jacobian
 from epe_nas_jax.spaces.base import CellNetwork
@@ -50,9 +51,7 @@ def class_scores(jacobian: jax.Array, labels: jax.Array, num_classes: int) -> ja
     return jax.ops.segment_sum(pair_sums, labels, num_classes)
 
 
-def epe_score(
-    jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str = "released"
-) -> jax.Array:
+def epe_score(jacobian: Any, labels: Any, num_classes: int, variant: str = "released") -> jax.Array:
     """The score of a network from its input Jacobian; larger is better.
 
     With e_c as in `class_scores`:
@@ -63,19 +62,24 @@ def epe_score(
       number of classes. A class with one image counts as absent there.
 
     Args:
-      jacobian: input Jacobian, `[N, D]`.
-      labels: classes 0..K-1, int `[N]`.
+      jacobian: input Jacobian, `[N, D]`, an array of any library; float16 and bfloat16 are computed
+        in float32.
+      labels: classes 0..K-1, int `[N]`, likewise.
       num_classes: K.
       variant: which formula.
 
     Returns:
-      The score, a scalar of the Jacobian's dtype. NaN if the Jacobian of an image in a class that
-      counts has no variance: the network has no score.
+      The score, a scalar of the Jacobian's dtype, at least float32. NaN if the Jacobian of an image
+      in a class that counts has no variance: the network has no score.
 
     Raises:
-      InputError: wrong rank, dtype or variant, or another number of labels than of images.
+      InputError: wrong rank, dtype or variant, another number of labels than of images, or labels
+        that are out of range and not traced.
     """
+    jacobian = in_float32(as_array(jacobian, "jacobian"))
+    labels = as_array(labels, "labels")
     _check_score_arguments(jacobian, labels, num_classes, variant)
+    jacobian, labels = jnp.asarray(jacobian), jnp.asarray(labels)
     e = class_scores(jacobian, labels, num_classes)
     if variant == "released" or num_classes <= CLASS_LIMIT:
         return jnp.sum(jnp.abs(e))
@@ -90,9 +94,9 @@ def epe_score(
 
 def jacobian_score(
     key: jax.Array,
-    genotype: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
+    genotype: Any,
+    images: Any,
+    labels: Any,
     *,
     network: CellNetwork,
     variant: str = "released",
@@ -105,23 +109,24 @@ def jacobian_score(
     Args:
       key: random key of the weights, consumed.
       genotype: the cell, int32 `[E]`.
-      images: the mini-batch, `[N, H, H, 3]`.
-      labels: its classes, int `[N]`.
+      images: the mini-batch, `[N, H, H, 3]`, as in `epe_score`.
+      labels: its classes, int `[N]`, as in `epe_score`.
       network: a module that makes a network from a genotype.
       variant: as in `epe_score`.
 
     Returns:
       The score, a scalar. NaN for a cell without a path from input to output.
     """
+    images = jnp.asarray(in_float32(as_array(images, "images")))
     variables = network.init(key, images, genotype)
     return cell_score(variables, genotype, images, labels, network=network, variant=variant)
 
 
 def cell_score(
     variables: Any,
-    genotype: jax.Array,
+    genotype: Any,
     images: jax.Array,
-    labels: jax.Array,
+    labels: Any,
     *,
     network: CellNetwork,
     variant: str = "released",
@@ -144,9 +149,7 @@ def cell_score(
     return epe_score(jacobian, labels, network.num_classes, variant)
 
 
-def _check_score_arguments(
-    jacobian: jax.Array, labels: jax.Array, num_classes: int, variant: str
-) -> None:
+def _check_score_arguments(jacobian: Array, labels: Array, num_classes: int, variant: str) -> None:
     if variant not in VARIANTS:
         raise InputError(f"score variant: found {variant!r}, expected one of {VARIANTS}")
     if jacobian.ndim != 2 or not jnp.issubdtype(jacobian.dtype, jnp.floating):
@@ -154,7 +157,7 @@ def _check_score_arguments(
             f"jacobian: found {jacobian.dtype} of shape {jacobian.shape}, "
             "expected floating point [images, inputs]"
         )
-    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if labels.ndim != 1 or not is_integer(labels):
         raise InputError(
             f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
         )
@@ -164,3 +167,8 @@ def _check_score_arguments(
         )
     if num_classes < 1:
         raise InputError(f"number of classes: found {num_classes}, expected at least 1")
+    # Traced labels have no values yet.
+    if not isinstance(labels, jax.core.Tracer) and len(labels):
+        for label in (int(labels.min()), int(labels.max())):
+            if not 0 <= label < num_classes:
+                raise InputError(f"labels: found {label}, expected 0..{num_classes - 1}")

@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from epe_nas_jax.arrays import as_array
+
 
 def input_jacobian(
-    apply_fn: Callable[[Any, jax.Array], jax.Array], variables: Any, images: jax.Array
+    apply_fn: Callable[[Any, jax.Array], jax.Array], variables: Any, images: Any
 ) -> jax.Array:
     """Differentiates the sum of all logits with respect to the images (EPE-NAS, section 3).
 
@@ -18,7 +20,7 @@ def input_jacobian(
     Args:
       apply_fn: a network, `(variables, images [N, ...]) -> logits [N, K]`.
       variables: its weights, any pytree.
-      images: the mini-batch, `[N, ...]`.
+      images: the mini-batch, floating point `[N, ...]`, an array of any library.
 
     Returns:
       The input Jacobian, one row an image: `[N, D]`.
@@ -27,7 +29,7 @@ def input_jacobian(
     def with_probes(_: None, images: jax.Array) -> tuple[jax.Array, None]:
         return apply_fn(variables, images), None
 
-    return probed_jacobian(with_probes, None, images)[0]
+    return probed_jacobian(with_probes, None, jnp.asarray(as_array(images, "images")))[0]
 
 
 def probed_jacobian(

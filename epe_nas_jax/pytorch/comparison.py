@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from epe_nas_jax.proxies.jacobian import input_jacobian
 from epe_nas_jax.pytorch.network import TorchRun, released_score
 from epe_nas_jax.pytorch.weights import to_state_dict
+from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.nasbench201.genotype import format_arch
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
@@ -101,7 +101,7 @@ def compare_cells(
         network=network,
         run_torch=run_torch,
     )
-    with tqdm(total=len(cells), unit="cell") as bar:
+    with progress_bar(len(cells), unit="cell") as bar:
         for first in range(0, len(cells), cells_per_turn):
             step = cells[first : first + cells_per_turn]
             start = time.perf_counter()
@@ -109,7 +109,7 @@ def compare_cells(
             seconds = (time.perf_counter() - start) / len(step)
             for cell, score in zip(step, scores, strict=True):
                 comparisons.append(compare_cell(cell, float(score), seconds))
-                bar.update()
+                bar.update(1)
     return comparisons
 
 

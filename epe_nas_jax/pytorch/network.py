@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.nasbench201.cost import Sizes
 from epe_nas_jax.spaces.nasbench201.genotype import format_arch
@@ -191,27 +192,37 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
         else than tensors by name.
     """
     torch = _import_torch()
+    file = regular_file(path, "PyTorch weights")
     try:
         with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected PyTorch weights") from None
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path}: not a file of weights alone, expected a state dict that torch.save wrote "
             "(nothing else is unpickled)"
         ) from None
     except Exception as error:  # A damaged file makes torch.load raise anything: KeyError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _first_line(error)
         raise InputError(f"{path}: not a readable file of PyTorch weights ({reason})") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: found {type(content).__name__}, expected tensors by name")
+    arrays = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(
                 f"{path}, entry {name!r}: found {type(value).__name__}, expected a tensor by name"
             )
-    return {name: _to_numpy(torch, value) for name, value in content.items()}
+        try:
+            arrays[name] = _to_numpy(torch, value)
+        except (RuntimeError, TypeError) as error:  # It is sparse, of float8, on no device, ...
+            raise InputError(
+                f"{path}, entry {name!r}: found a tensor that is no array ({_first_line(error)})"
+            ) from None
+    return arrays
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _to_numpy(torch: Any, value: "torch.Tensor") -> np.ndarray:
@@ -232,6 +243,7 @@ def _network_classes(checkout: str) -> tuple[Any, Any]:
     package = "xautodl.models"
     if checkout:
         package = "models"
+        checkout = str(user_path(checkout))
         if not (Path(checkout) / "models").is_dir():
             raise InputError(
                 f"{checkout}: found no folder 'models', expected a checkout of the released code"
@@ -242,7 +254,8 @@ def _network_classes(checkout: str) -> tuple[Any, Any]:
         cells = importlib.import_module(f"{package}.cell_infers")
         genotypes = importlib.import_module(f"{package}.cell_searchs.genotypes")
         return cells.TinyNetwork, genotypes.Structure
-    except (ImportError, AttributeError) as error:
+    # The code of a checkout can raise anything.
+    except Exception as error:
         if checkout:
             raise InputError(f"{checkout}: cannot import its network ({error})") from None
         raise InputError(

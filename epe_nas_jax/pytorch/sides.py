@@ -193,7 +193,9 @@ def compile_for_weights(
     seconds = time.perf_counter() - start
 
     def score_fn(cells: np.ndarray) -> np.ndarray:
-        return np.array([compiled(jnp.asarray(cell, jnp.int32)) for cell in cells])
+        # A cell without a path has NaN for a score, which is no fault to stop at.
+        with jax.debug_nans(False):
+            return np.array([compiled(jnp.asarray(cell, jnp.int32)) for cell in cells])
 
     score_fn(cells[:1])
     return OurSide(variables, score_fn, 1, seconds)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from epe_nas_jax.arrays import as_array
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.nasbench201.cost import NUM_STAGES, Sizes
 from epe_nas_jax.spaces.nasbench201.genotype import (
@@ -93,7 +94,7 @@ def from_state_dict(
                 f"state dict, entry {entry.name!r}: found none, "
                 f"expected shape {entry.shape} for the cell {arch}"
             )
-        value = np.asarray(state_dict[entry.name]).copy()
+        value = np.array(as_array(state_dict[entry.name], f"state dict, entry {entry.name!r}"))
         _check(f"state dict, entry {entry.name!r}", value, entry.shape)
         _insert(params, entry.path, value.transpose(_AXES[value.ndim]))
     if every_operation:

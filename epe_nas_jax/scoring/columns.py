@@ -25,21 +25,29 @@ class RunCells:
     What several columns share is computed once, when one of them is asked for.
     """
 
-    def __init__(self, genotypes: np.ndarray, network: CellNetwork, side: int):
-        """Holds genotypes `[A, E]`, the network and the side H of the images."""
+    def __init__(
+        self, genotypes: np.ndarray, network: CellNetwork, side: int, image_channels: int = 3
+    ):
+        """Holds genotypes `[A, E]`, the network, and the side H and channels of the images."""
         self.genotypes = genotypes
         self._network = network
         self._side = side
+        self._image_channels = image_channels
 
     @functools.cached_property
     def built(self) -> Cost:
         """What the cells cost as built."""
-        return self._network.cost(self.genotypes, side=self._side)
+        return self._cost(live=False)
 
     @functools.cached_property
     def live(self) -> Cost:
         """What they cost without operations that change no score."""
-        return self._network.cost(self.genotypes, side=self._side, live=True)
+        return self._cost(live=True)
+
+    def _cost(self, *, live: bool) -> Cost:
+        return self._network.cost(
+            self.genotypes, side=self._side, image_channels=self._image_channels, live=live
+        )
 
 
 class Column(NamedTuple):
@@ -100,9 +108,14 @@ class Objective(NamedTuple):
         return tuple(name for name in self.columns if name in PROXIES)
 
     def values(self, proxies: Mapping[str, np.ndarray], cells: RunCells) -> np.ndarray:
-        """What the score is made of: `[A]` of a single column, else `[A, P]`."""
+        """What the score is made of: `[A]` of a single column, else `[A, P]`.
+
+        An infinite proxy, such as `nwot` of a cell without a path, is none: NaN.
+        """
         found = [
-            proxies[name] if name in PROXIES else COLUMNS[name].values(cells)
+            np.where(np.isinf(proxies[name]), np.nan, proxies[name])
+            if name in PROXIES
+            else COLUMNS[name].values(cells)
             for name in self.columns
         ]
         return np.stack(found, axis=1) if self.combine else found[0]

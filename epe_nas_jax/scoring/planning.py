@@ -13,6 +13,8 @@ from epe_nas_jax.spaces.base import CellNetwork
 
 _CPU_CELLS_PER_STEP = 16
 _MAX_CELLS_PER_STEP = 64
+# What may be asked for: far more than any device holds at once.
+_MOST_CELLS_PER_STEP = 2**16
 _MEMORY_SHARE = 0.6
 # For a device that does not report its memory.
 _UNKNOWN_MEMORY = 8 * 2**30
@@ -57,11 +59,14 @@ def plan_steps(
       devices: devices of one kind.
 
     Raises:
-      InputError: neither a positive integer nor `"auto"`.
+      InputError: neither an integer in 1..65536 nor `"auto"`.
     """
-    is_number = isinstance(wanted, int) and not isinstance(wanted, bool) and wanted >= 1
-    if not is_number and wanted != "auto":
-        raise InputError(f"cells_per_step: found {wanted!r}, expected a positive integer or 'auto'")
+    # NumPy's integers are no ints.
+    is_number = isinstance(wanted, int | np.integer) and not isinstance(wanted, bool)
+    if not (is_number and 1 <= int(wanted) <= _MOST_CELLS_PER_STEP) and wanted != "auto":
+        raise InputError(
+            f"cells_per_step: found {wanted!r}, expected 1..{_MOST_CELLS_PER_STEP} or 'auto'"
+        )
     is_cpu = devices[0].platform == "cpu"
     if is_number and not is_cpu:
         return int(wanted), len(devices)

@@ -1,6 +1,7 @@
 """The best ranking as one call: cells in, a table of proxies, counts, score and rank out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,13 +17,13 @@ from epe_nas_jax.scoring.columns import (
 )
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.scoring.scorer import compile_scorer
-from epe_nas_jax.spaces.base import CellNetwork, Cells
+from epe_nas_jax.spaces.base import CellNetwork, genotypes_of
 
 
 def score_table(
-    cells: Cells,
-    images: np.ndarray | jax.Array,
-    labels: np.ndarray | jax.Array,
+    cells: Any,
+    images: Any,
+    labels: Any,
     *,
     columns: Sequence[str] = (),
     objective: Sequence[str] = BEST_RANKING,
@@ -41,9 +42,9 @@ def score_table(
     >>> table.sort_values("rank")["arch"].head()
 
     Args:
-      cells: genotypes, int `[A, E]`.
-      images: the mini-batch, normalised, `[N, H, W, 3]`.
-      labels: classes 0..K-1, int `[N]`.
+      cells: genotypes, int `[A, E]`, or A arch strings.
+      images: the mini-batch, as in `compile_scorer`.
+      labels: as in `compile_scorer`.
       columns: further proxies to compute, names of `proxies.table.PROXIES`. Those of
         `columns.COLUMNS` are always there.
       objective: names of proxies and of `columns.COLUMNS` that are the score together; by default
@@ -79,9 +80,9 @@ def score_table(
         devices=devices,
         progress=progress,
     )
-    genotypes = scorer.network.space.check(cells)
+    genotypes = genotypes_of(cells, scorer.network.space)
     found = dict(zip(proxies, scorer.proxies(genotypes).T, strict=True))
-    run = RunCells(genotypes, scorer.network, images.shape[1])
+    run = RunCells(genotypes, scorer.network, *scorer.inputs[1].shape[2:])
     scores = aim.values(found, run)
     if aim.combine:
         scores = aim.combine(scores)

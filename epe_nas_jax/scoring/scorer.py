@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.scoring.planning import (
@@ -26,9 +27,11 @@ from epe_nas_jax.scoring.planning import (
 )
 from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.scoring.step import score_step
-from epe_nas_jax.spaces.base import CellNetwork, Cells
+from epe_nas_jax.seeds import random_key
+from epe_nas_jax.spaces.base import CellNetwork, genotypes_of
 from epe_nas_jax.spaces.layers.checks import check_minibatch
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
+from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 
 # Not compared by its attributes: arrays have no truth value and no hash.
@@ -65,12 +68,12 @@ class CellScorer:
         """How many cells a step has at most."""
         return self.cells_per_step * len(self.devices)
 
-    def __call__(self, genotypes: Cells) -> np.ndarray:
-        """The scores `[A]` of genotypes `[A, E]`, NaN where a cell has none."""
+    def __call__(self, genotypes: Any) -> np.ndarray:
+        """The scores `[A]` of genotypes `[A, E]` or A texts, NaN where a cell has none."""
         return self.proxies(genotypes)[:, 0]
 
-    def proxies(self, genotypes: Cells) -> np.ndarray:
-        """The proxies `[A, P]` of genotypes `[A, E]`, NaN where a cell has none."""
+    def proxies(self, genotypes: Any) -> np.ndarray:
+        """The proxies `[A, P]` of genotypes `[A, E]` or A texts, NaN where a cell has none."""
         kinds, networks, back = self.distinct(genotypes)
         rows = [rows for _, rows in self.steps(kinds, networks)]
         none = np.zeros((0, len(self.config.proxies)), self.dtype)
@@ -81,11 +84,11 @@ class CellScorer:
         kinds, networks, _ = self.distinct(genotype[None])
         return self._run(kinds, networks)[1][0]
 
-    def distinct(self, genotypes: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def distinct(self, genotypes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Finds which different cells have to be scored, so that none is scored twice.
 
         Args:
-          genotypes: the cells, `[A, E]`.
+          genotypes: the cells, `[A, E]`, or A texts.
 
         Returns:
           Genotypes `[B, E]` that have proxies of their own, in order: networks if all cells share
@@ -96,7 +99,7 @@ class CellScorer:
           InputError: the rows are not genotypes of the space.
         """
         space = self.network.space
-        cells = space.check(genotypes)
+        cells = genotypes_of(genotypes, space)
         networks = space.prune_dead(cells) if self.prune_dead else cells
         kinds = networks if self.config.all_shared else cells
         kinds, first, back = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
@@ -153,7 +156,9 @@ class CellScorer:
         empty = np.zeros((1, space.num_edges), np.int32)
         words = space.identity(np.append(kinds, empty, axis=0)[order])
         genotypes = np.append(networks, empty, axis=0)[order]
-        proxies, e = score_step(words, is_cell, genotypes, *self.inputs, **self._static())
+        # NaN is a result here: a user who looks for NaN elsewhere would be stopped by it.
+        with jax.debug_nans(False):
+            proxies, e = score_step(words, is_cell, genotypes, *self.inputs, **self._static())
 
         def in_order(by_slot: jax.Array) -> np.ndarray:
             rows = np.empty((int(is_cell.sum()), by_slot.shape[1]), by_slot.dtype)
@@ -173,8 +178,8 @@ class CellScorer:
 
 
 def compile_scorer(
-    images: np.ndarray | jax.Array,
-    labels: np.ndarray | jax.Array,
+    images: Any,
+    labels: Any,
     *,
     seed: int,
     network: CellNetwork | None = None,
@@ -192,8 +197,9 @@ def compile_scorer(
     it is compiled again for fewer cells together, or on CPUs for fewer devices.
 
     Args:
-      images: the mini-batch, normalised, `[N, H, W, 3]`; with `config.fresh_batch`, a data set.
-      labels: classes 0..K-1, int `[N]`.
+      images: the mini-batch, normalised, `[N, H, W, 3]`; with `config.fresh_batch`, a data set. An
+        array of any library, or lists; float16 and bfloat16 are computed in float32.
+      labels: classes 0..K-1, int `[N]`, likewise.
       seed: seed of the weights (and of fresh mini-batches).
       network: the network around the cell, which names its search space; by default
         NAS-Bench-201's with as many classes as there are labels.
@@ -208,24 +214,27 @@ def compile_scorer(
       progress: show a progress bar on stderr.
 
     Raises:
-      InputError: an argument has the wrong type or is out of range, or the images are fewer than
-        `config.fresh_batch`.
+      InputError: an argument has the wrong type or is out of range, the images are fewer than
+        `config.fresh_batch`, or no two images are of one class where `epe` is to compare them.
     """
     config = config or ScoringConfig()
+    images, labels = in_float32(as_array(images, "images")), as_array(labels, "labels")
     num_classes = check_minibatch(images, labels, network.num_classes if network else None)
     if config.fresh_batch and config.fresh_batch > len(images):
         raise InputError(
             f"fresh_batch: found {config.fresh_batch}, "
             f"expected at most {len(images)}, the size of the data set"
         )
+    if "epe" in config.proxies and not config.fresh_batch:
+        _check_pairs(labels)
     network = network or NasBench201Network(num_classes, param_dtype=images.dtype)
     batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
-    devices = list(devices or jax.local_devices())
+    devices = _checked_devices(devices)
     is_cpu = devices[0].platform == "cpu"
     memory = usable_memory(devices[0]) if is_cpu or cells_per_step == "auto" else None
     num_cells, num_devices = plan_steps(cells_per_step, network, batch_shape, devices)
     inputs = (
-        jax.random.key(seed),
+        random_key(seed),
         jnp.asarray(images),
         jnp.asarray(labels, jnp.int32),
         jnp.asarray(np.zeros(images.shape[-1]) if black is None else black, images.dtype),
@@ -243,6 +252,23 @@ def compile_scorer(
         inputs=inputs,
     )
     return _compile(_with_plan(scorer, num_cells, num_devices), memory)
+
+
+def _check_pairs(labels: Any) -> None:
+    """Checks that some class has two images; of single ones the EPE score is rounding alone."""
+    if len(np.unique(labels)) == len(labels):
+        raise InputError(
+            f"labels: found {len(labels)} images of as many classes, "
+            "expected two of some class: epe compares the images of a class"
+        )
+
+
+def _checked_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
+    """The devices to use: those given, by default all that this process has."""
+    found = jax.local_devices() if devices is None else list(devices)
+    if not found:
+        raise InputError("devices: found none, expected at least one, or None for all")
+    return found
 
 
 def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
@@ -272,9 +298,9 @@ def _with_plan(scorer: CellScorer, cells_per_step: int, num_devices: int) -> Cel
 
 
 def score_cells(
-    genotypes: Cells,
-    images: np.ndarray | jax.Array,
-    labels: np.ndarray | jax.Array,
+    genotypes: Any,
+    images: Any,
+    labels: Any,
     *,
     seed: int,
     network: CellNetwork | None = None,
@@ -287,13 +313,12 @@ def score_cells(
 ) -> np.ndarray:
     """Scores any number of cells, in any order, on one mini-batch or a fresh one per cell.
 
-    >>> cells = epe_nas_jax.parse_arch(arch)[None]
-    >>> epe_nas_jax.score_cells(cells, images, labels, seed=0)
+    >>> epe_nas_jax.score_cells([arch], images, labels, seed=0)
 
     Args:
-      genotypes: the cells, int `[A, E]`.
-      images: the mini-batch, normalised, `[N, H, W, 3]`; with `config.fresh_batch`, a data set.
-      labels: classes 0..K-1, int `[N]`.
+      genotypes: the cells, int `[A, E]`, or A arch strings.
+      images: as in `compile_scorer`.
+      labels: as in `compile_scorer`.
       seed: as in `compile_scorer`.
       network: as in `compile_scorer`.
       config: as in `compile_scorer`.
@@ -309,6 +334,8 @@ def score_cells(
     Raises:
       InputError: as `compile_scorer`, or the rows are not genotypes of the network's space.
     """
+    # Before it compiles, which takes long.
+    cells = genotypes_of(genotypes, network.space if network else NASBENCH201)
     scorer = compile_scorer(
         images,
         labels,
@@ -321,4 +348,4 @@ def score_cells(
         devices=devices,
         progress=progress,
     )
-    return scorer(genotypes)
+    return scorer(cells)

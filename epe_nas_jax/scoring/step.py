@@ -15,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from epe_nas_jax.data.minibatch import draw_minibatch
 from epe_nas_jax.proxies.cell_proxies import cell_proxies
 from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.seeds import random_key
 from epe_nas_jax.spaces.base import CellNetwork
 
 
@@ -62,7 +63,7 @@ def score_step(
 
 def shared_weights(seed: int, network: CellNetwork, images: jax.Array) -> Any:
     """The weights of every candidate with which `score_cells(..., seed=seed)` scores all cells."""
-    weights_keys, _ = _keys_of_inits(jax.random.key(seed), 1)
+    weights_keys, _ = _keys_of_inits(random_key(seed), 1)
     empty = jnp.zeros(network.space.num_edges, jnp.int32)
     return jax.jit(network.init)(weights_keys[0], images[:1], empty)
 

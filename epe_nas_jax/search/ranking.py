@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from epe_nas_jax.seeds import generator
+
 Combine = Callable[[np.ndarray], np.ndarray]
 
 
@@ -134,7 +136,7 @@ def with_interval(
         vectorized=False,
         n_resamples=num_resamples,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=generator(seed),
     ).confidence_interval
     value = statistic(scores, accuracies)
     return RankCorrelation(value, float(interval.low), float(interval.high))

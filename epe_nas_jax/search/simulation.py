@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.seeds import generator
 
 NO_CELL = -1
 
@@ -40,12 +41,12 @@ def draw_searches(num_cells: int, num_samples: int, *, num_searches: int, seed: 
       Indices of cells, int `[R, A]`.
 
     Raises:
-      InputError: A is above T.
+      InputError: A is above T, or the seed is out of range.
     """
     if num_samples > num_cells:
         raise InputError(f"samples: found {num_samples}, expected at most {num_cells}")
     cells = np.broadcast_to(np.arange(num_cells), (num_searches, num_cells))
-    return np.random.default_rng(seed).permuted(cells, axis=1)[:, :num_samples]
+    return generator(seed).permuted(cells, axis=1)[:, :num_samples]
 
 
 def choose(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -5,18 +5,21 @@ network must. `spaces.table` lists them.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from epe_nas_jax.arrays import as_array, is_integer
 from epe_nas_jax.errors import InputError
 
 Cells = np.ndarray | jax.Array
 # A genotype to build a network from: ints are static, an array may be traced.
 Genotype = Sequence[int] | np.ndarray | jax.Array
+
+_MOST_SAMPLES = 10_000_000
 
 
 class GraphNode(NamedTuple):
@@ -154,12 +157,15 @@ class CellNetwork(Protocol):
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
         """How many numbers a score keeps for the backward pass, for images `[N, H, W, 3]`."""
 
-    def cost(self, genotypes: np.ndarray, *, side: int, live: bool = False) -> Cost:
+    def cost(
+        self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
+    ) -> Cost:
         """What the networks of cells `[A, E]` cost.
 
         Args:
           genotypes: the cells.
           side: H of the images.
+          image_channels: of the images.
           live: leave out operations that change no score, as `SearchSpace.prune_dead` does.
         """
 
@@ -178,10 +184,10 @@ def check_rows(genotypes: Cells, num_edges: int, num_operations: int) -> np.ndar
     Raises:
       InputError: wrong rank, shape or dtype, or an operation index out of range.
     """
-    rows = np.asarray(genotypes)
+    rows = np.asarray(as_array(genotypes, "genotypes"))
     if rows.ndim != 2 or rows.shape[1] != num_edges:
         raise InputError(f"genotypes: found shape {rows.shape}, expected [cells, {num_edges}]")
-    if not np.issubdtype(rows.dtype, np.integer):
+    if not is_integer(rows):
         raise InputError(f"genotypes: found dtype {rows.dtype}, expected integers")
     wrong = np.argwhere((rows < 0) | (rows >= num_operations))
     if wrong.size:
@@ -193,14 +199,39 @@ def check_rows(genotypes: Cells, num_edges: int, num_operations: int) -> np.ndar
     return rows.astype(np.int32)
 
 
+def genotypes_of(cells: Any, space: SearchSpace) -> np.ndarray:
+    """Cells that a user gives, as genotypes or as texts, in one form.
+
+    Args:
+      cells: integers `[A, E]` of any library, or A texts that the space can parse; one text is one
+        cell.
+      space: their search space.
+
+    Returns:
+      Genotypes, int32 `[A, E]`.
+
+    Raises:
+      InputError: a text or a row is no cell of the space.
+    """
+    if isinstance(cells, str):
+        cells = [cells]
+    if isinstance(cells, Sized) and isinstance(cells, Iterable) and getattr(cells, "ndim", 1) == 1:
+        if not len(cells):
+            return np.zeros((0, space.num_edges), np.int32)
+        if isinstance(next(iter(cells)), str):
+            return np.stack([space.parse(text) for text in cells])
+    return space.check(cells)
+
+
 def check_num_samples(space: SearchSpace, num_cells: int, *, replace: bool) -> None:
     """Checks that so many cells can be drawn from a space.
 
     Raises:
-      InputError: fewer than one cell, or more distinct cells than the space has.
+      InputError: fewer than one cell, more than 10 millions, or more distinct cells than the space
+        has.
     """
-    if num_cells < 1:
-        raise InputError(f"number of samples: found {num_cells}, expected at least 1")
+    if not 1 <= num_cells <= _MOST_SAMPLES:
+        raise InputError(f"number of samples: found {num_cells}, expected 1..{_MOST_SAMPLES}")
     if replace or space.every is None:
         return
     size = len(space.every())

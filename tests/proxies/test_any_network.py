@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+import torch
 
 from epe_nas_jax import InputError, input_jacobian, network_score, score_networks
 
@@ -69,6 +70,29 @@ def test_network_without_a_jacobian_has_no_score(minibatch):
     assert np.isnan(network_score(lambda _, x: jnp.zeros((len(x), 3)), None, images, labels, 3))
 
 
+def test_who_looks_for_nan_is_not_stopped_by_a_network_without_a_score(minibatch, weights):
+    images, labels = minibatch
+    with jax.debug_nans(True):
+        found = network_score(lambda w, x: 0 * linear_tanh(w, x), weights, images, labels, 3)
+    assert np.isnan(found)
+
+
+@pytest.mark.parametrize("form", [np.ndarray.tolist, torch.tensor, jnp.asarray])
+def test_arrays_of_any_library_have_one_score(minibatch, weights, form):
+    expected = network_score(linear_tanh, weights, *minibatch, 3)
+    assert network_score(linear_tanh, weights, *map(form, minibatch), 3) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(minibatch, weights, dtype):
+    images, labels = torch.tensor(minibatch[0], dtype=dtype), minibatch[1]
+    found = network_score(linear_tanh, weights.astype(np.float32), images, labels, 3)
+    expected = network_score(
+        linear_tanh, weights.astype(np.float32), images.float().numpy(), labels, 3
+    )
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("apply_fn", "message"),
     [
@@ -97,6 +121,8 @@ def test_output_that_is_no_finite_logits_is_named(minibatch, weights, apply_fn, 
     ("change", "message"),
     [
         (lambda x, y: (x.astype(int), y), "images: found int64"),
+        (lambda _, y: ("pixels", y), "images: found a str, expected an array of numbers"),
+        (lambda x, _: (x, [[0], [1, 2]]), "labels: found a list that cannot be read as an array"),
         (lambda x, y: (x[:1], y[:1]), "images: found 1"),
         (lambda x, y: (x / 0, y), "NaN or infinite pixels"),
         (lambda x, y: (x, y[1:]), "labels: found 7, expected 8"),

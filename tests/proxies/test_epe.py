@@ -1,8 +1,10 @@
+import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+import torch
 
-from epe_nas_jax import InputError, epe_score
+from epe_nas_jax import InputError, epe_score, input_jacobian
 from epe_nas_jax.proxies.epe import class_scores, correlation_matrix
 
 
@@ -91,9 +93,29 @@ def test_score_does_not_depend_on_the_order_of_images():
         ((np.zeros((4, 2)), np.zeros(4), 2), "labels: found float64"),
         ((np.zeros((4, 2)), np.zeros(3, int), 2), "labels: found 3, expected 4"),
         ((np.zeros((4, 2)), np.zeros(4, int), 0), "number of classes: found 0"),
+        ((np.zeros((4, 2)), np.full(4, 2), 2), r"labels: found 2, expected 0\.\.1"),
+        ((np.zeros((4, 2)), np.full(4, -1), 2), r"labels: found -1, expected 0\.\.1"),
         ((np.zeros((4, 2)), np.zeros(4, int), 2, "other"), "score variant: found 'other'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         epe_score(*arguments)
+
+
+@pytest.mark.parametrize("form", [np.ndarray.tolist, torch.tensor, jnp.asarray])
+def test_arrays_of_any_library_have_one_score(form):
+    jacobian, labels = random_case(3, 20, 0)
+    assert epe_score(form(jacobian), form(labels), 3) == epe_score(jacobian, labels, 3)
+    images = np.arange(24.0).reshape(2, 12)
+    found = input_jacobian(lambda w, x: jnp.sin(x @ w), np.eye(12, 3), form(images))
+    assert np.allclose(found[:, :3], np.cos(images[:, :3]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    jacobian, labels = random_case(3, 20, 0)
+    jacobian = torch.tensor(jacobian, dtype=dtype)
+    found = epe_score(jacobian, labels, 3)
+    assert found.dtype == np.float32
+    assert found == epe_score(jacobian.float().numpy(), labels, 3)

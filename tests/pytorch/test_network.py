@@ -1,5 +1,6 @@
 """PyTorch's network of a cell; what it computes is compared in `test_torch_parity.py`."""
 
+import io
 import pickle
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from hypothesis import given, settings
+from odd_inputs import damaged
+from refusals import refusal
 
 from epe_nas_jax import InputError
 from epe_nas_jax.pytorch import network as torch_network
@@ -212,6 +216,37 @@ def test_a_file_of_something_else_is_refused(tmp_path, content, message):
     torch.save(content, path)
     with pytest.raises(InputError, match=message):
         torch_network.read_state_dict(str(path))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.ones(2, 2).to_sparse(),
+        lambda: torch.ones(2, dtype=torch.complex64).conj(),
+        lambda: torch.ones(2).to(torch.float8_e4m3fn),
+        lambda: torch.ones(2, device="meta"),
+    ],
+    ids=["sparse", "conjugate", "float8", "meta"],
+)
+def test_a_tensor_that_numpy_does_not_know_is_refused(tmp_path, make):
+    torch.save({"a": make()}, tmp_path / "weights.pt")
+    message = refusal(lambda: torch_network.read_state_dict(str(tmp_path / "weights.pt")))
+    assert "weights.pt, entry 'a': found a tensor that is no array (" in message
+
+
+def saved(**options):
+    file = io.BytesIO()
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3).bfloat16()}
+    torch.save(tensors, file, **options)
+    return file.getvalue()
+
+
+@given(damaged([saved(), saved(_use_new_zipfile_serialization=False)]))
+@settings(deadline=None, max_examples=50)
+def test_a_damaged_file_is_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "damaged.pt"
+    path.write_bytes(content)
+    refusal(lambda: torch_network.read_state_dict(str(path)))
 
 
 def test_a_missing_file_is_refused(tmp_path):

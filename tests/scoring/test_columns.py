@@ -26,10 +26,10 @@ class Counting:
 
     asked: list = dataclasses.field(default_factory=list)
 
-    def cost(self, genotypes, *, side, live=False):
+    def cost(self, genotypes, *, side, image_channels, live=False):
         self.asked.append(live)
         params = np.arange(len(genotypes), dtype=np.int64) + 1000 * live
-        return Cost(params, 10**6 * params + side)
+        return Cost(params, 10**6 * params + side + 1000 * (image_channels - 3))
 
 
 def test_columns_are_what_the_network_says_its_cells_cost():
@@ -137,3 +137,13 @@ def test_a_network_knows_the_columns_of_its_own_cells_only():
     network = NasBench201Network(10)
     with pytest.raises(InputError, match="genotypes: found shape"):
         COLUMNS["params"].values(RunCells(np.zeros((1, 28), int), network, side=32))
+
+
+def test_an_infinite_proxy_is_no_score():
+    cells = RunCells(np.zeros((3, 6), np.int32), Counting(), side=32)
+    proxies = {"nwot": np.array([1.0, -np.inf, 3.0])}
+    alone = objective_of(("nwot",), "rank_sum").values(proxies, cells)
+    assert np.array_equal(alone, [1, np.nan, 3], equal_nan=True)
+    objective = objective_of(("nwot", "live_params"), "rank_sum")
+    together = objective.combine(objective.values(proxies, cells))
+    assert np.isnan(together).tolist() == [False, True, False]

@@ -30,7 +30,8 @@ class Accelerator:
 
 def test_a_given_number_of_cells_is_kept_and_anything_else_refused():
     assert plan_steps(3, NasBench201Network(10), SHAPE, jax.devices())[0] == 3
-    for bad in (0, -1, 2.5, "many", True, None):
+    assert plan_steps(np.int64(3), NasBench201Network(10), SHAPE, jax.devices())[0] == 3
+    for bad in (0, -1, 2.5, "many", True, None, np.int64(0), np.float32(3), 10**12):
         with pytest.raises(InputError, match="cells_per_step"):
             plan_steps(bad, NasBench201Network(10), SHAPE, jax.devices())
 

@@ -130,6 +130,20 @@ def test_what_cannot_be_used_is_named(minibatch, arguments, message):
         score_table(CELLS, *minibatch, network=NETWORK, **arguments)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_costs_are_those_of_images_of_other_channels(minibatch, channels):
+    images, labels = minibatch
+    images = np.repeat(images[..., :1], channels, axis=-1)
+    table = score_table(CELLS[:1], images, labels, objective=("epe",), network=NETWORK)
+    variables = NETWORK.init(jax.random.key(0), images, CELLS[0])
+    stem = variables["params"]["stem"]["conv_bn"]["kernel"]
+    assert stem.shape[:3] == (3, 3, channels)
+    difference = 9 * (channels - 3) * stem.shape[3]
+    rgb = NETWORK.cost(CELLS[:1], side=8)
+    assert table["params"][0] == rgb.params[0] + difference
+    assert table["mflops"][0] == pytest.approx((rgb.flops[0] + 64 * difference) / 1e6, rel=1e-12)
+
+
 def test_cells_that_are_none_of_the_space_are_refused(table):
     minibatch, _ = table
     with pytest.raises(InputError, match="found operation index 5"):
@@ -152,3 +166,12 @@ def test_a_network_of_another_space_has_a_table_too(table):
     assert np.isfinite(expected[:2]).all()
     assert np.isnan(expected[2])
     assert np.array_equal(table["params"], network.cost(cells, side=8).params)
+
+
+def test_arch_strings_and_lists_of_pixels_have_the_table_of_arrays(table):
+    (images, labels), expected = table
+    archs = [format_arch(cell) for cell in CELLS]
+    found = score_table(
+        archs, images.tolist(), labels.tolist(), columns=("epe",), seed=3, network=NETWORK
+    )
+    pd.testing.assert_frame_equal(found, expected)

@@ -9,13 +9,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from epe_nas_jax import (
     InputError,
     NasBench201Network,
     ScoringConfig,
     compile_scorer,
+    format_arch,
     jacobian_score,
     parse_arch,
     score_cells,
@@ -335,6 +338,7 @@ def replace_first(array, value):
         (lambda x, y: (x, y.astype(float)), "labels: found float64"),
         (lambda x, y: (x, replace_first(y, 3)), "labels: found 3, expected 0..2"),
         (lambda x, y: (x, replace_first(y, -1)), "labels: found -1, expected 0..2"),
+        (lambda x, y: (x[:3], y[:3]), "labels: found 3 images of as many classes, expected two of"),
     ],
 )
 def test_bad_minibatch_is_refused(minibatch, change, message):
@@ -345,3 +349,96 @@ def test_bad_minibatch_is_refused(minibatch, change, message):
 def test_fresh_batch_larger_than_the_data_set_is_refused(score):
     with pytest.raises(InputError, match="fresh_batch: found 9, expected at most 8"):
         score(CELLS, seed=0, config=ScoringConfig(fresh_batch=9))
+
+
+FORMS = {
+    "lists": lambda x, y: (x.tolist(), y.tolist()),
+    "torch": lambda x, y: (torch.tensor(x), torch.tensor(y)),
+    "jax": lambda x, y: (jnp.asarray(x), jnp.asarray(y)),
+    "wide labels": lambda x, y: (x, y.astype(np.uint64)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_of_any_library_have_one_score(minibatch, score, form):
+    images, labels = FORMS[form](*minibatch)
+    found = score(CELLS[:3], images=images, labels=labels, seed=0)
+    assert np.array_equal(found, score(CELLS[:3], seed=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(minibatch, dtype):
+    images = torch.tensor(minibatch[0], dtype=dtype)
+    network = dataclasses.replace(NETWORK, param_dtype=jnp.float32)
+    found, expected = (
+        score_cells(CELLS[:3], x, minibatch[1], seed=0, network=network)
+        for x in (images, images.float().numpy())
+    )
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected)
+
+
+def test_float64_images_print_no_warning_where_jax_has_32_bits(minibatch):
+    network = dataclasses.replace(NETWORK, param_dtype=jnp.float32)
+    with jax.enable_x64(False):
+        # Warnings are errors here.
+        scores = score_cells(CELLS[:3], *minibatch, seed=0, network=network)
+    assert scores.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "form", [list, tuple, np.array, pd.Series, lambda texts: np.array(texts, object)]
+)
+def test_cells_may_be_arch_strings(score, form):
+    archs = [format_arch(cell) for cell in CELLS[:3]]
+    assert np.array_equal(score(form(archs), seed=0), score(CELLS[:3], seed=0))
+
+
+def test_one_arch_string_is_one_cell_and_an_empty_list_none(score):
+    assert np.array_equal(score(format_arch(CELLS[0]), seed=0), score(CELLS[:1], seed=0))
+    assert score([], seed=0).shape == (0,)
+
+
+@pytest.mark.parametrize("form", [torch.tensor, np.ndarray.tolist, jnp.asarray])
+def test_genotypes_are_arrays_of_any_library(score, form):
+    assert np.array_equal(score(form(CELLS[:3]), seed=0), score(CELLS[:3], seed=0))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["|none~0|"], r"arch string '\|none~0\|': expected the form"),
+        ([format_arch([0] * 6), 3], "arch string: found int, expected a str"),
+        ([[0, 1], [2]], "genotypes: found a list that cannot be read as an array"),
+        ([0, 1, 2, 3, 4, 0], r"genotypes: found shape \(6,\)"),
+        (np.zeros((2, 6)), "genotypes: found dtype float64"),
+        (np.zeros((2, 6), "m8[s]"), "genotypes: found dtype timedelta64"),
+        (None, "genotypes: found a NoneType"),
+    ],
+)
+def test_what_is_no_list_of_cells_is_refused(score, cells, message):
+    with pytest.raises(InputError, match=message):
+        score(cells, seed=0)
+
+
+def test_no_devices_are_not_all_devices(score):
+    with pytest.raises(InputError, match="devices: found none, expected at least one"):
+        score(CELLS, seed=0, devices=[])
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**40, -1, 1.5, None])
+def test_a_seed_that_would_be_another_one_is_refused(score, seed):
+    with pytest.raises(InputError, match=f"seed: found {seed}, expected a whole number"):
+        score(CELLS, seed=seed)
+
+
+def test_seeds_up_to_32_bits_have_scores_of_their_own(score):
+    found = [score(CELLS[:1], seed=seed)[0] for seed in (0, 2**31, 2**32 - 1)]
+    assert len(set(found)) == 3
+
+
+def test_who_looks_for_nan_gets_the_scores_of_cells_without_a_path(score):
+    cells = np.array([CELLS[0], [0] * 6])
+    with jax.debug_nans(True):
+        found = score(cells, seed=0, prune_dead=False)
+    assert np.isnan(found).tolist() == [False, True]

@@ -41,13 +41,21 @@ class Sizes(NamedTuple):
     last_activation: bool
 
 
-def count(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False) -> Cost:
+def count(
+    genotypes: np.ndarray,
+    sizes: Sizes,
+    *,
+    side: int,
+    image_channels: int = 3,
+    live: bool = False,
+) -> Cost:
     """Parameters, and FLOPs of one image's forward pass.
 
     Args:
       genotypes: the cells, int `[A, E]`.
       sizes: of the network.
       side: H.
+      image_channels: of the images.
       live: leave out operations of nodes without edges, as `genotype.prune_dead`.
 
     Raises:
@@ -56,8 +64,9 @@ def count(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False)
     cells = check_genotypes(genotypes)
     cells = (prune_dead(cells) if live else cells).reshape(-1, 2, NUM_CELL_EDGES)
     width = STEM_MULTIPLIER * sizes.channels
-    params = np.full(len(cells), 9 * 3 * width + 2 * width, np.int64)
-    flops = np.full(len(cells), side**2 * width * (9 * 3 + _BATCH_NORM), np.int64)
+    params = np.full(len(cells), 9 * image_channels * width + 2 * width, np.int64)
+    stem = 9 * image_channels + _BATCH_NORM
+    flops = np.full(len(cells), side**2 * width * stem, np.int64)
     # Channels and side of the outputs of the two cells before.
     before = last = (width, side)
     starts = (0, sizes.num_cells // 3, 2 * sizes.num_cells // 3, sizes.num_cells)

@@ -14,11 +14,13 @@ A cell here is such a pair, and E is 28.
 """
 
 import ast
+import reprlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from epe_nas_jax.arrays import as_array
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import check_rows
 
@@ -70,7 +72,8 @@ def parse_genotype(text: str) -> np.ndarray:
     for cell in _CELLS:
         concat = fields[f"{cell}_concat"]
         if not isinstance(concat, list | tuple | range) or tuple(concat[:5]) != NODES:
-            raise InputError(f"{cell}_concat: found {concat}, expected {list(NODES)}")
+            found = reprlib.repr(concat)
+            raise InputError(f"{cell}_concat: found {found}, expected {list(NODES)}")
         rows.append(_read_cell(cell, fields[cell]))
     return np.concatenate(rows)
 
@@ -83,7 +86,7 @@ def format_genotype(genotype: np.ndarray | jax.Array) -> str:
     Raises:
       InputError: the genotype is not one of the space.
     """
-    row = check_genotypes(np.asarray(genotype)[None])[0]
+    row = check_genotypes(np.asarray(as_array(genotype, "genotype"))[None])[0]
     parts = []
     for cell, edge_ops in zip(_CELLS, row.reshape(2, NUM_CELL_EDGES), strict=True):
         pairs = []
@@ -258,16 +261,22 @@ def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
 
 def _read_call(text: str) -> dict[str, object]:
     """The arguments of ``Genotype(...)`` by name."""
+    if not isinstance(text, str):
+        raise InputError(f"genotype: found {type(text).__name__}, expected the form {_FORM}")
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call) or ast.unparse(call.func) != "Genotype" or call.args:
             raise ValueError
-        fields = {str(item.arg): _read_value(item.value) for item in call.keywords}
-    except (AttributeError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
-        raise InputError(f"genotype {str(text)[:40]!r}: expected the form {_FORM}") from None
-    if sorted(fields) != sorted(_FIELDS):
-        raise InputError(f"genotype: found fields {list(fields)}, expected {list(_FIELDS)}")
-    return fields
+        fields = [(str(item.arg), _read_value(item.value)) for item in call.keywords]
+        # Messages show them; Python writes no number of thousands of digits.
+        repr(fields)
+    except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+        raise InputError(f"genotype {text[:40]!r}: expected the form {_FORM}") from None
+    names = [name for name, _ in fields]
+    if sorted(names) != sorted(_FIELDS):
+        found = reprlib.repr(names)
+        raise InputError(f"genotype: found fields {found}, expected {list(_FIELDS)}")
+    return dict(fields)
 
 
 def _read_value(node: ast.expr) -> object:
@@ -291,10 +300,11 @@ def _read_cell(cell: str, pairs: object) -> np.ndarray:
             case (str(name), int(source)):
                 pass
             case _:
-                raise InputError(f"{cell}, node {node}: found {pair!r}, expected (operation, from)")
+                found = reprlib.repr(pair)
+                raise InputError(f"{cell}, node {node}: found {found}, expected (operation, from)")
         if name not in OPERATIONS:
-            known = ", ".join(OPERATIONS)
-            raise InputError(f"{cell}, node {node}: unknown operation {name!r}, expected {known}")
+            found, known = reprlib.repr(name), ", ".join(OPERATIONS)
+            raise InputError(f"{cell}, node {node}: unknown operation {found}, expected {known}")
         if not 0 <= source < node:
             raise InputError(
                 f"{cell}, node {node}: reads node {source}, expected an earlier one, 0..{node - 1}"

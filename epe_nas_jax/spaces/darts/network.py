@@ -75,10 +75,12 @@ class DartsNetwork(nn.Module):
         per_pixel = 24 * self.channels * self.num_cells / 3 * (1 + 1 / 2 + 1 / 4)
         return batch_shape[0] * batch_shape[1] * batch_shape[2] * per_pixel
 
-    def cost(self, genotypes: np.ndarray, *, side: int, live: bool = False) -> Cost:
+    def cost(
+        self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
+    ) -> Cost:
         """Parameters and FLOPs of the networks of cells `[A, E]`, for images of side H."""
         sizes = cost.Sizes(self.channels, self.num_cells, self.num_classes, self.last_activation)
-        return cost.count(genotypes, sizes, side=side, live=live)
+        return cost.count(genotypes, sizes, side=side, image_channels=image_channels, live=live)
 
     @nn.compact
     def __call__(self, images: jax.Array, genotype: Genotype) -> jax.Array:

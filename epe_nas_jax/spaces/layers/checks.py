@@ -1,13 +1,17 @@
 """Images and labels checked where they come in."""
 
-import jax
+import warnings
+
 import jax.numpy as jnp
 import numpy as np
 
+from epe_nas_jax.arrays import Array, is_integer
 from epe_nas_jax.errors import InputError
 
+_CHANNELS = (1, 3)
 
-def check_images(images: jax.Array | np.ndarray) -> None:
+
+def check_images(images: Array) -> None:
     """Checks that the network accepts images.
 
     Raises:
@@ -15,6 +19,7 @@ def check_images(images: jax.Array | np.ndarray) -> None:
     """
     if images.ndim != 4:
         raise InputError(f"images: found rank {images.ndim}, expected 4: [images, side, side, 3]")
+    check_channels_last(images.shape, "images")
     _, height, width, _ = images.shape
     if height != width or height % 4 or height == 0:
         raise InputError(
@@ -24,9 +29,25 @@ def check_images(images: jax.Array | np.ndarray) -> None:
         raise InputError(f"images: found dtype {images.dtype}, expected floating point")
 
 
-def check_minibatch(
-    images: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int | None
-) -> int:
+def check_channels_last(shape: tuple[int, ...], where: str) -> None:
+    """Checks that images of a shape of four do not have their channels first, as PyTorch has them.
+
+    Args:
+      shape: of the images.
+      where: what they are, for messages.
+
+    Raises:
+      InputError: they have, and say how to turn them.
+    """
+    _, first, height, last = shape
+    if first in _CHANNELS and height == last and last not in _CHANNELS:
+        raise InputError(
+            f"{where}: found channels first, {tuple(shape)}, expected them last: "
+            "turn them with images.transpose(0, 2, 3, 1)"
+        )
+
+
+def check_minibatch(images: Array, labels: Array, num_classes: int | None) -> int:
     """Checks a mini-batch, images `[N, H, W, 3]` and labels `[N]`.
 
     Args:
@@ -38,31 +59,31 @@ def check_minibatch(
       K.
 
     Raises:
-      InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range.
+      InputError: as `check_images` and `check_labels`.
     """
     check_images(images)
     return check_labels(images, labels, num_classes)
 
 
-def check_labels(
-    images: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int | None
-) -> int:
+def check_labels(images: Array, labels: Array, num_classes: int | None) -> int:
     """Checks the labels `[N]` of images `[N, ...]` of any shape.
 
     Args:
       images: the images, of which there are at least two.
       labels: classes 0..K-1.
-      num_classes: K; None: one more than the largest label.
+      num_classes: K; None: one more than the largest label, with a warning if some class up to
+        there has no image.
 
     Returns:
       K.
 
     Raises:
-      InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range.
+      InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range; or K is
+        not given, and most classes up to the largest label have no image.
     """
     if len(images) < 2:
         raise InputError(f"images: found {len(images)}, expected at least 2 to correlate")
-    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if labels.ndim != 1 or not is_integer(labels):
         raise InputError(
             f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
         )
@@ -70,10 +91,26 @@ def check_labels(
         raise InputError(f"labels: found {len(labels)}, expected {len(images)}, one an image")
     if not np.isfinite(np.asarray(images)).all():
         raise InputError("images: found NaN or infinite pixels, expected finite values")
-    low, high = int(labels.min()), int(labels.max())
     if num_classes is None:
-        num_classes = high + 1
+        num_classes = _count_classes(labels)
+    low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise InputError(f"labels: found {wrong}, expected 0..{num_classes - 1}")
+    return num_classes
+
+
+def _count_classes(labels: Array) -> int:
+    """One more than the largest label, if that is likely how many classes there are."""
+    found = np.unique(labels)
+    num_classes = max(int(found[-1]) + 1, 1)
+    facts = f"labels: found {len(found)} different ones from {found[0]} to {found[-1]}"
+    advice = "network=NasBench201Network(num_classes) says how many classes there are"
+    if 2 * len(found) < num_classes:
+        raise InputError(
+            f"{facts}, expected classes 0..K-1: number them anew with "
+            f"numpy.unique(labels, return_inverse=True)[1], or {advice}"
+        )
+    if len(found) < num_classes and found[0] >= 0:
+        warnings.warn(f"{facts}, taken as {num_classes} classes; {advice}", stacklevel=5)
     return num_classes

@@ -44,7 +44,19 @@ def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *op
             )
         return out, jax.tree.map(lambda _: True, out)
 
-    return switch(index, operands)
+    # JAX cannot differentiate `custom_vmap` backwards. Scores do without, their gradients do not.
+    differentiable = jax.custom_vjp(switch)
+
+    def forward(index: jax.Array, operands: Any) -> tuple[Any, Any]:
+        return switch(index, operands), (index, operands)
+
+    def backward(saved: tuple[jax.Array, Any], cotangent: Any) -> tuple[None, Any]:
+        index, operands = saved
+        _, vjp = jax.vjp(lambda o: lax.switch(index, branches, *o), operands)
+        return None, *vjp(cotangent)
+
+    differentiable.defvjp(forward, backward)
+    return differentiable(index, operands)
 
 
 def block_size(num_rows: int) -> int:

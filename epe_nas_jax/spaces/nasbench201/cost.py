@@ -39,7 +39,9 @@ class _Uses(NamedTuple):
     pool: np.ndarray
 
 
-def parameters(genotypes: np.ndarray, sizes: Sizes, *, live: bool = False) -> np.ndarray:
+def parameters(
+    genotypes: np.ndarray, sizes: Sizes, *, image_channels: int = 3, live: bool = False
+) -> np.ndarray:
     """The number of trainable parameters, as in NAS-Bench-201's tables.
 
     Convolutions have no bias; batch norm has a scale and an offset a channel.
@@ -47,6 +49,7 @@ def parameters(genotypes: np.ndarray, sizes: Sizes, *, live: bool = False) -> np
     Args:
       genotypes: the cells, int `[A, E]`.
       sizes: of the network.
+      image_channels: of the images.
       live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
         tables count them.
 
@@ -60,7 +63,7 @@ def parameters(genotypes: np.ndarray, sizes: Sizes, *, live: bool = False) -> np
     uses = _uses(genotypes, live=live)
     first, last = channels, channels * 2 ** (NUM_STAGES - 1)
     # Stem; last batch norm and classifier.
-    total = 9 * 3 * first + 2 * first + 2 * last + (last + 1) * num_classes
+    total = 9 * image_channels * first + 2 * first + 2 * last + (last + 1) * num_classes
     for stage in range(NUM_STAGES):
         c = channels * 2**stage
         cell = uses.conv_1x1 * (c * c + 2 * c) + uses.conv_3x3 * (9 * c * c + 2 * c)
@@ -72,7 +75,14 @@ def parameters(genotypes: np.ndarray, sizes: Sizes, *, live: bool = False) -> np
     return total
 
 
-def flops(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False) -> np.ndarray:
+def flops(
+    genotypes: np.ndarray,
+    sizes: Sizes,
+    *,
+    side: int,
+    image_channels: int = 3,
+    live: bool = False,
+) -> np.ndarray:
     """FLOPs of one image's forward pass, as NASLib counts them in NAS-Bench-Suite-Zero's tables.
 
     A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1,
@@ -85,6 +95,7 @@ def flops(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False)
       genotypes: the cells, int `[A, E]`.
       sizes: of the network.
       side: H, divisible by 4.
+      image_channels: of the images.
       live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
         tables count them.
 
@@ -97,7 +108,7 @@ def flops(genotypes: np.ndarray, sizes: Sizes, *, side: int, live: bool = False)
     channels, cells_per_stage, num_classes = sizes
     uses = _uses(genotypes, live=live)
     batch_norm, relu = 2, 1
-    total = channels * side**2 * (9 * 3 + batch_norm)
+    total = channels * side**2 * (9 * image_channels + batch_norm)
     for stage in range(NUM_STAGES):
         c, width = channels * 2**stage, side // 2**stage
         values = c * width**2

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from epe_nas_jax.arrays import as_array
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import check_rows
 
@@ -71,7 +72,7 @@ def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
     Raises:
       InputError: the genotype is not 6 operation indices.
     """
-    row = check_genotypes(np.asarray(genotype)[None])[0]
+    row = check_genotypes(np.asarray(as_array(genotype, "genotype"))[None])[0]
     return _TEMPLATE.format(*[OPERATIONS[op] for op in row])
 
 

@@ -86,11 +86,13 @@ class NasBench201Network(nn.Module):
         kept = 9 * self.cells_per_stage * (1 + 1 / 2 + 1 / 4)
         return kept * math.prod(batch_shape[:3]) * self.channels
 
-    def cost(self, genotypes: np.ndarray, *, side: int, live: bool = False) -> Cost:
+    def cost(
+        self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
+    ) -> Cost:
         """Parameters and FLOPs of the networks of cells `[A, E]`, for images of side H."""
         return Cost(
-            cost.parameters(genotypes, self.sizes, live=live),
-            cost.flops(genotypes, self.sizes, side=side, live=live),
+            cost.parameters(genotypes, self.sizes, image_channels=image_channels, live=live),
+            cost.flops(genotypes, self.sizes, side=side, image_channels=image_channels, live=live),
         )
 
     @nn.compact

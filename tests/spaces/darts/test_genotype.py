@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_inputs import arrays, spliced, values
+from refusals import refusal
 
 from epe_nas_jax import InputError, format_genotype, parse_genotype
 from epe_nas_jax.spaces.darts import genotype as space
@@ -233,6 +235,10 @@ def test_edges_from_an_empty_node_are_dead():
     assert np.flatnonzero(live).tolist() == [space.CELL_EDGES.index((0, 4)), 14]
 
 
+# Python reads it, but does not write so many digits.
+HUGE = "0x" + 5000 * "f"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -250,19 +256,64 @@ def test_edges_from_an_empty_node_are_dead():
         (("'dil_conv_3x3'", "print('run')"), "expected the form"),
         (("Genotype", "dict"), "expected the form"),
         ((")]", ")"), "expected the form"),
+        (("normal_concat=[2, 3, 4, 5]", f"normal_concat=[{HUGE}]"), "expected the form"),
+        (("normal_concat=[2, 3, 4, 5]", f"normal_concat=range(2, {HUGE})"), "expected the form"),
+        (("'dil_conv_3x3', 2", f"'dil_conv_3x3', -{HUGE}"), "expected the form"),
+        (("normal_concat=[2, 3, 4, 5]", "normal_concat='a\\nb'"), r"found 'a\\nb', expected"),
+        (("'dil_conv_3x3'", repr("x" * 10**6)), r"unknown operation 'x+\.\.\.x+', expected none"),
+        (("reduce=", "normal=[], reduce="), "genotype: found fields .'normal', 'normal_concat', '"),
         ((TEXT, ""), "expected the form"),
     ],
 )
 def test_bad_text_is_named_in_one_line_and_never_run(change, message, capsys):
     with pytest.raises(InputError, match=message) as error:
         parse_genotype(TEXT.replace(*change))
-    assert "\n" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 300
     assert not capsys.readouterr().out
 
 
 def test_anything_but_text_is_refused():
-    with pytest.raises(InputError, match="expected the form"):
-        parse_genotype(None)
+    # The last is a number that Python does not write either.
+    for value in (None, TEXT.encode(), [TEXT], 10**5000):
+        found = type(value).__name__
+        with pytest.raises(InputError, match=f"genotype: found {found}, expected the form Genoty"):
+            parse_genotype(value)
+
+
+FRAGMENTS = st.text(max_size=3) | st.sampled_from(
+    [
+        *"()[]{},=:.*-\"'\\#@\n\0\f\u2028\ud800",
+        *("[2, 3, 4, 5]", "range(10**12)", f"range(2, {HUGE})", "range()", "range(2, 6, 0)", HUGE),
+        *("[" * 300, "(" * 90, "-" * 2000, "not " * 2000, "1" * 5000, "1e999", "1j", "True", "..."),
+        *("lambda: 0", "(x := 1)", "*[1]", "**{}", "f'{1}'", "f'''{", "b'a'", "{[1]: 2}", "{1, 2}"),
+        *("'a\\nb'", "'\u2028'", "'\\ud800'", "'\\q'", "'\\N{x}'", "1is 2", "await x", '"""'),
+        *("Genotype(", "normal=", "normal=[],", "('skip_connect', 0)", "'sep_conv_3x3'", ", "),
+    ]
+)
+VALUES = st.recursive(
+    FRAGMENTS, lambda inner: st.lists(inner, max_size=4).map(", ".join).map("[{}]".format)
+)
+
+
+@given(st.one_of(spliced([TEXT], FRAGMENTS), st.lists(FRAGMENTS).map("".join)))
+@settings(deadline=None, max_examples=200)
+def test_any_text_is_a_genotype_or_refused(text):
+    refusal(lambda: format_genotype(parse_genotype(text)))
+
+
+@given(VALUES)
+@settings(deadline=None, max_examples=200)
+def test_any_value_in_the_place_of_another_is_read_or_refused(value):
+    for place in ("[2, 3, 4, 5]", "('dil_conv_3x3', 2)", "'dil_conv_3x3'", "2)]"):
+        text = TEXT.replace(place, value + place[2:] if place == "2)]" else value)
+        refusal(lambda text=text: parse_genotype(text))
+
+
+@given(values(st.integers(0, 7)) | arrays((), (28,), (1, 28)))
+@settings(deadline=None, max_examples=200)
+def test_anything_is_written_or_refused(value):
+    refusal(lambda: parse_genotype(format_genotype(value)))
 
 
 @pytest.mark.parametrize(

@@ -37,3 +37,20 @@ def test_one_index_for_all_rows_runs_one_branch_on_all():
     x = np.arange(4.0)
     out = jax.vmap(lambda i, x: grouped_switch(i, branches, x), (None, 0))(jnp.int32(1), x)
     assert np.allclose(out, np.cos(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("is_batched", [False, True])
+@pytest.mark.parametrize("index", [0, 1])
+def test_gradients_are_those_of_the_branch(index, is_batched):
+    branches = [lambda x, s: jnp.sin(x) * s, lambda x, s: x**2 * s]
+    expected = [lambda x, s: np.cos(x) * s, lambda x, s: 2 * x * s][index]
+
+    def run(index, x):
+        return grouped_switch(index, branches, x, 3.0)
+
+    if is_batched:
+        index, x = jnp.array([index, 1 - index, index]), jnp.array([0.1, 0.2, 0.3])
+        found = jax.jit(jax.grad(lambda x: jax.vmap(run)(index, x).sum()))(x)[::2]
+        assert np.allclose(found, [expected(0.1, 3), expected(0.3, 3)], rtol=1e-12)
+    else:
+        assert np.isclose(jax.jit(jax.grad(run, 1))(index, 0.1), expected(0.1, 3), rtol=1e-12)

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_inputs import arrays, spliced, values
+from refusals import refusal
 
 from epe_nas_jax import InputError, format_arch, parse_arch
 from epe_nas_jax.spaces.nasbench201 import genotype as space
@@ -70,6 +72,26 @@ def test_arch_must_be_text():
 def test_bad_genotypes_are_refused(bad, message):
     with pytest.raises(InputError, match=message):
         space.check_genotypes(bad)
+
+
+FRAGMENTS = st.sampled_from(
+    [*"|~+0\n\0\x85\u2028\ud800", "none", "None", "none~0", "nor_conv_3x3", "|+|", "no ne", "{}"]
+)
+
+
+@given(st.text() | spliced([ARCH], FRAGMENTS | st.text(max_size=5)))
+@settings(deadline=None, max_examples=200)
+def test_any_text_is_a_cell_or_refused(text):
+    def read():
+        assert format_arch(parse_arch(text)) == text
+
+    refusal(read)
+
+
+@given(values(st.integers(0, 4)) | arrays((), (1,), (6,), (1, 6)))
+@settings(deadline=None, max_examples=200)
+def test_anything_is_a_genotype_or_refused(value):
+    refusal(lambda: parse_arch(format_arch(value)))
 
 
 def test_341_cells_have_no_path():

@@ -43,6 +43,17 @@ def test_static_and_traced_operation_agree(op, x, weights):
 
 
 @pytest.mark.parametrize("op", range(5))
+def test_an_input_jacobian_of_a_traced_operation_has_the_gradient_of_a_static_ones(op, x, weights):
+    def loss(op, x):
+        gradient = jax.grad(lambda x: jnp.sum(operations.apply_operation(op, x, weights) ** 3))(x)
+        return jnp.sum(gradient**2)
+
+    static = jax.grad(loss, 1)(op, x)
+    traced = jax.jit(jax.grad(loss, 1))(jnp.int32(op), x)
+    assert np.allclose(traced, static, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("op", range(5))
 def test_input_cotangent_matches_finite_differences(op, x, weights):
     run = jax.jit(lambda x: operations.apply_operation(jnp.int32(op), x, weights))
     check_grads(run, (x,), order=1, modes=("rev",), atol=1e-4, rtol=1e-4)
