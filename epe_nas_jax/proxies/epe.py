@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from epe_nas_jax.arrays import Array, as_array, in_float32, is_integer
@@ -169,6 +170,8 @@ def _check_score_arguments(jacobian: Array, labels: Array, num_classes: int, var
         raise InputError(f"number of classes: found {num_classes}, expected at least 1")
     # Traced labels have no values yet.
     if not isinstance(labels, jax.core.Tracer) and len(labels):
-        for label in (int(labels.min()), int(labels.max())):
+        # On the host: in a traced function JAX traces what it computes of known arrays, too.
+        known = np.asarray(labels)
+        for label in (int(known.min()), int(known.max())):
             if not 0 <= label < num_classes:
                 raise InputError(f"labels: found {label}, expected 0..{num_classes - 1}")

@@ -29,10 +29,13 @@ from epe_nas_jax.training.step import train_step
 ROOT = Path(__file__).parents[2]
 ARCH = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
 NO_PATH = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|"
-# On one device, where a resumed training is the same to the bit.
+# On one device, where a resumed training is the same to the bit; the bar is shown to a pipe, too.
 ONE_DEVICE = (
     "import os, runpy, sys;"
     "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+    "from epe_nas_jax.training import loop;"
+    "bar = loop.tqdm;"
+    "loop.tqdm = lambda **how: bar(**{**how, 'disable': False});"
     "runpy.run_module('epe_nas_jax.train', run_name='__main__', alter_sys=True)"
 )
 

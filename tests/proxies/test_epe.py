@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
@@ -119,3 +120,12 @@ def test_half_precision_is_computed_in_float32(dtype):
     found = epe_score(jacobian, labels, 3)
     assert found.dtype == np.float32
     assert found == epe_score(jacobian.float().numpy(), labels, 3)
+
+
+def test_labels_may_be_known_where_the_jacobian_is_traced():
+    jacobian = np.random.default_rng(0).normal(size=(6, 5))
+    labels = jnp.array([0, 1, 2, 0, 1, 2])
+    traced = jax.jit(lambda jacobian: epe_score(jacobian, labels, 3))(jacobian)
+    assert traced == pytest.approx(float(epe_score(jacobian, labels, 3)), rel=1e-12)
+    with pytest.raises(InputError, match=r"labels: found 2, expected 0\.\.1"):
+        jax.jit(lambda jacobian: epe_score(jacobian, labels, 2))(jacobian)

@@ -93,7 +93,8 @@ def check_labels(images: Array, labels: Array, num_classes: int | None) -> int:
         raise InputError("images: found NaN or infinite pixels, expected finite values")
     if num_classes is None:
         num_classes = _count_classes(labels)
-    low, high = int(labels.min()), int(labels.max())
+    known = np.asarray(labels)
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise InputError(f"labels: found {wrong}, expected 0..{num_classes - 1}")
