@@ -21,7 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.path = ""
     # Without a path, get the official archive of a CIFAR and keep it in the user's cache.
     config.data.download = False
-    # Side in pixels to which the images of a folder are resized; 0: as they are.
+    # Side in pixels: a folder's images are resized to it, others averaged over squares (it must
+    # divide their side); 0: as they are.
     config.data.side = 0
     config.data.images_key = "x_train"
     config.data.labels_key = "y_train"

@@ -89,7 +89,8 @@ def load_dataset(
         numbers 0..255 of any dtype; for the other split, with `test` in place of `train`.
       labels_key: name of their labels, integers `[M]`, or one-hot; for the other split, likewise.
         Ids of a data set of your own may be any from 0: in ascending order they are the classes.
-      side: H to which a folder's images are resized; 0: as they are.
+      side: H of the images: a folder's are resized, others are averaged over squares, for which H
+        must divide their side; 0: as they are.
       download: if no path is given, get the official archive of a CIFAR into the user's cache.
 
     Raises:
@@ -99,10 +100,10 @@ def load_dataset(
     entry = dataset_entry(name)
     if split not in SPLITS:
         raise InputError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
-    if side and (not entry.is_resized or not 0 < side <= _LARGEST_SIDE or side % 4):
-        expected = f"a multiple of 4 up to {_LARGEST_SIDE}"
-        expected = expected if entry.is_resized else "0 (only a folder is resized)"
-        raise InputError(f"data.side: found {side}, expected {expected}")
+    if side and (not 0 < side <= _LARGEST_SIDE or side % 4):
+        raise InputError(
+            f"data.side: found {side}, expected a multiple of 4 up to {_LARGEST_SIDE}, or 0"
+        )
 
     source = Source(name, _find(entry, path, download), images_key, labels_key, side)
     found = train = entry.reader.read(source, split)
@@ -110,14 +111,16 @@ def load_dataset(
         train = entry.reader.read(source, "train")
     check_brightness(found.images, f"{source.path}, {split} split")
     check_size(found.images, train.images, f"{source.path}, {split} split")
+    images = _averaged(found.images, side)
+    train_images = images if found is train else _averaged(train.images, side)
+    mean, std = entry.statistics or _statistics(train_images)
     classes, note = np.arange(entry.num_classes or 0), ""
     if entry.num_classes is None:
         classes, note = number_classes(train.labels, str(source.path))
     for line in (*found.notes, *filter(None, [note])):
         _LOG.warning("%s", printable(line))
-    mean, std = entry.statistics or _statistics(train.images)
     return Dataset(
-        found.images,
+        images,
         _class_indices(found.labels, classes, str(source.path)),
         len(classes),
         np.asarray(mean) / 255,
@@ -246,6 +249,32 @@ def _find(entry: Entry, path: str, download: bool) -> Path:
         f"{wanted} {archive.file_name} from {archive.url}, its folder or an .npz file "
         "(or data.download=True)"
     )
+
+
+def _averaged(images: np.ndarray, side: int) -> np.ndarray:
+    """Images, uint8 `[M, H, W, 3]`, made smaller: a pixel is the mean of a square, rounded.
+
+    Args:
+      images: the images.
+      side: of the smaller ones; 0: as they are.
+
+    Raises:
+      InputError: the side does not divide that of the images, or they are not square.
+    """
+    num_images, height, width, channels = images.shape
+    if side in (0, height) and side in (0, width):
+        return images
+    if height != width or height % side:
+        raise InputError(
+            f"data.side: found {side}, expected a multiple of 4 that divides "
+            f"the images' {width}x{height} pixels, or 0"
+        )
+    square = height // side
+    smaller = np.empty((num_images, side, side, channels), np.uint8)
+    for block in _blocks(images):
+        squares = images[block].reshape(-1, side, square, side, square, channels)
+        smaller[block] = np.rint(squares.mean((2, 4)))
+    return smaller
 
 
 def _statistics(images: np.ndarray) -> Statistics:

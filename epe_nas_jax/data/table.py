@@ -34,7 +34,6 @@ class Entry:
       archive: the official archive that can be downloaded, if there is one.
       where: what `data.path` must name, for messages, where there is no `archive`; empty: the data
         set needs no path.
-      is_resized: whether `data.side` may ask for another size of its images.
       accuracy_columns: the columns that tables of trained accuracies have of it: first that of test
         accuracies, then, where there is one, that of validation accuracies.
       nats_columns: from a column, without the epochs at its end, to the names by which NATS-Bench
@@ -47,7 +46,6 @@ class Entry:
     statistics: Statistics | None = None
     archive: Archive | None = None
     where: str = ""
-    is_resized: bool = False
     accuracy_columns: tuple[str, ...] = ()
     nats_columns: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
@@ -126,7 +124,7 @@ DATASETS = {
             },
         ),
         Entry(name="npz", reader=NPZ, where="an .npz file"),
-        Entry(name="folder", reader=FOLDER, where="a folder of images by class", is_resized=True),
+        Entry(name="folder", reader=FOLDER, where="a folder of images by class"),
     )
 }
 

@@ -51,6 +51,61 @@ def test_splits_that_are_not_there_are_refused(write_npz):
         load_dataset("digits", split="test")
 
 
+def by_loops(images, side):
+    square = images.shape[1] // side
+    rows = [
+        [
+            [
+                image[i : i + square, j : j + square].reshape(-1, 3).mean(0)
+                for j in range(0, image.shape[1], square)
+            ]
+            for i in range(0, image.shape[0], square)
+        ]
+        for image in images
+    ]
+    return np.rint(rows)
+
+
+@pytest.mark.parametrize("name", ["npz", "cifar10"])
+@pytest.mark.parametrize("side", [4, 8, 16, 32])
+def test_images_are_averaged_to_any_divisor_of_their_side(write_npz, monkeypatch, name, side):
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    path = write_npz(images, np.arange(7), x_test=images[:3][::-1], y_test=np.arange(3))
+    monkeypatch.setattr(datasets, "_BLOCK_PIXELS", 2 * 32 * 32)
+    found = load_dataset(name, path, side=side)
+    assert found.images.dtype == np.uint8
+    assert np.array_equal(found.images, by_loops(images, side))
+    whole = load_dataset(name, path)
+    assert np.array_equal(found.labels, whole.labels)
+    test = load_dataset(name, path, split="test", side=side)
+    assert np.array_equal(test.images, found.images[:3][::-1])
+    assert np.array_equal(test.std, found.std)
+    if name == "npz":
+        # Statistics are those of the smaller images; of a known data set those that are published.
+        normalised = found.normalised()
+        assert np.allclose(normalised.std((0, 1, 2)), 1, atol=1e-5)
+    else:
+        assert np.array_equal(found.std, whole.std)
+
+
+def test_a_side_that_does_not_divide_the_images_is_refused(write_npz):
+    path = write_npz(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8))
+    for side in (12, 24, 64):
+        message = rf"data\.side: found {side}, expected a multiple of 4 that divides .* 32x32"
+        with pytest.raises(InputError, match=message):
+            load_dataset("npz", path, side=side)
+    path = write_npz(np.random.default_rng(0).integers(0, 256, (4, 16, 32, 3), np.uint8))
+    with pytest.raises(InputError, match=r"data\.side: found 16, .* 32x16 pixels"):
+        load_dataset("npz", path, side=16)
+
+
+def test_digits_may_be_averaged():
+    images = load_dataset("digits").images
+    assert np.array_equal(load_dataset("digits", side=images.shape[1]).images, images)
+    small = load_dataset("digits", side=4)
+    assert np.array_equal(small.images[:9], by_loops(images[:9], 4))
+
+
 def test_what_a_data_set_does_not_use_is_refused():
     with pytest.raises(InputError, match=r"data\.path: found 'x', expected none for digits"):
         load_dataset("digits", "x")

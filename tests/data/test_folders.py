@@ -123,11 +123,6 @@ def test_bad_folders_are_refused(folder, tmp_path):
     refused("text.png: found 12x12 pixels, expected 8x8 as the first image")
 
 
-def test_only_a_folder_is_resized():
-    with pytest.raises(InputError, match=r"data.side: found 8, expected 0 \(only a folder"):
-        load_dataset("digits", side=8)
-
-
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
