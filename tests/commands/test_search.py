@@ -218,7 +218,8 @@ def test_released_protocol_shares_nothing_between_cells(tmp_path):
         ({"data.batch_size": 1}, "data.batch_size: found 1"),
         ({"data.name": "npz"}, "data.path: found nothing"),
         ({"data.name": "npz", "data.download": True}, "data.download: found True"),
-        ({"data.side": 16}, "data.side: found 16, expected 0"),
+        ({"data.side": 12}, "data.side: found 12, expected a multiple of 4 that divides"),
+        ({"data.side": 6}, "data.side: found 6, expected a multiple of 4 up to 4096"),
         ({"score.objective": ("paper",)}, "score.objective: found 'paper', expected one of epe"),
         (
             {"space.name": "nasnet"},
