@@ -4,13 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from epe_nas_jax.arrays import Array, as_array, in_float32, is_integer
+from epe_nas_jax.arrays import Array, as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.proxies.jacobian import input_jacobian
 from epe_nas_jax.spaces.base import CellNetwork
+from epe_nas_jax.spaces.layers.checks import check_label_array, check_label_range
 
 VARIANTS = ("released", "two_branch")
 
@@ -158,20 +158,7 @@ def _check_score_arguments(jacobian: Array, labels: Array, num_classes: int, var
             f"jacobian: found {jacobian.dtype} of shape {jacobian.shape}, "
             "expected floating point [images, inputs]"
         )
-    if labels.ndim != 1 or not is_integer(labels):
-        raise InputError(
-            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
-        )
-    if labels.shape[0] != jacobian.shape[0]:
-        raise InputError(
-            f"labels: found {labels.shape[0]}, expected {jacobian.shape[0]}, one an image"
-        )
+    check_label_array(labels, len(jacobian))
     if num_classes < 1:
         raise InputError(f"number of classes: found {num_classes}, expected at least 1")
-    # Traced labels have no values yet.
-    if not isinstance(labels, jax.core.Tracer) and len(labels):
-        # On the host: in a traced function JAX traces what it computes of known arrays, too.
-        known = np.asarray(labels)
-        for label in (int(known.min()), int(known.max())):
-            if not 0 <= label < num_classes:
-                raise InputError(f"labels: found {label}, expected 0..{num_classes - 1}")
+    check_label_range(labels, num_classes)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -83,22 +84,43 @@ def check_labels(images: Array, labels: Array, num_classes: int | None) -> int:
     """
     if len(images) < 2:
         raise InputError(f"images: found {len(images)}, expected at least 2 to correlate")
-    if labels.ndim != 1 or not is_integer(labels):
-        raise InputError(
-            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
-        )
-    if len(labels) != len(images):
-        raise InputError(f"labels: found {len(labels)}, expected {len(images)}, one an image")
+    check_label_array(labels, len(images))
     if not np.isfinite(np.asarray(images)).all():
         raise InputError("images: found NaN or infinite pixels, expected finite values")
     if num_classes is None:
         num_classes = _count_classes(labels)
+    check_label_range(labels, num_classes)
+    return num_classes
+
+
+def check_label_array(labels: Array, num_images: int) -> None:
+    """Checks that labels are integers `[N]`, one an image; they may be traced.
+
+    Raises:
+      InputError: wrong rank, dtype or number.
+    """
+    if labels.ndim != 1 or not is_integer(labels):
+        raise InputError(
+            f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
+        )
+    if len(labels) != num_images:
+        raise InputError(f"labels: found {len(labels)}, expected {num_images}, one an image")
+
+
+def check_label_range(labels: Array, num_classes: int) -> None:
+    """Checks that labels `[N]` are 0..K-1, if they are known: traced ones have no values yet.
+
+    Raises:
+      InputError: one is out of range.
+    """
+    if isinstance(labels, jax.core.Tracer) or not len(labels):
+        return
+    # On the host: in a traced function JAX traces what it computes of known arrays, too.
     known = np.asarray(labels)
     low, high = int(known.min()), int(known.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise InputError(f"labels: found {wrong}, expected 0..{num_classes - 1}")
-    return num_classes
 
 
 def _count_classes(labels: Array) -> int:
