@@ -11,7 +11,10 @@ import psutil
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import CellNetwork
 
-_CPU_CELLS_PER_STEP = 16
+# Fewest and most, and how large the cells of a step may be together. Shared weights are drawn anew
+# for every step, which takes as long as several small cells.
+_CPU_CELLS_PER_STEP = (16, 256)
+_CPU_BYTES_PER_STEP = 16 * 2**30
 _MAX_CELLS_PER_STEP = 64
 # What may be asked for: far more than any device holds at once.
 _MOST_CELLS_PER_STEP = 2**16
@@ -73,7 +76,8 @@ def plan_steps(
     itemsize = jnp.dtype(network.param_dtype).itemsize
     bytes_per_cell = int(network.activation_count(batch_shape) * itemsize)
     if is_cpu:
-        cells_per_step, cells_together = int(wanted) if is_number else _CPU_CELLS_PER_STEP, 1
+        automatic = np.clip(_CPU_BYTES_PER_STEP // bytes_per_cell, *_CPU_CELLS_PER_STEP)
+        cells_per_step, cells_together = int(wanted if is_number else automatic), 1
     else:
         cells_per_step = cells_together = _MAX_CELLS_PER_STEP
     needed = bytes_per_cell * cells_together

@@ -29,6 +29,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     height, width = kernel.shape[:2]
     if height == width == stride == 1:
         return x @ kernel[0, 0]
+    if stride == 1 and max(x.shape[1:3]) <= 1 + min(height // 2, width // 2) <= 2:
+        return _convolve_all_pixels(x, kernel)
     few_channels = max(kernel.shape[2:]) <= _FEW_CHANNELS
     if few_channels and stride == 1 and width == 3 and x.shape[2] % 2 == 0:
         return lax.platform_dependent(x, kernel, cpu=_convolve_pixel_pairs, default=_convolve)
@@ -39,6 +41,24 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     height, width = kernel.shape[:2]
     padding = ((height // 2, height // 2), (width // 2, width // 2))
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT)
+
+
+def _convolve_all_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves at stride 1 where every window covers the whole image: one matrix product.
+
+    XLA turns the convolution of an image smaller than its kernel around, for which it has no fast
+    path: of 2x2 pixels on CPUs it takes twenty times as long.
+    """
+    num_images, height, width, _ = x.shape
+    pixels = [(i, j) for i in range(height) for j in range(width)]
+    middle = [size // 2 for size in kernel.shape[:2]]
+    rows = [
+        jnp.concatenate([kernel[middle[0] + i - m, middle[1] + j - n] for m, n in pixels], axis=1)
+        for i, j in pixels
+    ]
+    return (x.reshape(num_images, -1) @ jnp.concatenate(rows)).reshape(
+        num_images, height, width, -1
+    )
 
 
 def _convolve_pixel_pairs(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -30,6 +30,19 @@ def test_convolution_is_a_sum_over_the_zero_padded_window(x, kernel):
             assert np.allclose(got[:, row, column], expected, rtol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 2), (2, 1), (3, 2)])
+def test_an_image_as_small_as_a_window_is_convolved_as_any_other(kernel, shape):
+    x = jax.random.normal(jax.random.key(1), (4, *shape, CHANNELS), jnp.float64)
+    got = convolution.convolve(x, kernel)
+    assert got.shape == x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for row, column in np.ndindex(shape):
+        window = padded[:, row : row + 3, column : column + 3]
+        expected = np.einsum("nhwc,hwcd->nd", window, kernel)
+        assert np.allclose(got[:, row, column], expected, rtol=1e-11)
+    check_grads(convolution.convolve, (x, kernel), order=1, modes=("rev",))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_of_the_convolution_match_finite_differences(x, kernel, stride):
     check_grads(
