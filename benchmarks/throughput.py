@@ -35,6 +35,7 @@ from epe_nas_jax.spaces.nasbench201.cost import Sizes
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
 
 _CELLS = flags.DEFINE_integer("cells", 100, "Uniformly drawn cells.", lower_bound=1)
+_SIDE = flags.DEFINE_integer("side", 32, "Pixels, a multiple of 4.", lower_bound=4)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
 _TURNS = flags.DEFINE_integer("turns", 3, "How often each side scores a cell.", lower_bound=1)
 _INIT = flags.DEFINE_enum("init", "shared", INITS, "Weights of our cells.")
@@ -49,7 +50,7 @@ _ALSO = flags.DEFINE_multi_string(
 )
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
-SIDE, CHANNELS, CELLS_PER_STAGE, NUM_CLASSES = 32, 16, 5, 10
+CHANNELS, CELLS_PER_STAGE, NUM_CLASSES = 16, 5, 10
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     runtime.prepare()
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(_BATCH.value, SIDE, SIDE, 3)).astype(np.float32)
+    images = rng.normal(size=(_BATCH.value, _SIDE.value, _SIDE.value, 3)).astype(np.float32)
     labels = rng.integers(0, NUM_CLASSES, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
     compiling = compile_seconds(functools.partial(make_scorer, images, labels, _PROXIES.value))
@@ -109,6 +110,7 @@ def conditions(scorer: CellScorer) -> dict[str, Any]:
             **{name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
         },
         "cells": _CELLS.value,
+        "side": _SIDE.value,
         "batch": _BATCH.value,
         "init": _INIT.value,
         "precision": _PRECISION.value,
@@ -201,9 +203,9 @@ def jacobian_flop(genotypes: np.ndarray) -> np.ndarray:
 
     For a mini-batch, a multiply-add counting as two; `cost.flops` are an image's, as tables count.
     """
-    macs = np.full(len(genotypes), 27.0 * CHANNELS * SIDE**2)
+    macs = np.full(len(genotypes), 27.0 * CHANNELS * _SIDE.value**2)
     for stage in range(3):
-        channels, pixels = CHANNELS * 2**stage, (SIDE // 2**stage) ** 2
+        channels, pixels = CHANNELS * 2**stage, (_SIDE.value // 2**stage) ** 2
         ops = 9 * np.sum(genotypes == 3, axis=1) + np.sum(genotypes == 2, axis=1)
         macs += CELLS_PER_STAGE * ops * channels**2 * pixels
         if stage:
@@ -217,7 +219,8 @@ def table(figures: dict[str, Any]) -> str:
     ours = figures["ms_per_cell"]["ours"]["median"]
     width = 2 + max(map(len, figures["ms_per_cell"]))
     lines = [
-        f"{figures['cells']} cells, {figures['batch']} images, {figures['device']}",
+        f"{figures['cells']} cells, {figures['batch']} images with a side of {figures['side']}, "
+        f"{figures['device']}",
         "",
         f"{'':<{width}}{'ms a cell':>10}{'quartiles':>18}{'cells/s':>10}{'times ours':>12}",
     ]

@@ -262,6 +262,44 @@ def training_curves(
     return figure
 
 
+def cost_of_ranking(
+    costs: np.ndarray,
+    correlations: np.ndarray,
+    *,
+    is_shallow: np.ndarray,
+    front: np.ndarray,
+    chosen: int,
+    name: str,
+) -> Figure:
+    """Rank correlation against the cost of scoring: settings, their front, and the chosen one.
+
+    Args:
+      costs: ms a network at each setting, `[A]`.
+      correlations: of scores and accuracies, `[A]`.
+      is_shallow: which settings have a network of fewer cells, bool `[A]`.
+      front: the settings that none beats in both, cheapest first.
+      chosen: the chosen setting.
+      name: of that setting.
+    """
+    figure, axes = _figure(6.4, 4.0)
+    axes.plot(costs[~is_shallow], correlations[~is_shallow], "o", color=BLUE, label="full depth")
+    axes.plot(costs[is_shallow], correlations[is_shallow], "s", color=GREY, label="fewer cells")
+    axes.step(costs[front], correlations[front], color=BLUE, linewidth=1, where="post")
+    axes.annotate(
+        f"chosen: {name}",
+        (costs[chosen], correlations[chosen]),
+        xytext=(12, -40),
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "-", "color": ORANGE},
+        color=ORANGE,
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("ms a network")
+    axes.set_ylabel("Spearman with accuracy")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty plot, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,158 @@
+r"""How well proxies rank the whole space: exact figures, by two protocols (docs/ranking.md).
+
+All 15,625 cells, those without a score last; and the 9,445 cells without dead operations, over
+which some authors report. Cells that are isomorphic to one of the cells on which the recommended
+combination was chosen are left out of the third table. Scores are a search's `scores.csv` of all
+cells. Nothing is sampled, so there are no intervals; searches are drawn from all cells.
+
+Command:  python -m experiments.whole_space --benchmark=nasbench201.csv.gz \
+              --scores=cifar10=results/space_cifar10_fast.csv.gz
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from absl import app, flags
+from scipy import stats
+
+from epe_nas_jax import BEST_RANKING, InputError, parse_arch
+from epe_nas_jax.data import score_files
+from epe_nas_jax.data.accuracies import read_accuracies
+from epe_nas_jax.reports.text import Table, as_markdown
+from epe_nas_jax.search import ranking, simulation
+from epe_nas_jax.spaces.nasbench201.genotype import NUM_CELLS, canonical_form, prune_dead
+from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from experiments.settings import CHOSEN_ON, drawn_cells
+
+_SCORES = flags.DEFINE_multi_string(
+    "scores", None, "Scores of all cells, as DATASET=FILE; may be repeated.", required=True
+)
+_BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
+_SEARCHES = flags.DEFINE_integer("searches", 500, "Searches of each length.", lower_bound=1)
+
+ACCURACIES = {
+    "cifar10": "cifar10_test_200",
+    "cifar100": "cifar100_test_200",
+    "imagenet16_120": "imagenet16_test_200",
+}
+METHODS = (
+    ("epe",),
+    ("params",),
+    ("live_params",),
+    *((name,) for name in BEST_RANKING if name != "live_params"),
+    ("jacob_cov", "live_params"),
+    BEST_RANKING,
+)
+_HEADS = ("Spearman", "Kendall", "Spearman, top 20 %")
+_SIZES = (10, 100, 1000)
+
+
+class Space(NamedTuple):
+    """All cells with their scores and accuracies.
+
+    Attributes:
+      name: of the images and the accuracies.
+      scores: a column a proxy, a row a cell.
+      accuracies: `[A]`.
+      is_live: which cells have no dead operation, bool `[A]`.
+      is_new: which are isomorphic to none of the choice, bool `[A]`.
+    """
+
+    name: str
+    scores: pd.DataFrame
+    accuracies: np.ndarray
+    is_live: np.ndarray
+    is_new: np.ndarray
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the tables as Markdown."""
+    del argv
+    printed = []
+    for text in _SCORES.value:
+        space = read(*text.split("=", 1))
+        everywhere = np.ones(len(space.accuracies), bool)
+        for title, some in (
+            ("all cells", everywhere),
+            ("without dead operations", space.is_live),
+            (
+                "without dead operations, isomorphic to none of the choice",
+                space.is_live & space.is_new,
+            ),
+        ):
+            printed.append(order_table(space, title, some))
+        printed.append(choice_table(space))
+    print("\n\n".join(map(as_markdown, printed)))
+
+
+def read(name: str, path: str) -> Space:
+    """Reads the scores of all cells and joins them with a data set's accuracies."""
+    scores = score_files.read_scores(path, space=NASBENCH201)
+    if len(scores) != NUM_CELLS:
+        raise InputError(f"{path}: found {len(scores)} cells, expected all {NUM_CELLS}")
+    cells = np.array([parse_arch(str(arch)) for arch in scores.index])
+    by_arch = read_accuracies(_BENCHMARK.value, ACCURACIES[name], space=NASBENCH201)
+    seen = {canonical_form(parse_arch(arch)) for arch in drawn_cells()[::CHOSEN_ON]}
+    return Space(
+        name,
+        scores,
+        np.array([by_arch[str(arch)] for arch in scores.index]),
+        (cells == prune_dead(cells)).all(axis=1),
+        np.array([canonical_form(cell) not in seen for cell in cells]),
+    )
+
+
+def combined(scores: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """The score of a method, ranked among the given cells; one without a score is last."""
+    values = ranking.log_rank_sum(scores[list(names)].to_numpy())
+    return np.where(np.isnan(values), -np.inf, values)
+
+
+def methods(space: Space) -> list[tuple[str, ...]]:
+    """The methods whose columns the scores have."""
+    return [names for names in METHODS if set(names) <= set(space.scores)]
+
+
+def order_table(space: Space, title: str, some: np.ndarray) -> Table:
+    """How the methods order some of the cells, bool `[A]`."""
+    scores, accuracies = space.scores[some], space.accuracies[some]
+    rows = []
+    for names in methods(space):
+        found = combined(scores, names)
+        top = ranking.most_accurate(found, accuracies, 0.2)
+        numbers = [
+            stats.spearmanr(found, accuracies).statistic,
+            stats.kendalltau(found, accuracies).statistic,
+            stats.spearmanr(found[top], accuracies[top]).statistic,
+        ]
+        rows.append([" + ".join(names), *(f"{number:.3f}" for number in numbers)])
+    return Table(f"{space.name}, {len(accuracies)} cells, {title}", ["proxy", *_HEADS], rows)
+
+
+def choice_table(space: Space) -> Table:
+    """What the methods choose: of all cells, and in random searches that rank what they drew."""
+    values, accuracies = space.scores, space.accuracies
+    draws = simulation.draw_searches(
+        len(accuracies), max(_SIZES), num_searches=_SEARCHES.value, seed=0
+    )
+    rows = []
+    for names in methods(space):
+        best = ranking.top_k(combined(values, names), 10)
+        row = [" + ".join(names), *(f"{accuracies[best[:k]].mean():.2f}" for k in (1, 5, 10))]
+        for size in _SIZES:
+            chosen = [
+                accuracies[drawn[np.argmax(combined(values.iloc[drawn], names))]]
+                for drawn in draws[:, :size]
+            ]
+            mean, deviation = simulation.spread(np.array(chosen))
+            row.append(f"{mean:.2f} ± {deviation:.2f}")
+        rows.append(row)
+    heads = ["its best", "mean of its best 5", "of its best 10", *(f"N = {n}" for n in _SIZES)]
+    title = f"test accuracy of what is chosen, {accuracies.max():.2f} is the best"
+    return Table(f"{space.name}: {title}; of {_SEARCHES.value} searches", ["proxy", *heads], rows)
+
+
+if __name__ == "__main__":
+    app.run(main)
