@@ -22,7 +22,7 @@ from epe_nas_jax import InputError, ScoringConfig, format_arch, parse_arch
 from epe_nas_jax.commands import search
 from epe_nas_jax.commands.config import dataset_of
 from epe_nas_jax.commands.search import search_and_report
-from epe_nas_jax.configs import best, folder, released_protocol
+from epe_nas_jax.configs import best, fast, folder, released_protocol
 from epe_nas_jax.data.datasets import draw_fixed_minibatch
 from epe_nas_jax.runs.workdir import provenance
 from epe_nas_jax.search import ranking
@@ -121,6 +121,22 @@ def test_the_score_of_an_objective_is_its_columns_ranked_together(tmp_path, algo
     assert table["score"].to_numpy() == pytest.approx(expected, rel=1e-8, nan_ok=True)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
+
+
+def test_the_fast_ranking_is_the_best_one_on_few_small_images(tmp_path):
+    config = fast.get_config()
+    config.update_from_flattened_dict(
+        {"network.channels": 2, "network.cells_per_stage": 1, "search.num_samples": 6}
+    )
+    search_and_report(config, tmp_path)
+    assert config.score.objective == best.get_config().score.objective
+    _, batch_key = jax.random.split(jax.random.key(config.seed))
+    images, labels = draw_fixed_minibatch(batch_key, dataset_of(config), 32, augment=False)
+    assert images.shape == (32, 8, 8, 3)
+    kept = json.loads((tmp_path / "config.json").read_text())
+    assert kept["minibatch_sha256"] == provenance({}, (images, labels))["minibatch_sha256"]
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert list(table)[:6] == ["arch", "score", *config.score.objective[:-1]]
 
 
 def test_an_objective_of_one_column_is_that_column(finished, tmp_path):

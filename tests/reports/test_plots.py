@@ -136,3 +136,18 @@ def test_a_histogram_of_any_scores_is_drawn(scores, num_bars):
     (axes,) = plots.score_histogram(np.array(scores, np.float32)).axes
     assert len(axes.patches) == num_bars
     assert sum(bar.get_height() for bar in axes.patches) == np.isfinite(scores).sum()
+
+
+def test_costs_of_rankings_show_every_setting_the_front_and_the_choice():
+    costs, rho = np.array([1.0, 4.0, 2.0, 8.0]), np.array([0.7, 0.9, 0.6, 0.8])
+    is_shallow = np.array([True, False, True, False])
+    figure = plots.cost_of_ranking(
+        costs, rho, is_shallow=is_shallow, front=np.array([0, 1]), chosen=1, name="8x8"
+    )
+    (axes,) = figure.axes
+    deep, shallow, front = axes.lines
+    assert deep.get_xydata().tolist() == [[4, 0.9], [8, 0.8]]
+    assert shallow.get_xydata().tolist() == [[1, 0.7], [2, 0.6]]
+    assert front.get_xydata().tolist() == [[1, 0.7], [4, 0.9]]
+    (note,) = axes.texts
+    assert (note.get_text(), note.xy) == ("chosen: 8x8", (4, 0.9))
