@@ -49,8 +49,13 @@ def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -
       Their indices, most accurate first; ties keep their order.
     """
     known = np.where(np.isnan(scores), np.nan, accuracies)
+    return top_k(known, num_in_share(fraction, int(np.sum(~np.isnan(known)))))
+
+
+def num_in_share(share: float, num_cells: int) -> int:
+    """How many of some cells a share of them is, above 0 and up to 1, rounded up."""
     # Rounded first: 0.1 * 70 is 7.000000000000001 in binary.
-    return top_k(known, math.ceil(round(fraction * np.sum(~np.isnan(known)), 6)))
+    return max(math.ceil(round(share * num_cells, 6)), min(1, num_cells))
 
 
 def rank_sum(values: np.ndarray) -> np.ndarray:
