@@ -79,6 +79,20 @@ def get_config() -> ml_collections.ConfigDict:
     # 0: no limit.
     config.search.max_params = 0
     config.search.max_mflops = 0.0
+    # Score this share of the best cells again at the setting below, and put them first; 0: do not.
+    config.search.refine = 0.0
+
+    # Only read with search.refine: the full setting, where that of the search above is a cheap one.
+    # Everything else is as there.
+    config.refine = ml_collections.ConfigDict()
+    # As data.side and data.batch_size.
+    config.refine.side = 0
+    config.refine.batch_size = 256
+    # As network.channels and network.cells_per_stage.
+    config.refine.channels = 16
+    config.refine.cells_per_stage = 5
+    # As score.num_inits.
+    config.refine.num_inits = 1
 
     config.benchmark = ml_collections.ConfigDict()
     # Trained accuracies in percent by arch string, as CSV, JSON or NATS-Bench's own files, and the

@@ -2,28 +2,26 @@
 
 import math
 import os
-import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from epe_nas_jax.commands import refining
 from epe_nas_jax.commands.cli import run_command
 from epe_nas_jax.commands.config import (
     accuracies_of,
-    cells_per_step_of,
     dataset_of,
-    minibatch_of,
-    network_of,
     objective_from,
     plain_config,
     space_of,
 )
-from epe_nas_jax.commands.summary import best_cells, summarise
-from epe_nas_jax.data.datasets import Dataset
+from epe_nas_jax.commands.refining import Refined
+from epe_nas_jax.commands.settings import Compiled, compile_setting, setting_of
+from epe_nas_jax.commands.summary import best_cells, summarise, with_refined
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.reports.search_page import run_page
 from epe_nas_jax.reports.text import result_table
@@ -31,13 +29,12 @@ from epe_nas_jax.runs import hosts
 from epe_nas_jax.runs.run import Run, open_run
 from epe_nas_jax.runs.score_log import LoggedScorer, ScoreLog
 from epe_nas_jax.runs.workdir import REPORT_FILE, SCORES_FILE, SUMMARY_FILE, to_json
-from epe_nas_jax.scoring.columns import COLUMNS, LIMITS, Objective, RunCells, proxies_to_score
-from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.scoring.columns import COLUMNS, LIMITS, Objective, RunCells
 from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.scoring.score_table import table_of
-from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
 from epe_nas_jax.search import algorithms
 from epe_nas_jax.search.algorithms import Algorithm, SearchResult
+from epe_nas_jax.search.ranking import best_index
 from epe_nas_jax.search.restrict import restrict
 from epe_nas_jax.seeds import random_key
 from epe_nas_jax.spaces.base import CellNetwork, SearchSpace, check_num_samples
@@ -50,18 +47,22 @@ class _Search(NamedTuple):
 
     Attributes:
       algorithm: over the cells within the limits; None to draw with replacement.
-      inputs: images and labels to score on.
-      compile_seconds: what compiling the scorer took.
+      own: the setting at which it scores.
+      full: the setting at which its best cells are scored again; None if none are.
     """
 
     space: SearchSpace
     objective: Objective
     algorithm: Algorithm | None
-    dataset: Dataset
-    inputs: tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]
     accuracies: dict[str, float] | None
-    scorer: CellScorer
-    compile_seconds: float
+    own: Compiled
+    full: Compiled | None
+
+    @property
+    def inputs(self) -> tuple[np.ndarray | jax.Array, ...]:
+        """The images and labels that the results depend on."""
+        stages = (self.own, self.full) if self.full else (self.own,)
+        return tuple(array for stage in stages for array in stage.setting.inputs)
 
 
 def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -93,63 +94,50 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
         search_key, batch_key = jax.random.split(random_key(config.seed))
         search = _prepare(config, batch_key)
         run.begin(search.inputs)
-        num_proxies = len(search.scorer.config.proxies)
+        own, share = search.own, config.search.refine
+        num_proxies = len(own.scorer.config.proxies)
         with ScoreLog(run.directory, num_proxies, hosts.index()) as log:
-            logged = LoggedScorer(search.scorer, log, run.check_stop, search.compile_seconds)
+            logged = LoggedScorer(own.scorer, log, run.check_stop, own.seconds)
             result = _run(config, search, logged, search_key)
+        refined = None
+        if search.full:
+            refined = refining.refine(run, share, search.objective, search.full, result)
         if not run.is_first:
             return ""
-        text = _write_results(run, config, search, result, logged, log)
-    return text if logged.num_scored else f"{_FINISHED}\n\n{text}"
+        text = _write_results(run, config, search, result, refined, logged, log)
+    num_scored = logged.num_scored + (refined.num_scored if refined else 0)
+    return text if num_scored else f"{_FINISHED}\n\n{text}"
 
 
 def _prepare(config: ConfigDict, batch_key: jax.Array) -> _Search:
-    """Reads and checks everything, and compiles the scorer."""
+    """Reads and checks everything, then compiles the scorers."""
     space = space_of(config)
     check_num_samples(space, config.search.num_samples, replace=config.search.replace)
     accuracies = accuracies_of(config, space)
-    dataset = dataset_of(config)
-    images, labels = minibatch_of(config, dataset, batch_key)
-    network = network_of(config, dataset.num_classes, jnp.float32)
-    algorithm = _algorithm_of(config, network, side=images.shape[1])
     objective = objective_from(config)
-    fresh = config.data.fresh_minibatch
-    scoring = ScoringConfig(
-        init=config.score.init,
-        proxies=proxies_to_score(objective, tuple(config.score.proxies)),
-        precision=config.score.precision,
-        num_inits=config.score.num_inits,
-        fresh_batch=config.data.batch_size if fresh else None,
-        augment=config.data.augment and fresh,
-        class_balanced=config.data.class_balanced and fresh,
-    )
-    start = time.perf_counter()
-    scorer = compile_scorer(
-        images,
-        labels,
-        seed=config.seed,
-        network=network,
-        config=scoring,
-        cells_per_step=cells_per_step_of(config),
-        prune_dead=config.score.prune_dead,
-        black=dataset.black(),
-        # Random search hands over all cells in one, and the scorer shows how far it is.
-        progress=config.search.algorithm == "random" and hosts.index() == 0,
-    )
-    seconds = time.perf_counter() - start
+    setting = setting_of(config, dataset_of(config), objective, batch_key)
+    full = refining.full_setting(config, objective, batch_key, setting)
+    algorithm = _algorithm_of(config, setting.network, side=setting.side)
+    # Random search hands over all cells in one, and the scorer shows how far it is.
+    progress = config.search.algorithm == "random" and hosts.index() == 0
     return _Search(
-        space, objective, algorithm, dataset, (images, labels), accuracies, scorer, seconds
+        space,
+        objective,
+        algorithm,
+        accuracies,
+        compile_setting(config, setting, progress=progress),
+        full and refining.compile_full(config, full),
     )
 
 
 def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Array) -> SearchResult:
     """Searches, and shows how far it is where the scorer does not."""
-    scorer, objective, num_samples = search.scorer, search.objective, config.search.num_samples
-    is_hidden = scorer.progress or hosts.index() != 0
+    own, objective, num_samples = search.own, search.objective, config.search.num_samples
+    is_hidden = own.scorer.progress or hosts.index() != 0
     with progress_bar(num_samples, unit="cell", disable=is_hidden) as bar:
 
         def score_fn(genotypes: np.ndarray) -> np.ndarray:
-            values = objective.values(_proxies(logged, genotypes), _cells_of(search, genotypes))
+            values = objective.values(_proxies(logged, genotypes), own.setting.cells(genotypes))
             bar.update(len(genotypes))
             return values
 
@@ -169,10 +157,6 @@ def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Arr
 
 def _proxies(logged: LoggedScorer, genotypes: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(logged.names, logged.proxies(genotypes).T, strict=True))
-
-
-def _cells_of(search: _Search, genotypes: np.ndarray) -> RunCells:
-    return RunCells(genotypes, search.scorer.network, search.inputs[0].shape[1])
 
 
 def _algorithm_of(config: ConfigDict, network: CellNetwork, *, side: int) -> Algorithm | None:
@@ -252,30 +236,47 @@ def _write_results(
     config: ConfigDict,
     search: _Search,
     result: SearchResult,
+    refined: Refined | None,
     logged: LoggedScorer,
     log: ScoreLog,
 ) -> str:
     """Writes scores, summary and report, and returns the table to print."""
-    cells = _cells_of(search, result.genotypes)
-    found = _proxies(logged, result.genotypes)
-    table = table_of(cells, result.scores, found, search.objective, search.scorer.network)
-    accuracies = search.accuracies
+    final = result
+    if refined:
+        final = result._replace(scores=refined.scores, best=best_index(refined.scores))
+    objective, accuracies = search.objective, search.accuracies
+    table = table_of(
+        search.own.setting.cells(result.genotypes),
+        final.scores,
+        _proxies(logged, result.genotypes),
+        objective,
+        search.own.setting.network,
+    )
+    if refined:
+        refining.add_columns(table, result.scores, refined, objective)
     if accuracies is not None:
         table["accuracy"] = [accuracies.get(arch, np.nan) for arch in table["arch"]]
     summary = summarise(
-        result, table, search.space, accuracies, num_networks=len(logged.rows), steps=log.steps
+        final, table, search.space, accuracies, num_networks=len(logged.rows), steps=log.steps
     )
+    if refined:
+        summary = with_refined(
+            summary,
+            num_refined=len(refined.indices),
+            num_networks=refined.num_networks,
+            steps=refined.steps,
+        )
     best = best_cells(table)
     report = run_page(
         summary=summary,
         provenance=run.origin,
         best=best,
-        scores=result.scores,
+        scores=final.scores,
         accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
         benchmark_accuracies=None if accuracies is None else np.array(list(accuracies.values())),
-        objective=search.objective.columns,
-        graphs=() if result.best is None else search.space.graphs(result.genotypes[result.best]),
-        **_classes(config, search, result),
+        objective=objective.columns,
+        graphs=() if final.best is None else search.space.graphs(final.genotypes[final.best]),
+        **_classes(config, search, final),
     )
     run.write(SCORES_FILE, _csv(table))
     run.write(SUMMARY_FILE, to_json(summary))
@@ -286,15 +287,16 @@ def _write_results(
 
 def _classes(
     config: ConfigDict, search: _Search, result: SearchResult
-) -> dict[str, np.ndarray | None]:
+) -> Mapping[str, np.ndarray | None]:
     """What each class adds to the score of the best cell, where the score is a sum over classes."""
-    if result.best is None or search.objective.columns != ("epe",):
+    # Not where the best cell is that of another setting.
+    if result.best is None or search.objective.columns != ("epe",) or search.full:
         return {"class_scores": None, "class_sizes": None}
-    sizes = None
+    sizes, setting = None, search.own.setting
     if not config.data.fresh_minibatch:
-        sizes = np.bincount(search.inputs[1], minlength=search.dataset.num_classes)
+        sizes = np.bincount(setting.inputs[1], minlength=setting.dataset.num_classes)
     best = result.genotypes[result.best]
-    return {"class_scores": search.scorer.class_scores(best), "class_sizes": sizes}
+    return {"class_scores": search.own.scorer.class_scores(best), "class_sizes": sizes}
 
 
 def _csv(table: pd.DataFrame) -> bytes:

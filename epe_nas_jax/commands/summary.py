@@ -37,9 +37,7 @@ def summarise(
       steps: the finished steps of each process, by the name of its log.
     """
     num_scored = len(table)
-    processes = [_figures_of(name, of_process) for name, of_process in steps.items() if of_process]
-    # They work at the same time.
-    seconds = max((figures["seconds"] for figures in processes), default=0.0)
+    times = _times_of(steps)
     device = device_name()
     num_isomorphic = None
     if space.canonical_form:
@@ -52,15 +50,52 @@ def summarise(
         "num_networks": num_networks,
         "num_isomorphic_classes": num_isomorphic,
         "num_degenerate": int(np.isnan(result.scores).sum()),
-        "seconds": seconds,
-        "compile_seconds": max((figures["compile_seconds"] for figures in processes), default=0.0),
-        "ms_per_cell": 1000 * seconds / num_scored,
+        "seconds": times["seconds"],
+        "compile_seconds": times["compile_seconds"],
+        "ms_per_cell": 1000 * times["seconds"] / num_scored,
         "device": device if hosts.count() == 1 else f"{hosts.count()} processes, each {device}",
-        "processes": processes,
+        "processes": times["processes"],
     }
     if accuracies is not None:
         summary |= _beside_accuracies(result, table["accuracy"].to_numpy())
     return summary | {"pareto_front": {name: _pareto_front(table, name) for name in LIMITS}}
+
+
+def with_refined(
+    summary: Mapping[str, Any],
+    *,
+    num_refined: int,
+    num_networks: int,
+    steps: Mapping[str, Sequence[Step]],
+) -> dict[str, Any]:
+    """The summary of a search whose best cells were scored again.
+
+    Its times are those of both stages together, and each stage has its own under `stages`.
+
+    Args:
+      summary: as from `summarise`, with the steps of the search alone.
+      num_refined: how many cells were scored again.
+      num_networks: how many different networks they are.
+      steps: as for `summarise`, of scoring them again.
+    """
+    again, times = _times_of(steps), ("seconds", "compile_seconds")
+    total = {name: summary[name] + again[name] for name in times}
+    counts = {"num_cells": summary["num_scored"], "num_networks": summary["num_networks"]}
+    return {
+        **summary,
+        **total,
+        "ms_per_cell": 1000 * total["seconds"] / summary["num_scored"],
+        "processes": summary["processes"] + again["processes"],
+        "num_refined": num_refined,
+        "stages": {
+            "search": counts | {name: summary[name] for name in times},
+            "refine": {
+                "num_cells": num_refined,
+                "num_networks": num_networks,
+                **{name: again[name] for name in times},
+            },
+        },
+    }
 
 
 def best_cells(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -97,6 +132,17 @@ def _beside_accuracies(result: SearchResult, accuracies: np.ndarray) -> dict[str
 
 def _known(accuracy: float) -> float | None:
     return None if np.isnan(accuracy) else float(accuracy)
+
+
+def _times_of(steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
+    """What the processes did, and how long all of them took."""
+    processes = [_figures_of(name, of_process) for name, of_process in steps.items() if of_process]
+    # They work at the same time.
+    longest = {
+        name: max((figures[name] for figures in processes), default=0.0)
+        for name in ("seconds", "compile_seconds")
+    }
+    return {"processes": processes, **longest}
 
 
 def _figures_of(log: str, steps: Sequence[Step]) -> dict[str, Any]:

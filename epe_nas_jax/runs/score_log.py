@@ -25,7 +25,7 @@ import psutil
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.runs import hosts
 from epe_nas_jax.runs.storage import Location, Log, log_at
-from epe_nas_jax.runs.workdir import log_file, log_files
+from epe_nas_jax.runs.workdir import SEARCH_LOG, log_file, log_files
 from epe_nas_jax.scoring.planning import Shard
 from epe_nas_jax.scoring.scorer import CellScorer
 
@@ -57,13 +57,16 @@ class ScoreLog:
       steps: every finished step of all processes, by the name of the file it is in.
     """
 
-    def __init__(self, directory: Location, num_proxies: int, process: int = 0):
+    def __init__(
+        self, directory: Location, num_proxies: int, process: int = 0, name: str = SEARCH_LOG
+    ):
         """Reads all logs and cuts a torn last line off this process's own.
 
         Args:
           directory: the work directory, which this process has locked.
           num_proxies: P.
           process: index of this process.
+          name: which log, where a work directory has several.
 
         Raises:
           InputError: a line other than the last is damaged, or a log is no file.
@@ -71,8 +74,9 @@ class ScoreLog:
         """
         self._directory = directory
         self._num_proxies = num_proxies
-        self._own = log_file(directory, process)
-        logs = {path.name: log_at(path) for path in (*log_files(directory), self._own)}
+        self._name = name
+        self._own = log_file(directory, process, name)
+        logs = {path.name: log_at(path) for path in (*log_files(directory, name), self._own)}
         self.steps = {name: _read(log, num_proxies) for name, log in logs.items()}
         self._log = logs[self._own.name]
         self._log.open(len(self.steps[self._own.name]))
@@ -106,7 +110,7 @@ class ScoreLog:
         lines = hosts.exchange(_to_line(step) if len(step.genotypes) else b"")
         others = []
         for process, line in enumerate(lines):
-            path = log_file(self._directory, process)
+            path = log_file(self._directory, process, self._name)
             if path != self._own and line:
                 others.append(self._step(line))
                 self.steps.setdefault(path.name, []).append(others[-1])

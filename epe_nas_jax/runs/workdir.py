@@ -36,7 +36,9 @@ _RESULT_FILES = (
     CHECKPOINTS,
 )
 _PACKAGE = Path(__file__).parents[1]
-_LOG_FILE = "steps-{}.jsonl"
+# The score logs: of a search, and of the stage that scores its best cells again.
+SEARCH_LOG, REFINING_LOG = "steps", "refine"
+_LOG_FILE = "{}-{}.jsonl"
 _LOCK_FILE = ".lock-{}"
 # What may change between the parts of a run: it changes no score.
 _FREE_KEYS = ("cells_per_step", "benchmark")
@@ -62,7 +64,8 @@ def check_workdir(directory: Location, config: Mapping[str, Any]) -> None:
     if not earlier.exists():
         results = [directory / name for name in _RESULT_FILES if (directory / name).exists()]
         # A kill between opening a log and writing the config leaves an empty one.
-        logs = [path for path in log_files(directory) if log_at(path).lines]
+        files = [path for log in (SEARCH_LOG, REFINING_LOG) for path in log_files(directory, log)]
+        logs = [path for path in files if log_at(path).lines]
         for path in (*results, *logs):
             raise InputError(
                 f"workdir {directory}: holds {path.name} of another run, expected none"
@@ -135,14 +138,14 @@ def difference_in_scores(found: Mapping[str, Any], expected: Mapping[str, Any]) 
     return _first_difference(_fixed(found), _fixed(expected), "")
 
 
-def log_file(directory: Location, process: int) -> Location:
+def log_file(directory: Location, process: int, log: str = SEARCH_LOG) -> Location:
     """The score log of a process."""
-    return directory / _LOG_FILE.format(process)
+    return directory / _LOG_FILE.format(log, process)
 
 
-def log_files(directory: Location) -> list[Location]:
+def log_files(directory: Location, log: str = SEARCH_LOG) -> list[Location]:
     """The score logs of all processes that ever took part."""
-    return sorted(directory.glob(_LOG_FILE.format("*")))
+    return sorted(directory.glob(_LOG_FILE.format(log, "*")))
 
 
 def provenance(

@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_config import tiny_config
 
 from epe_nas_jax import InputError, ScoringConfig, format_arch, parse_arch
-from epe_nas_jax.commands import search
+from epe_nas_jax.commands import settings
 from epe_nas_jax.commands.config import dataset_of
 from epe_nas_jax.commands.search import search_and_report
 from epe_nas_jax.configs import best, fast, folder, released_protocol
@@ -314,7 +314,7 @@ def test_a_folder_of_images_is_searched_with_class_balanced_minibatches(
     assert config.data.class_balanced
     configs = []
     monkeypatch.setattr(
-        search, "ScoringConfig", lambda **x: configs.append(ScoringConfig(**x)) or configs[0]
+        settings, "ScoringConfig", lambda **x: configs.append(ScoringConfig(**x)) or configs[0]
     )
     text = search_and_report(config, tmp_path / "work")
     assert "4 cells" in text

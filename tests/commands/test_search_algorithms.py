@@ -9,7 +9,7 @@ import pytest
 from tiny_config import tiny_config
 
 from epe_nas_jax import InputError, parse_arch
-from epe_nas_jax.commands import search
+from epe_nas_jax.commands import search, settings
 from epe_nas_jax.commands.search import search_and_report
 
 
@@ -23,7 +23,7 @@ def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, m
 
     # The search alone: other tests compute scores and look at the report.
     monkeypatch.setattr(search.LoggedScorer, "proxies", sums)
-    monkeypatch.setattr(search.CellScorer, "class_scores", lambda *_: None)
+    monkeypatch.setattr(settings.CellScorer, "class_scores", lambda *_: None)
     monkeypatch.setattr(search, "run_page", lambda **_: "")
     config = tiny_config(
         **{

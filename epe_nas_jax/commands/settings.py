@@ -1,0 +1,166 @@
+"""A setting: what the cells of a run are scored on, and how. A search may have two of them."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from epe_nas_jax.commands.config import cells_per_step_of, dataset_of, minibatch_of, network_of
+from epe_nas_jax.data.datasets import Dataset
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.scoring.columns import Objective, RunCells, proxies_to_score
+from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
+from epe_nas_jax.spaces.base import CellNetwork
+
+# The full setting: what stands for which key of the search's own.
+FULL = {
+    "side": "data.side",
+    "batch_size": "data.batch_size",
+    "channels": "network.channels",
+    "cells_per_stage": "network.cells_per_stage",
+    "num_inits": "score.num_inits",
+}
+# By what a message begins with: the key of the full setting that it is about.
+_NAMED = {
+    **{key: f"refine.{name}" for name, key in FULL.items()},
+    "num_inits": "refine.num_inits",
+    "labels": "refine.batch_size",
+}
+
+
+class Setting(NamedTuple):
+    """What cells are scored on and how, checked.
+
+    Attributes:
+      inputs: images and labels: the mini-batch or, for fresh ones, the data set.
+    """
+
+    dataset: Dataset
+    inputs: tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]
+    network: CellNetwork
+    scoring: ScoringConfig
+
+    @property
+    def side(self) -> int:
+        """Of the images, H."""
+        return int(self.inputs[0].shape[1])
+
+    def cells(self, genotypes: np.ndarray) -> RunCells:
+        """What columns of genotypes `[A, E]` are computed from."""
+        return RunCells(genotypes, self.network, self.side)
+
+
+class Compiled(NamedTuple):
+    """A setting, compiled.
+
+    Attributes:
+      seconds: what compiling took.
+    """
+
+    setting: Setting
+    scorer: CellScorer
+    seconds: float
+
+
+def setting_of(
+    config: ConfigDict, dataset: Dataset, objective: Objective, batch_key: jax.Array
+) -> Setting:
+    """Reads and checks the setting of a search.
+
+    Args:
+      config: the config.
+      dataset: as from `dataset_of`.
+      objective: as from `objective_from`.
+      batch_key: random key of the mini-batch, consumed.
+
+    Raises:
+      InputError: something in the config or the data cannot be used.
+    """
+    inputs = minibatch_of(config, dataset, batch_key)
+    network = network_of(config, dataset.num_classes, jnp.float32)
+    return Setting(dataset, inputs, network, _scoring_of(config, objective))
+
+
+def full_setting_of(
+    config: ConfigDict, objective: Objective, batch_key: jax.Array, own: Setting
+) -> Setting:
+    """Reads and checks the setting at which the best cells of a search are scored again.
+
+    Args:
+      config: the config.
+      objective: as from `objective_from`.
+      batch_key: as for `setting_of`. The very same key is meant to be given: the mini-batch is then
+        the one that a search at the full setting has.
+      own: the setting of the search itself.
+
+    Raises:
+      InputError: as `setting_of`, naming the keys `refine.*`; or the two settings are equal.
+    """
+    full = config.copy_and_resolve_references()
+    full.update_from_flattened_dict({key: config.refine[name] for name, key in FULL.items()})
+    with naming_the_full_setting():
+        is_read = full.data.side == config.data.side
+        dataset = own.dataset if is_read else dataset_of(full)
+        setting = setting_of(full, dataset, objective, batch_key)
+    keys = [key for key in FULL.values() if key != "data.side"]
+    if setting.side == own.side and all(_value(full, key) == _value(config, key) for key in keys):
+        raise InputError(
+            f"search.refine: found {config.search.refine} with refine.* equal to the search's own "
+            "setting, expected a cheaper search, as --config=fast has"
+        )
+    return setting
+
+
+@contextlib.contextmanager
+def naming_the_full_setting() -> Iterator[None]:
+    """Has messages within it name the keys of the full setting, not those that they stand for.
+
+    Raises:
+      InputError: of what is within it.
+    """
+    try:
+        yield
+    except InputError as error:
+        key, colon, rest = str(error).partition(":")
+        raise InputError(f"{_NAMED.get(key, key)}{colon}{rest}") from None
+
+
+def compile_setting(config: ConfigDict, setting: Setting, *, progress: bool) -> Compiled:
+    """Compiles the scorer of a setting; raises as `compile_scorer`."""
+    start = time.perf_counter()
+    scorer = compile_scorer(
+        *setting.inputs,
+        seed=config.seed,
+        network=setting.network,
+        config=setting.scoring,
+        cells_per_step=cells_per_step_of(config),
+        prune_dead=config.score.prune_dead,
+        black=setting.dataset.black(),
+        progress=progress,
+    )
+    return Compiled(setting, scorer, time.perf_counter() - start)
+
+
+def _scoring_of(config: ConfigDict, objective: Objective) -> ScoringConfig:
+    fresh = config.data.fresh_minibatch
+    return ScoringConfig(
+        init=config.score.init,
+        proxies=proxies_to_score(objective, tuple(config.score.proxies)),
+        precision=config.score.precision,
+        num_inits=config.score.num_inits,
+        fresh_batch=config.data.batch_size if fresh else None,
+        augment=config.data.augment and fresh,
+        class_balanced=config.data.class_balanced and fresh,
+    )
+
+
+def _value(config: ConfigDict, key: str) -> int:
+    section, name = key.split(".")
+    value: int = config[section][name]
+    return value
