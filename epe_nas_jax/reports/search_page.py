@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from epe_nas_jax.reports import html, plots
+from epe_nas_jax.reports.text import refined_in_words
 from epe_nas_jax.spaces.base import CellGraph
 
 # The objective whose score is EPE-NAS's, a sum over classes.
 _EPE = ("epe",)
 _COMBINATIONS = {"log_rank_sum": "sum of log ranks", "rank_sum": "sum of ranks"}
+# The score where the best cells were scored again.
+_RANK = "rank, cells scored again first"
 _UNREAD = ("arch", "from_run", "compare", "train")
 
 
@@ -40,7 +43,7 @@ def run_page(
       accuracies: their accuracies `[A]`, NaN where unknown; None without a benchmark.
       benchmark_accuracies: all accuracies of the benchmark, `[T]`; None without one.
       class_scores: e_c of the best cell, `[K]`, only shown if the objective is `("epe",)`; None if
-        no cell has a score.
+        no cell has a score, or the score is a rank after the best cells were scored again.
       class_sizes: images of each class in the mini-batch, `[K]`; None where every cell has a
         mini-batch of its own.
 
@@ -49,15 +52,17 @@ def run_page(
     """
     config = provenance["config"]
     title = _title(objective, config)
-    name = _score_name(objective, config)
-    if tuple(objective) != _EPE:
+    is_refined = "stages" in summary
+    name = _RANK if is_refined else _score_name(objective, config)
+    if tuple(objective) != _EPE or is_refined:
         class_scores = None
     sections = [
         _headline(title, summary, benchmark_accuracies),
         _best_cells(best, graphs) if best else "",
         '<div class="plots">',
         _scatter(scores, accuracies, name, summary) if accuracies is not None else "",
-        _distribution(scores, name, summary, is_relative=len(objective) > 1),
+        # Ranks are spread evenly.
+        "" if is_refined else _distribution(scores, name, summary, is_relative=len(objective) > 1),
         _progress(scores, accuracies),
         _classes(class_scores, class_sizes) if class_scores is not None else "",
         "</div>",
@@ -185,6 +190,8 @@ def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) 
         "different networks": f"{summary['num_networks']:,}",
         "device": summary["device"],
     }
+    if "stages" in summary:
+        facts["refined"] = refined_in_words(summary)
     command = html.command_of("search", provenance["config"], _UNREAD)
     return html.origin(facts, provenance, command)
 

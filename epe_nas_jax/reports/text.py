@@ -72,11 +72,26 @@ def result_table(summary: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) 
         "",
         f"scored      {summary['num_scored']} cells, {summary['num_networks']} different networks; "
         f"{summary['num_degenerate']} cells degenerate (no path from input to output, no score)",
+        *([f"refined     {refined_in_words(summary)}"] if "stages" in summary else []),
         f"time        {summary['compile_seconds']:.1f} s compiling, {summary['seconds']:.1f} s "
         f"scoring, {summary['ms_per_cell']:.1f} ms a cell",
         f"device      {summary['device']}",
     ]
     return "\n".join([*lines, *(_beside_accuracies(summary) if has_accuracies else [])])
+
+
+def refined_in_words(summary: Mapping[str, Any]) -> str:
+    """Which cells of a search were scored again, and what each stage took.
+
+    Args:
+      summary: the content of `summary.json`, of a search whose best cells were scored again.
+    """
+    search, again = (summary["stages"][stage] for stage in ("search", "refine"))
+    return (
+        f"{again['num_cells']} cells, {again['num_networks']} different networks, scored again at "
+        f"the full setting and first by rank; {search['seconds']:.1f} s searching, "
+        f"{again['seconds']:.1f} s scoring again"
+    )
 
 
 def _beside_accuracies(summary: Mapping[str, Any]) -> list[str]:

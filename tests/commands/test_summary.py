@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epe_nas_jax.commands.summary import best_cells, summarise
+from epe_nas_jax.commands.summary import best_cells, summarise, with_refined
 from epe_nas_jax.runs import hosts
 from epe_nas_jax.runs.score_log import Step
 from epe_nas_jax.search.algorithms import SearchResult
@@ -68,6 +68,24 @@ def test_processes_work_at_the_same_time_and_one_without_steps_took_no_part():
     assert (summary["seconds"], summary["compile_seconds"]) == (2.0, 4.0)
     assert summary["ms_per_cell"] == pytest.approx(500)
     assert summary_of(steps={"steps-0.jsonl": []})["seconds"] == 0
+
+
+def test_the_times_of_a_search_whose_best_cells_were_scored_again_are_those_of_both_stages():
+    alone = summary_of()
+    again = {"refine-0.jsonl": [step(1, 6.0, 9.0)], "refine-1.jsonl": [step(1, 8.0, 7.0)]}
+    summary = with_refined(alone, num_refined=3, num_networks=2, steps=again)
+    json.dumps(summary, allow_nan=False)
+    assert (summary["seconds"], summary["compile_seconds"]) == (2.0 + 8.0, 4.0 + 9.0)
+    assert summary["ms_per_cell"] == pytest.approx(2500)
+    assert [figures["log"] for figures in summary["processes"]] == [*STEPS, *again]
+    assert summary["num_refined"] == 3
+    assert summary["stages"] == {
+        "search": {"num_cells": 4, "num_networks": 3, "seconds": 2.0, "compile_seconds": 4.0},
+        "refine": {"num_cells": 3, "num_networks": 2, "seconds": 8.0, "compile_seconds": 9.0},
+    }
+    assert summary["num_networks"] == alone["num_networks"]
+    finished = with_refined(alone, num_refined=0, num_networks=0, steps={"refine-0.jsonl": []})
+    assert finished["seconds"] == alone["seconds"]
 
 
 def test_the_device_says_how_many_processes_shared_the_search(monkeypatch):

@@ -27,6 +27,7 @@ def make_page(
     combine="log_rank_sum",
     scale=3_000,
     space=NASBENCH201,
+    stages=None,
 ):
     """The page of a made run, and what it was made of."""
     rng = np.random.default_rng(0)
@@ -50,6 +51,7 @@ def make_page(
         "compile_seconds": 3.5,
         "ms_per_cell": 204.2,
         "device": name,
+        **({"stages": stages} if stages else {}),
     }
     best = [{"arch": archs[i], "score": float(scores[i])} for i in order]
     if benchmark:
@@ -204,6 +206,21 @@ def test_the_score_is_called_what_it_is(objective, combine, title, label, benchm
     assert ("|e_c|" in shown) == is_epe
     assert ("Classes of the best cell" in shown) == is_epe
     assert ("Ranks are those among the cells of this search." in shown) == (len(objective) > 1)
+
+
+@pytest.mark.parametrize("objective", [("epe",), BEST_RANKING])
+def test_a_page_of_cells_scored_again_shows_ranks_and_no_class_scores(objective):
+    stages = {
+        "search": {"num_cells": 60, "num_networks": 53, "seconds": 2.5},
+        "refine": {"num_cells": 6, "num_networks": 5, "seconds": 9.75},
+    }
+    shown = " ".join(Elements(make_page(objective=objective, stages=stages)[0]).text.split())
+    again = "6 cells, 5 different networks, scored again at the full setting and first by rank"
+    assert f"{again}; 2.5 s searching, 9.8 s scoring again" in shown
+    plots = shown.split("The best cells by score")[1].split("Time and origin")[0]
+    assert plots.count("rank, cells scored again first") == 1
+    for word in ("EPE-NAS score", "sum of log ranks", "|e_c|", "Classes", "cells with a score"):
+        assert word not in plots
 
 
 def test_scores_that_differ_by_little_read_differently():

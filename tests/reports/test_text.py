@@ -91,6 +91,19 @@ def test_a_search_is_printed():
     assert text.result_table(SEARCH, []).splitlines()[1] == "no cell has a score"
 
 
+def test_a_search_whose_best_cells_were_scored_again_says_so_in_a_line():
+    stages = {
+        "search": {"num_cells": 100, "num_networks": 88, "seconds": 1.25},
+        "refine": {"num_cells": 10, "num_networks": 9, "seconds": 31.04},
+    }
+    lines = text.result_table(SEARCH | {"stages": stages}, []).splitlines()
+    expected = (
+        "refined     10 cells, 9 different networks, scored again at the full setting and first by "
+        "rank; 1.2 s searching, 31.0 s scoring again"
+    )
+    assert [line for line in lines if line not in text.result_table(SEARCH, [])] == [expected]
+
+
 def test_a_search_with_a_benchmark_is_printed():
     best = [
         {"arch": "FIRST", "score": 26228.14, "accuracy": 91.234},
