@@ -138,6 +138,21 @@ def test_a_search_within_limits_keeps_to_them(tmp_path, finished, images):
     assert table["params"].max() <= most < params.max()
 
 
+def test_the_best_cells_are_scored_again_at_the_full_setting(tmp_path, finished, images):
+    # The full setting is that of the other searches.
+    again = {"batch_size": 8, "channels": 4, "cells_per_stage": 1}
+    config = darts_config(images, **{"data.batch_size": 6, "search.refine": 0.4})
+    config.refine.update(again)
+    search_and_report(config, tmp_path)
+    table, full = (pd.read_csv(work / "scores.csv") for work in (tmp_path, finished))
+    assert table["arch"].equals(full["arch"])
+    best = table["search_score"].nlargest(2).index
+    assert table["refined_score"].notna().sum() == 2
+    np.testing.assert_allclose(table["refined_score"][best], full["score"][best], rtol=1e-3)
+    assert set(table["score"].nlargest(2).index) == set(best)
+    assert table["score"].idxmax() == table["refined_score"].idxmax()
+
+
 def test_a_table_of_another_space_is_refused(tmp_path, images):
     path = tmp_path / "table.csv"
     path.write_text("arch,top1\n|nor_conv_3x3~0|,50\n")

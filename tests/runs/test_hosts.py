@@ -203,7 +203,7 @@ TOGETHER = (sys.executable, "launch/local.py", "--num_processes=2", "--")
 class Command:
     """A search by evolution of 120 networks; a step is one of each process."""
 
-    def __init__(self, start, workdir):
+    def __init__(self, start, workdir, flags=()):
         self._process = subprocess.Popen(
             [
                 *start,
@@ -214,6 +214,7 @@ class Command:
                 "--config.search.algorithm=evolution",
                 "--config.search.num_samples=120",
                 "--config.search.candidates_per_step=5",
+                *flags,
             ],
             cwd=ROOT,
             env=ENVIRONMENT,
@@ -303,3 +304,27 @@ def test_a_run_of_two_that_is_stopped_and_killed_is_finished_by_one(tmp_path, sc
     assert scores == scores_of_one
     networks = networks_on_disk(tmp_path)
     assert len(networks) == len(set(networks)) == 120 == sum(figures.values())
+
+
+@pytest.mark.slow
+def test_two_processes_score_the_best_cells_again_and_one_goes_on(tmp_path):
+    keys = {"data.side": 8, "search.num_samples": 16, "search.population": 5}
+    keys |= {"search.refine": 0.5, "refine.batch_size": 16}
+    keys |= {"refine.channels": 4, "refine.cells_per_stage": 1}
+    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    for start, workdir in ((ALONE, tmp_path / "one"), (TOGETHER, tmp_path / "two")):
+        code, _, err = Command(start, workdir, flags).finish()
+        assert code == 0, err
+    expected, _ = results(tmp_path / "one")
+    scores, figures = results(tmp_path / "two")
+    assert scores == expected
+    # A step of the second stage has a network of each process.
+    assert (figures["refine-0.jsonl"], figures["refine-1.jsonl"]) == (4, 4)
+    log = tmp_path / "two/refine-1.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    (tmp_path / "two/scores.csv").unlink()
+    code, _, err = Command(ALONE, tmp_path / "two", flags).finish()
+    assert code == 0, err
+    scores, figures = results(tmp_path / "two")
+    assert scores == expected
+    assert (figures["refine-0.jsonl"], figures["refine-1.jsonl"]) == (5, 3)
