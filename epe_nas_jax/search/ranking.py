@@ -54,7 +54,7 @@ def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -
 
 def num_in_share(share: float, num_cells: int) -> int:
     """How many of some cells a share of them is, above 0 and up to 1, rounded up."""
-    # Rounded first: 0.1 * 70 is 7.000000000000001 in binary.
+    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary.
     return max(math.ceil(round(share * num_cells, 6)), min(1, num_cells))
 
 

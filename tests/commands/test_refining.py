@@ -122,8 +122,10 @@ def test_its_files_say_what_each_stage_did(finished):
     assert "Classes of the best cell" not in report
 
 
-def test_a_finished_run_gives_its_results_again(finished):
+def test_a_finished_run_gives_its_results_again_and_scores_nothing(finished, monkeypatch):
     workdir, text = finished
+    # Parts of a score that is a rank would be those of another setting.
+    monkeypatch.setattr(settings.CellScorer, "class_scores", None)
     before = {path: path.read_bytes() for path in workdir.iterdir()}
     again = search_and_report(refining_config(), workdir)
     assert again.startswith("This run had scored all its cells before")
@@ -223,33 +225,44 @@ def test_every_cell_may_have_a_mini_batch_of_its_own_in_both_stages(tmp_path):
 
 @pytest.mark.parametrize("live", [False, True])
 def test_cells_that_are_one_network_have_one_score(tmp_path, monkeypatch, live):
-    asked = {8: [], 32: []}
+    asked = []
 
-    def sums(logged, genotypes):
-        cells = prune_dead(genotypes) if live else genotypes
-        side = logged._scorer.inputs[1].shape[1]
-        asked[side].append(genotypes)
-        # Many cells tie.
-        return np.stack([cells[:, 0] % 3, cells @ np.arange(6.0) % side], axis=1).astype(np.float32)
+    def network_of(cells):
+        return prune_dead(cells) if live else cells
+
+    def codes(logged, genotypes):
+        # A number of each network, in another order at the full setting.
+        is_full = logged._scorer.inputs[1].shape[1] == 32
+        if is_full:
+            asked.append(genotypes)
+        order = np.arange(6)[::-1] if is_full else np.arange(6)
+        return (network_of(genotypes) @ 5.0**order).astype(np.float32)[:, None]
 
     # The two stages alone: other tests compute scores and look at the report.
-    monkeypatch.setattr(search.LoggedScorer, "proxies", sums)
-    monkeypatch.setattr(settings.CellScorer, "class_scores", lambda *_: None)
+    monkeypatch.setattr(search.LoggedScorer, "proxies", codes)
     monkeypatch.setattr(search, "run_page", lambda **_: "")
     config = refining_config(
-        0.13, **{"search.num_samples": 400, "score.prune_dead": live, "search.replace": True}
+        1.0, **{"search.num_samples": 400, "score.prune_dead": live, "search.replace": True}
     )
     config.score.proxies = ()
-    config.score.objective = ("epe", "jacob_cov")
-    table, summary = run(config, tmp_path)
-    cells = np.array([parse_arch(arch) for arch in table["arch"]])
-    networks = [str(cell) for cell in (prune_dead(cells) if live else cells).tolist()]
-    by_network = table[["score", "refined_score"]].fillna(-1).groupby(np.array(networks))
-    assert by_network.size().max() > 1
+    table, summary = run(config, tmp_path / "all")
+    assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
+    assert table["score"].idxmax() != table["search_score"].idxmax()
+    # A share that ends between two places of a network.
+    in_order = np.sort(table["search_score"])[::-1]
+    end = 1 + int(np.argmax(in_order[1:] == in_order[:-1]))
+    assert in_order[end - 1] == in_order[end]
+    asked.clear()
+    config.search.refine = end / 400
+    table, summary = run(config, tmp_path / "share")
+    assert table["refined_score"].notna().sum() == summary["num_refined"] > end
+    cells = network_of(np.array([parse_arch(arch) for arch in table["arch"]]))
+    networks = np.array([str(cell) for cell in cells])
+    by_network = table[["score", "refined_score"]].fillna(-1).groupby(networks)
     assert (by_network.nunique() == 1).all(axis=None)
-    assert summary["num_refined"] == table["refined_score"].notna().sum() >= 52
-    # The first call is the one that scores.
-    assert len({tuple(cell) for cell in asked[32][0].tolist()}) == len(asked[32][0]) < 400
+    # The first call is the one that scores: no cell twice, and only the best.
+    assert len({str(cell) for cell in network_of(asked[0])}) == end
+    assert len({str(cell) for cell in asked[0]}) == len(asked[0])
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,12 @@ def test_the_best_share_is_the_beginning_of_the_sorted_cells(scores, percent):
     assert refinement.best_share(np.array(scores), percent / 100).tolist() == expected
 
 
+def test_a_share_is_rounded_as_a_decimal_number():
+    # 0.07 * 100 is 7.000000000000001 in binary.
+    assert len(refinement.best_share(np.arange(100), 0.07)) == 7
+    assert len(refinement.best_share(np.arange(101), 0.07)) == 8
+
+
 def test_the_smallest_share_is_a_cell():
     assert refinement.best_share(np.array([1, 3, 2]), 1e-9).tolist() == [1]
     assert refinement.best_share(np.array([NAN]), 1e-9).tolist() == []
