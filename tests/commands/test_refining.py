@@ -223,6 +223,20 @@ def test_every_cell_may_have_a_mini_batch_of_its_own_in_both_stages(tmp_path):
     np.testing.assert_allclose(table["refined_score"][again], full["score"][again], rtol=1e-3)
 
 
+def test_a_search_in_which_no_cell_has_a_score_scores_none_again(tmp_path, monkeypatch):
+    score = search.LoggedScorer.proxies
+
+    def none_at_the_cheap_setting(logged, genotypes):
+        is_full = logged._scorer.inputs[1].shape[1] == 32
+        return score(logged, genotypes) if is_full else np.full((len(genotypes), 2), np.nan)
+
+    monkeypatch.setattr(search.LoggedScorer, "proxies", none_at_the_cheap_setting)
+    table, summary = run(refining_config(), tmp_path)
+    assert table[["score", "refined_score", "refined_jacob_cov"]].isna().all(axis=None)
+    assert summary["best_arch"] is None
+    assert summary["num_refined"] == summary["stages"]["refine"]["num_networks"] == 0
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_cells_that_are_one_network_have_one_score(tmp_path, monkeypatch, live):
     asked = []
