@@ -81,6 +81,8 @@ def main(argv: Sequence[str]) -> None:
         if tuple(setting) not in done:
             tables.append(score(setting, _PATH.value, networks))
             pd.concat(tables).to_csv(path, index=False, float_format=_DIGITS)
+            # No program is needed twice.
+            jax.clear_caches()
 
 
 if __name__ == "__main__":
