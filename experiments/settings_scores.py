@@ -6,10 +6,12 @@ file holds are not scored again.
 
 Command:  python -m experiments.settings_scores --path=cifar10.npz --csv=settings_cifar10.csv
 
-Times are taken in another file, of fewer networks, on a machine that does nothing else:
+Times are taken in another file, on a machine that does nothing else; at the full setting, whose
+scores are known, those of fewer networks will do:
 
-          python -m experiments.settings_scores --path=cifar10.npz --cells=300 --full \
-              --csv=settings_times.csv
+          python -m experiments.settings_scores --path=cifar10.npz --csv=settings_times.csv
+          python -m experiments.settings_scores --path=cifar10.npz --csv=settings_times.csv \
+              --cells=300 --full
 """
 
 import time
