@@ -1,11 +1,11 @@
 r"""Which further signals rank better with the recommended ones: counts and measurements.
 
 Every different network of the space (9,445) is scored once at a cheap setting: 32 images of
-CIFAR-10 averaged to 8x8 pixels, 16 channels, 5 cells a stage. Candidates are counts from the genotype, and
-what one pass forward and back says of features, gradients and activation patterns. They are looked
-at on 500 cells with their CIFAR-10 accuracies, those on which the recommended ranking was chosen
-(`experiments/ranking.py`); the sums in `REPORTED`, written down before, are then held to all other
-cells and all three data sets' accuracies. A cell without a score is the last.
+CIFAR-10 averaged to 8x8 pixels, 16 channels, 5 cells a stage. Candidates are counts from the
+genotype, and what one pass forward and back says of features, gradients and activation patterns.
+They are looked at on 500 cells with their CIFAR-10 accuracies, those on which the recommended
+ranking was chosen (`experiments/ranking.py`); the sums in `REPORTED`, written down before, are then
+held to all other cells and all three data sets' accuracies. A cell without a score is the last.
 
 Command:  python -m experiments.signals --benchmark=nasbench201.csv.gz --path=cifar10.npz \
               --signals=signals_cifar10.csv.gz
@@ -100,10 +100,10 @@ _NOTHING = 1e-30
 def main(argv: Sequence[str]) -> None:
     """Scores or reads, and prints the tables as Markdown."""
     del argv
+    runtime.prepare()
     cells = every_genotype()
     networks = prune_dead(cells)
     if _PATH.value:
-        runtime.prepare()
         score(np.unique(networks, axis=0)).to_csv(_SIGNALS.value, float_format="%.6g")
     measured = pd.read_csv(_SIGNALS.value, index_col="arch")
     archs = [format_arch(cell) for cell in cells]
@@ -201,7 +201,8 @@ def measure(networks: np.ndarray, images: np.ndarray) -> tuple[list[str], np.nda
 
         return lax.map(one, genotypes)
 
-    cells, every = PartitionSpec("cells"), PartitionSpec()
+    cells = PartitionSpec("cells")  # type: ignore[no-untyped-call]
+    every = PartitionSpec()  # type: ignore[no-untyped-call]
     mesh = Mesh(np.array(jax.devices()), ("cells",))
     program = jax.jit(
         jax.shard_map(
@@ -232,7 +233,7 @@ def measurements(variables: Any, genotype: jax.Array, images: jax.Array) -> dict
         lambda added: _forward(added, variables, genotype, images), outputs, has_aux=True
     )
     (gradients,) = vjp(jnp.ones_like(logits))
-    is_conv = sum(genotype == OPERATIONS.index(name) for name in _CONVS) > 0
+    is_conv = jnp.isin(genotype, jnp.array([OPERATIONS.index(name) for name in _CONVS]))
 
     found: dict[str, jax.Array] = {}
     by_cell, fishers = [], []
@@ -289,7 +290,7 @@ def _forward(
         return out if added is None else out + added[name]
 
     with nn.intercept_methods(intercept):
-        logits: jax.Array = NETWORK.apply(variables, images, genotype)
+        logits: Any = NETWORK.apply(variables, images, genotype)
     return logits, seen
 
 
@@ -390,14 +391,14 @@ def combined(signals: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 def choice_tables(signals: pd.DataFrame, accuracies: np.ndarray) -> list[Table]:
     """Every signal alone, and the best sums, on the cells of the choice."""
     alone = []
-    for name in signals:
+    for name in map(str, signals):
         rho = stats.spearmanr(combined(signals, (name,)), accuracies).statistic
         with_best = rho
         if name not in BEST_RANKING:
             with_best = stats.spearmanr(
-                combined(signals, (*BEST_RANKING, str(name))), accuracies
+                combined(signals, (*BEST_RANKING, name)), accuracies
             ).statistic
-        alone.append((rho, str(name), with_best))
+        alone.append((rho, name, with_best))
     rows = [
         [name, f"{rho:.3f}", "-" if name in BEST_RANKING else f"{more:.4f}"]
         for rho, name, more in sorted(alone)[::-1]
@@ -447,7 +448,9 @@ def spearman_of_sums(
     true_ranks = stats.rankdata(accuracies)
     return np.array(
         [
-            np.corrcoef(stats.rankdata(sum(of_signal[name] for name in names)), true_ranks)[0, 1]
+            np.corrcoef(
+                stats.rankdata(np.sum([of_signal[name] for name in names], axis=0)), true_ranks
+            )[0, 1]
             for names in tqdm(sums, desc="sums", leave=False)
         ]
     )
