@@ -41,15 +41,18 @@ from epe_nas_jax.data.accuracies import read_accuracies
 from epe_nas_jax.data.datasets import load_dataset
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.runs import runtime
+from epe_nas_jax.scoring.columns import COLUMNS, RunCells
 from epe_nas_jax.scoring.step import shared_weights
 from epe_nas_jax.search import ranking, simulation
-from epe_nas_jax.spaces.nasbench201 import cost, paths
+from epe_nas_jax.spaces import paths
+from epe_nas_jax.spaces.base import GraphEdge
 from epe_nas_jax.spaces.nasbench201.genotype import (
     EDGES,
     NUM_EDGES,
     NUM_NODES,
     OPERATIONS,
     every_genotype,
+    has_path,
     prune_dead,
 )
 from epe_nas_jax.spaces.nasbench201.network import Cell
@@ -74,23 +77,26 @@ REPORTED = (
     BEST_RANKING,
     ("jacob_cov", "live_params"),
     (*BEST_RANKING, "few_pools"),
-    (*BEST_RANKING, "few_pools", "long_3x3"),
-    (*BEST_RANKING, "few_pools", "long_3x3", "little_pooling"),
-    (*BEST_RANKING, "few_pools", "long_3x3", "little_pooling", "live_mflops"),
+    (*BEST_RANKING, "few_pools", "wide_convs"),
+    (*BEST_RANKING, "few_pools", "wide_convs", "little_pooling"),
+    (*BEST_RANKING, "few_pools", "wide_convs", "little_pooling", "live_mflops"),
     (*BEST_RANKING, "correlation_entropy_1"),
     (*BEST_RANKING, "few_pools", "correlation_entropy_1"),
     (*BEST_RANKING, "grad_roughness"),
     ("grad_entropy", "live_params", "clear_paths"),
-    ("live_params", "few_pools", "long_3x3", "little_pooling"),
+    ("live_params", "few_pools", "wide_convs", "little_pooling"),
 )
 PROXIES = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
+# Columns that are the same for a cell and its live form.
+LIVE = ("live_params", "live_mflops", "few_pools", "little_pooling", "wide_convs")
 NETWORK = NasBench201Network(num_classes=10)
 SIDE, NUM_IMAGES = 8, 32
 SEARCH_SIZE = 1000
 _CELLS_AT_ONCE = 64
 _STAGES, _CELLS = 3, NETWORK.cells_per_stage
 _CONVS = ("nor_conv_1x1", "nor_conv_3x3")
-_POOL = ("avg_pool_3x3",)
+# More than the convolutions on any path.
+_POOL_WEIGHT = 10
 # The recommended ranking was chosen on every third of so many cells, the first of those drawn.
 _CHOSEN_OF, _CHOSEN_EVERY = 1500, 3
 # A share of a sum below which nothing counts.
@@ -133,31 +139,42 @@ def counts(networks: np.ndarray) -> dict[str, np.ndarray]:
 
     Larger is meant to be better, so that some are negative.
     """
-    live = paths.is_live(networks)
-    pools, convs = (paths.count_on_paths(networks, names) for names in (_POOL, _CONVS))
-    sizes = cost.Sizes(NETWORK.channels, NETWORK.cells_per_stage, NETWORK.num_classes)
-    found = {
-        "live_params": cost.parameters(networks, sizes, live=True),
-        "live_mflops": cost.flops(networks, sizes, side=32, live=True) / 1e6,
-        "few_pools": -paths.fewest(networks, _POOL),
-        "little_pooling": -paths.mean(networks, _POOL),
-        "clear_paths": np.sum(live & (pools == 0), axis=1),
-        "clear_conv_paths": np.sum(live & (pools == 0) & (convs > 0), axis=1),
-        "long_3x3": paths.most(networks, ("nor_conv_3x3",)),
-        "long_conv": paths.most(networks, _CONVS),
-        "short_conv": -paths.fewest(networks, _CONVS),
-        "long_short": paths.most(networks, _CONVS) - paths.fewest(networks, _CONVS),
-        "mean_conv": paths.mean(networks, _CONVS),
-        "clear_conv": np.where(live & (pools == 0), convs, -1).max(axis=1),
-        "shortcut": np.any(live & (pools == 0) & (convs == 0), axis=1),
-        "paths": live.sum(axis=1),
-        "few_paths": -live.sum(axis=1),
+    cells = RunCells(networks, NETWORK, 32)
+    found = {name: column.values(cells) for name, column in COLUMNS.items() if name in LIVE}
+    fewest_convs, most_convs = (
+        cells.on_paths(is_convolution, f) for f in (paths.fewest, paths.most)
+    )
+    found |= {
+        "clear_paths": cells.on_paths(paths.is_pool, lambda counted: counted[0]),
+        "clear_conv_paths": cells.on_paths(
+            conv_or_pool, lambda counted: sum(counted[i] for i in range(1, _POOL_WEIGHT))
+        ),
+        "clear_convs": cells.on_paths(
+            conv_or_pool, lambda counted: max((i for i in counted if i < _POOL_WEIGHT), default=-1)
+        ),
+        "shortcut": cells.on_paths(conv_or_pool, lambda counted: counted[0] > 0),
+        "most_convs": most_convs,
+        "few_convs": -fewest_convs,
+        "convs_around": most_convs - fewest_convs,
+        "mean_convs": cells.on_paths(is_convolution, paths.mean),
+        "paths": cells.on_paths(is_convolution, lambda counted: counted.total()),
+        "few_paths": -cells.on_paths(is_convolution, lambda counted: counted.total()),
         "operations": np.sum(networks != 0, axis=1),
     }
     for name in OPERATIONS[1:]:
         found[f"number_{name}"] = np.sum(networks == OPERATIONS.index(name), axis=1)
-    has_path = live.any(axis=1)
-    return {name: np.where(has_path, values, np.nan) for name, values in found.items()}
+    known = has_path(networks)
+    return {name: np.where(known, values, np.nan) for name, values in found.items()}
+
+
+def is_convolution(edge: GraphEdge) -> bool:
+    """Whether an edge is a convolution."""
+    return edge.kind == "conv"
+
+
+def conv_or_pool(edge: GraphEdge) -> int:
+    """Counts convolutions, and pools so much that their paths stand apart."""
+    return is_convolution(edge) + _POOL_WEIGHT * paths.is_pool(edge)
 
 
 def score(networks: np.ndarray) -> pd.DataFrame:

@@ -5,6 +5,7 @@ some, and an objective is made of some. Every proxy is a column; the others are 
 """
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import numpy as np
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.proxies.table import PROXIES
 from epe_nas_jax.search.ranking import COMBINATIONS, Combine
-from epe_nas_jax.spaces.base import CellNetwork, Cost
+from epe_nas_jax.spaces import paths
+from epe_nas_jax.spaces.base import CellGraph, CellNetwork, Cost
 
 # The recommended ranking (docs/ranking.md).
 BEST_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
@@ -43,6 +45,27 @@ class RunCells:
     def live(self) -> Cost:
         """What they cost without operations that change no score."""
         return self._cost(live=True)
+
+    def on_paths(self, counts: paths.Counts, reduce: Callable[[Counter[int]], float]) -> np.ndarray:
+        """What lies on the paths from input to output, `[A]`.
+
+        Args:
+          counts: how much an edge counts.
+          reduce: from the paths through a cell to a number; of several cells they are added up.
+        """
+        graphs, cell = self._graphs
+        values = [
+            sum(reduce(paths.count_on_paths(g, counts)) for g in of_cell) for of_cell in graphs
+        ]
+        return np.array(values, np.float64)[cell]
+
+    @functools.cached_property
+    def _graphs(self) -> tuple[list[tuple[CellGraph, ...]], np.ndarray]:
+        """The graphs of all different cells, and which of these each cell is."""
+        space = self._network.space
+        networks = space.prune_dead(np.asarray(self.genotypes))
+        different, cell = np.unique(networks, axis=0, return_inverse=True)
+        return [space.graphs(genotype) for genotype in different], cell
 
     def _cost(self, *, live: bool) -> Cost:
         return self._network.cost(
@@ -85,6 +108,21 @@ COLUMNS = {
             "live_mflops",
             lambda cells: cells.live.flops / 1e6,
             "millions of FLOPs of operations on a path from input to output",
+        ),
+        Column(
+            "few_pools",
+            lambda cells: -cells.on_paths(paths.is_pool, paths.fewest),
+            "minus the fewest pools on a path from input to output",
+        ),
+        Column(
+            "little_pooling",
+            lambda cells: -cells.on_paths(paths.is_pool, paths.mean),
+            "minus the mean number of pools on a path from input to output",
+        ),
+        Column(
+            "wide_convs",
+            lambda cells: cells.on_paths(paths.is_wide_conv, paths.most),
+            "the most convolutions wider than one pixel on a path from input to output",
         ),
     )
 }

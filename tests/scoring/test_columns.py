@@ -17,6 +17,7 @@ from epe_nas_jax.scoring.columns import (
 )
 from epe_nas_jax.search.ranking import log_rank_sum, rank_sum
 from epe_nas_jax.spaces.base import Cost
+from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from epe_nas_jax.spaces.table import SPACES
 
 
@@ -25,6 +26,7 @@ class Counting:
     """A network that only says what cells cost, and notes when it is asked."""
 
     asked: list = dataclasses.field(default_factory=list)
+    space = NASBENCH201
 
     def cost(self, genotypes, *, side, image_channels, live=False):
         self.asked.append(live)
@@ -62,7 +64,21 @@ def test_every_space_has_every_column(name):
         prefix = "live_" if live else ""
         assert np.array_equal(values.pop(f"{prefix}params"), params)
         assert np.allclose(values.pop(f"{prefix}mflops"), flops / 1e6, rtol=1e-12)
-    assert not values
+    assert set(values) == {"few_pools", "little_pooling", "wide_convs"}
+    has_path = space.has_path(genotypes)
+    for counts in values.values():
+        assert np.array_equal(~np.isnan(counts), has_path)
+
+
+def test_what_lies_on_paths_is_that_of_the_live_form_and_of_no_size():
+    cells = np.asarray(NASBENCH201.sample(jax.random.key(1), 40))
+    live = NASBENCH201.prune_dead(cells)
+    for name in ("few_pools", "little_pooling", "wide_convs"):
+        values = COLUMNS[name].values
+        found = values(RunCells(cells, NasBench201Network(10), side=32))
+        other = values(RunCells(live, NasBench201Network(3, 4, 1), side=8))
+        assert np.array_equal(found, other, equal_nan=True)
+        assert np.isnan(found).sum() == np.sum(~NASBENCH201.has_path(cells))
 
 
 def test_a_name_is_a_proxy_or_another_column_and_entries_are_complete():
