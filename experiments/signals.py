@@ -72,6 +72,12 @@ ACCURACIES = {
     "CIFAR-100": "cifar100_test_200",
     "ImageNet16-120": "imagenet16_test_200",
 }
+# Scores at the full setting, of uniformly drawn cells.
+FULL = {
+    "CIFAR-10": "scores_cifar10_4500.csv.gz",
+    "CIFAR-100": "scores_cifar100_4500.csv.gz",
+    "ImageNet16-120": "scores_imagenet16_4500.csv.gz",
+}
 # What was held to the other cells: written down before, and nothing was chosen by the result.
 REPORTED = (
     BEST_RANKING,
@@ -121,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
     }
     accuracies = pd.DataFrame({name: [of[arch] for arch in archs] for name, of in known.items()})
     is_form = np.all(cells == networks, axis=1)
-    scored = pd.read_csv(_RESULTS / "scores_cifar10_4500.csv.gz")["arch"]
+    scored = pd.read_csv(_RESULTS / FULL["CIFAR-10"])["arch"]
     was_chosen_on = np.isin(archs, scored[:_CHOSEN_OF:_CHOSEN_EVERY])
     assert is_form.sum() == len(measured)
     assert was_chosen_on.sum() == 500
@@ -130,6 +136,7 @@ def main(argv: Sequence[str]) -> None:
         report_table("all cells", signals, accuracies, ~was_chosen_on),
         report_table("live forms", signals, accuracies, ~was_chosen_on & is_form),
         search_table(signals, accuracies, ~was_chosen_on),
+        *full_tables(signals, accuracies, was_chosen_on, is_form),
     ]
     print("\n\n".join(map(as_markdown, printed)))
 
@@ -514,6 +521,36 @@ def search_table(signals: pd.DataFrame, accuracies: pd.DataFrame, held: np.ndarr
         ["signals", *ACCURACIES],
         rows,
     )
+
+
+def full_tables(
+    signals: pd.DataFrame, accuracies: pd.DataFrame, was_chosen_on: np.ndarray, is_form: np.ndarray
+) -> list[Table]:
+    """The same of scores at the full setting, each data set's of its own images."""
+    reported = [names for names in REPORTED if {*names} <= {*BEST_RANKING, *LIVE}]
+    lines: dict[str, list[list[str]]] = {"cells": [], "live forms": []}
+    sizes = {}
+    for names in reported:
+        for title, of_table in lines.items():
+            of_table.append([in_words(names)])
+            for dataset, file in FULL.items():
+                full = pd.read_csv(_RESULTS / file, index_col="arch")[[*BEST_RANKING]]
+                rows = signals.index.get_indexer(full.index)
+                held = ~was_chosen_on[rows] & (is_form[rows] | (title == "cells"))
+                table = signals.iloc[rows].assign(**full.replace([-np.inf, np.inf], np.nan))[held]
+                scores = combined(table, names)
+                true = accuracies[dataset].to_numpy()[rows][held]
+                rho, tau = (f(scores, true).statistic for f in (stats.spearmanr, stats.kendalltau))
+                of_table[-1].append(f"{rho:.4f} / {tau:.4f}")
+                sizes[title] = held.sum()
+    return [
+        Table(
+            f"Spearman / Kendall, 256 whole images, {sizes[title]} drawn {title}, none of the choice",
+            ["signals", *FULL],
+            rows,
+        )
+        for title, rows in lines.items()
+    ]
 
 
 def in_words(names: Sequence[str]) -> str:
