@@ -545,7 +545,7 @@ def full_tables(
                 sizes[title] = held.sum()
     return [
         Table(
-            f"Spearman / Kendall, 256 whole images, {sizes[title]} drawn {title}, none of the choice",
+            f"Spearman / Kendall, 256 whole images, {sizes[title]} {title}, none of the choice",
             ["signals", *FULL],
             rows,
         )
