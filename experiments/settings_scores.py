@@ -2,15 +2,11 @@ r"""Scores the same cells at many settings, from tiny to full, and takes the tim
 
 Equal networks are scored once. The file has a row for every network and setting;
 `experiments/settings_tables.py` makes the table and the plot of docs/fast.md. Settings that the
-file holds are not scored again.
+file holds are not scored again. At the full setting, whose scores are known, fewer networks will do
+to take the time. Run it on a machine that does nothing else.
 
 Command:  python -m experiments.settings_scores --path=cifar10.npz --csv=settings_cifar10.csv
-
-Times are taken in another file, on a machine that does nothing else; at the full setting, whose
-scores are known, those of fewer networks will do:
-
-          python -m experiments.settings_scores --path=cifar10.npz --csv=settings_times.csv
-          python -m experiments.settings_scores --path=cifar10.npz --csv=settings_times.csv \
+          python -m experiments.settings_scores --path=cifar10.npz --csv=settings_cifar10.csv \
               --cells=300 --full
 """
 

@@ -6,7 +6,7 @@ and of settings that take the same tenth of a millisecond the one that ranks the
 then reported on the other cells. Intervals are 95 %, by a paired bootstrap of the cells.
 
 Command:  python -m experiments.settings_tables --scores=results/settings_cifar10.csv.gz \
-              --times=results/settings_times.csv.gz --benchmark=nasbench201.csv.gz --plot=fast.png
+              --benchmark=nasbench201.csv.gz --plot=settings.png
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,6 @@ from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from experiments.settings import CHOSEN_ON, DRAWN, FULL, PROXIES, Setting, drawn_cells, live_forms
 
 _SCORES = flags.DEFINE_string("scores", None, "What `settings_scores.py` wrote.", required=True)
-_TIMES = flags.DEFINE_string("times", None, "What it wrote on a quiet machine.", required=True)
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
 _PLOT = flags.DEFINE_string("plot", "", "Where to write the plot.")
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Of the bootstrap.", lower_bound=2)
@@ -96,23 +95,24 @@ def main(argv: Sequence[str]) -> None:
 
 def ranked_settings(archs: Sequence[str]) -> list[Ranked]:
     """All settings with the combined score of each cell, by ranks among all of them."""
-    full = pd.read_csv(DRAWN, usecols=["arch", *PROXIES]).assign(**FULL._asdict())
-    scored = pd.concat([pd.read_csv(_SCORES.value), full[: len(archs)]])
-    by_setting = scored.groupby(list(Setting._fields), sort=False)
-    times = pd.read_csv(_TIMES.value).groupby(list(Setting._fields))["ms"].first()
+    scored = pd.read_csv(_SCORES.value)
+    full = pd.read_csv(DRAWN, usecols=["arch", *PROXIES])
     networks = live_forms(archs)
     cells = np.array([parse_arch(arch) for arch in archs])
     objective = objective_of(BEST_RANKING, "log_rank_sum")
     found = []
-    for key, rows in by_setting:
+    for key, rows in scored.groupby(list(Setting._fields), sort=False):
         setting = Setting(*key)
-        of_cells = rows.set_index("arch").loc[archs if setting == FULL else networks]
+        if setting == FULL:
+            of_cells = full.set_index("arch").loc[archs]
+        else:
+            of_cells = rows.set_index("arch").loc[networks]
         network = NasBench201Network(
             10, channels=setting.channels, cells_per_stage=setting.cells_per_stage
         )
         proxies = {name: of_cells[name].to_numpy() for name in PROXIES}
         values = objective.values(proxies, RunCells(cells, network, setting.side))
-        found.append(Ranked(setting, float(times[key]), ranking.log_rank_sum(values)))
+        found.append(Ranked(setting, float(rows["ms"].iloc[0]), ranking.log_rank_sum(values)))
     return found
 
 

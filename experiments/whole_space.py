@@ -44,6 +44,7 @@ METHODS = (
     *((name,) for name in BEST_RANKING if name != "live_params"),
     ("jacob_cov", "live_params"),
     BEST_RANKING,
+    (*BEST_RANKING, "few_pools", "little_pooling", "wide_convs"),
 )
 _HEADS = ("Spearman", "Kendall", "Spearman, top 20 %")
 _SIZES = (10, 100, 1000)
