@@ -294,6 +294,7 @@ def cost_of_ranking(
         color=ORANGE,
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("ms a network")
     axes.set_ylabel("Spearman with accuracy")
     axes.legend(frameon=False, loc="lower right")
