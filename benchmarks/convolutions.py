@@ -18,8 +18,8 @@ from jax import lax
 
 from epe_nas_jax.spaces.layers.convolution import convolve
 
-_SIDE = flags.DEFINE_integer("side", 32, "Pixels of the first stage.", lower_bound=8)
-_BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=8)
+_SIDE = flags.DEFINE_integer("side", 32, "Pixels of the first stage, 16 times n.", lower_bound=16)
+_BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch, 8 times n.", lower_bound=8)
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each is run.", lower_bound=1)
 
 _REPEATS = 5
@@ -30,6 +30,8 @@ Convolution = Callable[[jax.Array, jax.Array], jax.Array]
 def main(argv: Sequence[str]) -> None:
     """Prints the table as Markdown."""
     del argv
+    if _SIDE.value % 16 or _BATCH.value % _IMAGES_AT_ONCE:
+        raise app.UsageError("expected a side that is a multiple of 16, and a batch, of 8")
     jax.config.update("jax_num_cpu_devices", 1)
     print("| stage | way | ms | GFLOP/s of 9 products a pixel | largest error |")
     print("| --- | --- | ---: | ---: | ---: |")

@@ -19,7 +19,7 @@ from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
 from epe_nas_jax.spaces.base import CellNetwork
 
 # The full setting: what stands for which key of the search's own.
-FULL = {
+FULL_KEYS = {
     "side": "data.side",
     "batch_size": "data.batch_size",
     "channels": "network.channels",
@@ -28,7 +28,7 @@ FULL = {
 }
 # By what a message begins with: the key of the full setting that it is about.
 _NAMED = {
-    **{key: f"refine.{name}" for name, key in FULL.items()},
+    **{key: f"refine.{name}" for name, key in FULL_KEYS.items()},
     "num_inits": "refine.num_inits",
     "labels": "refine.batch_size",
 }
@@ -103,12 +103,12 @@ def full_setting_of(
       InputError: as `setting_of`, naming the keys `refine.*`; or the two settings are equal.
     """
     full = config.copy_and_resolve_references()
-    full.update_from_flattened_dict({key: config.refine[name] for name, key in FULL.items()})
+    full.update_from_flattened_dict({key: config.refine[name] for name, key in FULL_KEYS.items()})
     with naming_the_full_setting():
         is_read = full.data.side == config.data.side
         dataset = own.dataset if is_read else dataset_of(full)
         setting = setting_of(full, dataset, objective, batch_key)
-    keys = [key for key in FULL.values() if key != "data.side"]
+    keys = [key for key in FULL_KEYS.values() if key != "data.side"]
     if setting.side == own.side and all(_value(full, key) == _value(config, key) for key in keys):
         raise InputError(
             f"search.refine: found {config.search.refine} with refine.* equal to the search's own "

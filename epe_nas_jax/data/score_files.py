@@ -18,7 +18,9 @@ PUBLISHED_EPE_NAS = "epe_nas (published)"
 
 _DATASET = "dataset"
 # Columns of tables of scores that are no proxies, in small letters.
-_NO_PROXIES = ("accuracy", "index")
+_NO_PROXIES = ("accuracy", "index", "search_score")
+# Columns that only the cells have which a search scored again.
+_OF_SOME_CELLS = "refined_"
 # NASLib's score of a network on which a proxy failed.
 _FAILED = -1e8
 
@@ -157,7 +159,8 @@ def _numbers_of(path: str, table: Table, space: SearchSpace) -> pd.DataFrame:
     cells = text_tables.cells_of(path, table.columns[ARCH], space)
     numbers: dict[str, list[float]] = {}
     for name, column in table.columns.items():
-        if name not in (ARCH, _DATASET) and name.casefold() not in _NO_PROXIES:
+        is_of_some = name.casefold().startswith(_OF_SOME_CELLS)
+        if name not in (ARCH, _DATASET) and name.casefold() not in _NO_PROXIES and not is_of_some:
             # A spreadsheet that opens our tables would compute it.
             if name.startswith(("=", "+", "-", "@")):
                 raise InputError(f"{path}: found a column {name!r}, expected a name, no formula")

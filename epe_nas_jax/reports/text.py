@@ -89,7 +89,7 @@ def refined_in_words(summary: Mapping[str, Any]) -> str:
     search, again = (summary["stages"][stage] for stage in ("search", "refine"))
     return (
         f"{again['num_cells']} cells, {again['num_networks']} different networks, scored again at "
-        f"the full setting and first by rank; {search['seconds']:.1f} s searching, "
+        f"the full setting and put first; {search['seconds']:.1f} s searching, "
         f"{again['seconds']:.1f} s scoring again"
     )
 

@@ -111,12 +111,12 @@ COLUMNS = {
         ),
         Column(
             "few_pools",
-            lambda cells: -cells.on_paths(paths.is_pool, paths.fewest),
+            lambda cells: 0 - cells.on_paths(paths.is_pool, paths.fewest),
             "minus the fewest pools on a path from input to output",
         ),
         Column(
             "little_pooling",
-            lambda cells: -cells.on_paths(paths.is_pool, paths.mean),
+            lambda cells: 0 - cells.on_paths(paths.is_pool, paths.mean),
             "minus the mean number of pools on a path from input to output",
         ),
         Column(

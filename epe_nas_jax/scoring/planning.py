@@ -11,8 +11,9 @@ import psutil
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import CellNetwork
 
-# Fewest and most, and how large the cells of a step may be together. Shared weights are drawn anew
-# for every step, which takes as long as several small cells.
+# Fewest and most, and the bytes that all cells of a step may go through, one after another: they
+# stand for time. Shared weights are drawn anew for every step, which takes as long as several small
+# cells.
 _CPU_CELLS_PER_STEP = (16, 256)
 _CPU_BYTES_PER_STEP = 16 * 2**30
 _MAX_CELLS_PER_STEP = 64

@@ -37,13 +37,14 @@ class GraphNode(NamedTuple):
 
 
 class GraphEdge(NamedTuple):
-    """An edge of a cell as it is drawn.
+    """An edge of a cell, as it is drawn and as columns count it.
 
     Attributes:
       source: index of the node it leaves.
-      target: index of the node it enters.
-      operation: name of its operation; empty for an edge that has none and only joins nodes.
-      kind: `"skip"`, `"conv"` or `"pool"`, which says how it looks.
+      target: index of the node it enters, above that of its source.
+      operation: name of its operation; empty for an edge that has none and only joins nodes. The
+        name of a convolution of single pixels ends in `1x1`.
+      kind: `"skip"`, `"conv"` or `"pool"`, which says how it looks and what it counts as.
       is_live: whether it lies on a path from input to output.
       bend: the point towards which it is bent; None: it is straight.
       via: points that it runs down through, the last of which has its label; it has no bend then.
@@ -59,7 +60,7 @@ class GraphEdge(NamedTuple):
 
 
 class CellGraph(NamedTuple):
-    """A cell as it is drawn.
+    """A cell as it is drawn, and as columns count what lies on its paths (`spaces.paths`).
 
     Attributes:
       title: what cell it is, where a genotype has several; empty where it has one.
@@ -99,7 +100,7 @@ class SearchSpace:
       prune_dead: from cells `[A, E]` to these cells without operations that change no score.
       has_path: which of `[A, E]` lead from input to output: bool `[A]`. Others have no score.
       relative_work: how long each of `[A, E]` takes to score, in any unit: `[A]`.
-      graphs: how a genotype `[E]` is drawn, a graph a cell.
+      graphs: what a genotype `[E]` looks like, a graph a cell; the live edges are those on a path.
       canonical_form: one text for cells `[E]` that are isomorphic; None if that is not known.
     """
 

@@ -30,7 +30,10 @@ AGAIN = {
     "refine.cells_per_stage": 1,
     "refine.num_inits": 2,
 }
-COUNTS = ["params", "mflops", "live_params", "live_mflops"]
+COUNTS = [
+    *("params", "mflops", "live_params", "live_mflops"),
+    *("few_pools", "little_pooling", "wide_convs"),
+]
 
 
 def refining_config(share=0.3, **overrides):

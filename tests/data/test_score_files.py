@@ -29,6 +29,12 @@ def test_scores_with_further_proxies(write, name):
     assert np.array_equal(scores.to_numpy(), [[np.nan, 5], [2.5, 6]], equal_nan=True)
 
 
+def test_what_only_cells_scored_again_have_is_no_proxy(write):
+    head = "arch,score,search_score,refined_score,nwot,refined_nwot"
+    scores = read_scores(write(f"{head}\n{A},0.5,3,,7,\n{B},1,4,9,8,80\n"))
+    assert scores.to_dict("list") == {"score": [0.5, 1], "nwot": [7, 8]}
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -215,7 +215,7 @@ def test_a_page_of_cells_scored_again_shows_ranks_and_no_class_scores(objective)
         "refine": {"num_cells": 6, "num_networks": 5, "seconds": 9.75},
     }
     shown = " ".join(Elements(make_page(objective=objective, stages=stages)[0]).text.split())
-    again = "6 cells, 5 different networks, scored again at the full setting and first by rank"
+    again = "6 cells, 5 different networks, scored again at the full setting and put first"
     assert f"{again}; 2.5 s searching, 9.8 s scoring again" in shown
     plots = shown.split("The best cells by score")[1].split("Time and origin")[0]
     assert plots.count("rank, cells scored again first") == 1

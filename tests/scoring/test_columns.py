@@ -79,6 +79,8 @@ def test_what_lies_on_paths_is_that_of_the_live_form_and_of_no_size():
         other = values(RunCells(live, NasBench201Network(3, 4, 1), side=8))
         assert np.array_equal(found, other, equal_nan=True)
         assert np.isnan(found).sum() == np.sum(~NASBENCH201.has_path(cells))
+        # Tables show no -0.
+        assert not np.signbit(found[found == 0]).any()
 
 
 def test_a_name_is_a_proxy_or_another_column_and_entries_are_complete():
