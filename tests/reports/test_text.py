@@ -98,8 +98,8 @@ def test_a_search_whose_best_cells_were_scored_again_says_so_in_a_line():
     }
     lines = text.result_table(SEARCH | {"stages": stages}, []).splitlines()
     expected = (
-        "refined     10 cells, 9 different networks, scored again at the full setting and first by "
-        "rank; 1.2 s searching, 31.0 s scoring again"
+        "refined     10 cells, 9 different networks, scored again at the full setting and put "
+        "first; 1.2 s searching, 31.0 s scoring again"
     )
     assert [line for line in lines if line not in text.result_table(SEARCH, [])] == [expected]
 
