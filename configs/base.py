@@ -75,8 +75,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Evolution: cells alive, and how many of them compete to be a parent.
     config.search.population = 30
     config.search.tournament = 10
-    # Only score cells with at most so many parameters and millions of FLOPs, counted as built;
-    # 0: no limit.
+    # Only score cells with at most so many parameters and millions of FLOPs, counted as built
+    # and for images of data.side; 0: no limit.
     config.search.max_params = 0
     config.search.max_mflops = 0.0
     # Score this share of the best cells again at the setting below, and put them first; 0: do not.

@@ -15,48 +15,35 @@ default `results/signals_cifar10.csv.gz`.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from absl import app, flags
-from jax import lax
-from jax.sharding import Mesh, PartitionSpec
 from scipy import stats
 from tqdm import tqdm
 
 from epe_nas_jax import (
     BEST_RANKING,
-    NasBench201Network,
-    ScoringConfig,
-    compile_scorer,
     format_arch,
 )
 from epe_nas_jax.data.accuracies import read_accuracies
-from epe_nas_jax.data.datasets import load_dataset
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.runs import runtime
 from epe_nas_jax.scoring.columns import COLUMNS, RunCells
-from epe_nas_jax.scoring.step import shared_weights
 from epe_nas_jax.search import ranking, simulation
 from epe_nas_jax.spaces import paths
 from epe_nas_jax.spaces.base import GraphEdge
 from epe_nas_jax.spaces.nasbench201.genotype import (
-    EDGES,
-    NUM_EDGES,
-    NUM_NODES,
     OPERATIONS,
     every_genotype,
     has_path,
     prune_dead,
 )
-from epe_nas_jax.spaces.nasbench201.network import Cell
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from experiments.settings import CHOSEN_ON, drawn_cells
+from experiments.signal_measurements import NETWORK, score
 
 _RESULTS = Path(__file__).parent.parent / "results"
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
@@ -73,7 +60,7 @@ ACCURACIES = {
     "ImageNet16-120": "imagenet16_test_200",
 }
 # Scores at the full setting, of uniformly drawn cells.
-FULL = {
+FULL_FILES = {
     "CIFAR-10": "scores_cifar10_4500.csv.gz",
     "CIFAR-100": "scores_cifar100_4500.csv.gz",
     "ImageNet16-120": "scores_imagenet16_4500.csv.gz",
@@ -92,21 +79,11 @@ REPORTED = (
     ("grad_entropy", "live_params", "clear_paths"),
     ("live_params", "few_pools", "wide_convs", "little_pooling"),
 )
-PROXIES = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 # Columns that are the same for a cell and its live form.
 LIVE = ("live_params", "live_mflops", "few_pools", "little_pooling", "wide_convs")
-NETWORK = NasBench201Network(num_classes=10)
-SIDE, NUM_IMAGES = 8, 32
 SEARCH_SIZE = 1000
-_CELLS_AT_ONCE = 64
-_STAGES, _CELLS = 3, NETWORK.cells_per_stage
-_CONVS = ("nor_conv_1x1", "nor_conv_3x3")
 # More than the convolutions on any path.
 _POOL_WEIGHT = 10
-# The recommended ranking was chosen on every third of so many cells, the first of those drawn.
-_CHOSEN_OF, _CHOSEN_EVERY = 1500, 3
-# A share of a sum below which nothing counts.
-_NOTHING = 1e-30
 
 
 def main(argv: Sequence[str]) -> None:
@@ -116,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
     cells = every_genotype()
     networks = prune_dead(cells)
     if _PATH.value:
-        score(np.unique(networks, axis=0)).to_csv(_SIGNALS.value, float_format="%.6g")
+        score(np.unique(networks, axis=0), _PATH.value).to_csv(_SIGNALS.value, float_format="%.6g")
     measured = pd.read_csv(_SIGNALS.value, index_col="arch")
     archs = [format_arch(cell) for cell in cells]
     signals = measured.loc[[format_arch(network) for network in networks]].reset_index(drop=True)
@@ -127,10 +104,7 @@ def main(argv: Sequence[str]) -> None:
     }
     accuracies = pd.DataFrame({name: [of[arch] for arch in archs] for name, of in known.items()})
     is_form = np.all(cells == networks, axis=1)
-    scored = pd.read_csv(_RESULTS / FULL["CIFAR-10"])["arch"]
-    was_chosen_on = np.isin(archs, scored[:_CHOSEN_OF:_CHOSEN_EVERY])
-    assert is_form.sum() == len(measured)
-    assert was_chosen_on.sum() == 500
+    was_chosen_on = np.isin(archs, drawn_cells()[::CHOSEN_ON])
     printed = [
         *choice_tables(signals[was_chosen_on], accuracies["CIFAR-10"].to_numpy()[was_chosen_on]),
         report_table("all cells", signals, accuracies, ~was_chosen_on),
@@ -182,228 +156,6 @@ def is_convolution(edge: GraphEdge) -> bool:
 def conv_or_pool(edge: GraphEdge) -> int:
     """Counts convolutions, and pools so much that their paths stand apart."""
     return is_convolution(edge) + _POOL_WEIGHT * paths.is_pool(edge)
-
-
-def score(networks: np.ndarray) -> pd.DataFrame:
-    """Proxies and measurements of networks `[A, E]`, a row each."""
-    images, labels = minibatch()
-    scorer = compile_scorer(
-        images,
-        labels,
-        seed=0,
-        network=NETWORK,
-        config=ScoringConfig(proxies=PROXIES),
-        progress=True,
-    )
-    proxies = scorer.proxies(networks)
-    names, rows = measure(networks, images)
-    table = pd.DataFrame(np.concatenate([proxies, rows], axis=1), columns=[*PROXIES, *names])
-    table[~np.isfinite(table)] = np.nan
-    return table.set_index(pd.Index([format_arch(row) for row in networks], name="arch"))
-
-
-def minibatch() -> tuple[np.ndarray, np.ndarray]:
-    """The first images, averaged over squares, `[N, SIDE, SIDE, 3]` normalised; and labels."""
-    dataset = load_dataset("cifar10", _PATH.value)
-    images = dataset.images[:NUM_IMAGES].astype(np.float32) / 255
-    step = images.shape[1] // SIDE
-    images = images.reshape(NUM_IMAGES, SIDE, step, SIDE, step, 3).mean((2, 4))
-    images = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
-    return images, dataset.labels[:NUM_IMAGES].astype(np.int32)
-
-
-def measure(networks: np.ndarray, images: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The measurements' names, and the measurements of networks `[A, E]`, a row each."""
-    variables = shared_weights(0, NETWORK, jnp.asarray(images))
-    shapes = jax.eval_shape(measurements, variables, jnp.zeros(NUM_EDGES, jnp.int32), images)
-    names = sorted(shapes)
-
-    def shard(genotypes: jax.Array, variables: Any, images: jax.Array) -> jax.Array:
-        def one(genotype: jax.Array) -> jax.Array:
-            found = measurements(variables, genotype, images)
-            return jnp.stack([found[name] for name in names])
-
-        return lax.map(one, genotypes)
-
-    cells = PartitionSpec("cells")  # type: ignore[no-untyped-call]
-    every = PartitionSpec()  # type: ignore[no-untyped-call]
-    mesh = Mesh(np.array(jax.devices()), ("cells",))
-    program = jax.jit(
-        jax.shard_map(
-            shard, mesh=mesh, in_specs=(cells, every, every), out_specs=cells, check_vma=False
-        )
-    )
-    size = _CELLS_AT_ONCE * len(jax.devices())
-    rows = []
-    for start in tqdm(range(0, len(networks), size), desc="measuring"):
-        some = networks[start : start + size]
-        filled = np.zeros((size, NUM_EDGES), np.int32)
-        filled[: len(some)] = some
-        rows.append(np.asarray(program(filled, variables, images))[: len(some)])
-    return names, np.concatenate(rows)
-
-
-def measurements(variables: Any, genotype: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
-    """What one pass forward and back says of a network, a scalar each.
-
-    Args:
-      variables: its weights.
-      genotype: the cell, int32 `[E]`.
-      images: the mini-batch, `[N, H, H, 3]`.
-    """
-    shapes = jax.eval_shape(lambda: _forward(None, variables, genotype, images)[1])
-    outputs = {name: jnp.zeros(out.shape) for name, (_, out) in shapes.items()}
-    logits, vjp, seen = jax.vjp(
-        lambda added: _forward(added, variables, genotype, images), outputs, has_aux=True
-    )
-    (gradients,) = vjp(jnp.ones_like(logits))
-    is_conv = jnp.isin(genotype, jnp.array([OPERATIONS.index(name) for name in _CONVS]))
-
-    found: dict[str, jax.Array] = {}
-    by_cell, fishers = [], []
-    for stage in range(_STAGES):
-        cells = [f"cell_{stage * _CELLS + i}" for i in range(_CELLS)]
-        edges = [f"{cell}_{edge}" for cell in cells for edge in range(NUM_EDGES)]
-        stacked = [jnp.stack([of[c] for c in cells]) for of in (_outputs(seen), gradients)]
-        by_cell.append(lax.map(lambda pair: of_cell(*pair), tuple(stacked)))
-        stacked = [jnp.stack([of[e] for e in edges]) for of in (_outputs(seen), gradients)]
-        kernels = lax.map(
-            lambda edge: lax.cond(edge[2], fisher_kernel, no_kernel, *edge[:2]),
-            (*stacked, jnp.tile(is_conv, _CELLS)),
-        )
-        fishers.append(jnp.sum(kernels, axis=0))
-    for name in by_cell[0]:
-        stages = [values[name] for values in by_cell]
-        found[name] = jnp.sum(jnp.concatenate(stages))
-        if name in ("feature_entropy", "correlation_entropy", "smallest_correlation"):
-            found[f"{name}_1"] = jnp.sum(stages[0])
-        # AZ-NAS's progressivity: the smallest growth from a cell to the next of its stage.
-        if name == "feature_entropy":
-            found["feature_growth"] = jnp.min(jnp.stack([jnp.min(jnp.diff(s)) for s in stages]))
-        if name == "grad_log_size":
-            steps = jnp.concatenate([jnp.diff(s) for s in stages])
-            found["trainability"] = -jnp.sum(jnp.abs(steps))
-            found["grad_evenness"] = -jnp.std(jnp.concatenate(stages))
-    # InTrain, as a logarithm.
-    found["features_and_trainability"] = found["feature_participation"] + found["trainability"]
-    v = eigenvalues(sum(fishers[1:], start=fishers[0]))
-    deciles = jnp.stack([v[round(i * (len(v) - 1) / 10)] for i in range(1, 10)])
-    found["fisher_deciles"] = entropy(deciles)
-    found["fisher_entropy"] = entropy(v)
-    found["fisher_log_determinant"] = jnp.sum(jnp.log(shares(v) + 1e-3))
-    found["patterns"] = jnp.log1p(num_patterns(seen, is_conv))
-    centred = logits - jnp.mean(logits, axis=0)
-    found["logit_participation"] = participation(centred.T @ centred)
-    return found
-
-
-def _forward(
-    added: dict[str, jax.Array] | None, variables: Any, genotype: jax.Array, images: jax.Array
-) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
-    """Logits, and inputs and outputs of all cells and edges, to which something may be added."""
-    seen: dict[str, tuple[jax.Array, jax.Array]] = {}
-
-    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        module, method = context.module, context.method_name
-        out = call(*args, **kwargs)
-        if not isinstance(module, Cell) or method not in ("__call__", "_apply_edge"):
-            return out
-        is_edge = method == "_apply_edge"
-        name = f"{module.name}_{args[0]}" if is_edge else str(module.name)
-        seen[name] = args[2] if is_edge else args[0], out
-        return out if added is None else out + added[name]
-
-    with nn.intercept_methods(intercept):
-        logits: Any = NETWORK.apply(variables, images, genotype)
-    return logits, seen
-
-
-def _outputs(seen: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, jax.Array]:
-    return {name: out for name, (_, out) in seen.items()}
-
-
-def of_cell(features: jax.Array, gradient: jax.Array) -> dict[str, jax.Array]:
-    """Measurements of a cell's output and of its gradient, `[N, H, W, C]` each."""
-    of_features, of_gradient = covariance(features), covariance(gradient)
-    deviation = jnp.sqrt(jnp.diag(of_features))
-    both = deviation[:, None] * deviation[None, :]
-    correlations = eigenvalues(of_features / jnp.maximum(both, _NOTHING))
-    return {
-        "feature_entropy": entropy(eigenvalues(of_features)),
-        "feature_participation": participation(of_features),
-        "correlation_entropy": entropy(correlations),
-        # MeCo, summed over cells as there over layers.
-        "smallest_correlation": correlations[0],
-        "roughness": roughness(features, jnp.trace(of_features)),
-        "grad_participation": participation(of_gradient),
-        "grad_roughness": roughness(gradient, jnp.trace(of_gradient)),
-        "grad_log_size": jnp.log(jnp.sum(gradient**2) + _NOTHING),
-    }
-
-
-def fisher_kernel(output: jax.Array, gradient: jax.Array) -> jax.Array:
-    """What a convolution's batch norm adds to the Fisher matrix, as a kernel of images `[N, N]`.
-
-    The spectrum of the Fisher matrix of scales and offsets, by the gradient of each image's logits.
-    VKDNW takes a few weights of each layer.
-    """
-    per_image = jnp.concatenate(
-        [jnp.sum(gradient * output, (1, 2)), jnp.sum(gradient, (1, 2))], axis=1
-    )
-    return per_image @ per_image.T
-
-
-def no_kernel(output: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Zeros of the shape of `fisher_kernel`."""
-    del gradient
-    return jnp.zeros((len(output), len(output)), output.dtype)
-
-
-def num_patterns(seen: dict[str, tuple[jax.Array, jax.Array]], is_conv: jax.Array) -> jax.Array:
-    """How many different patterns over the images the units have that ReLUs read (SWAP)."""
-    words = []
-    for cell, source in itertools.product(range(_STAGES * _CELLS), range(NUM_NODES - 1)):
-        edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
-        x = seen[f"cell_{cell}_{edges[0]}"][0]
-        bits = (x > 0).reshape(len(x), -1).astype(jnp.uint32)
-        word = jnp.sum(bits << jnp.arange(len(x), dtype=jnp.uint32)[:, None], 0, jnp.uint32)
-        words.append(jnp.where(is_conv[np.array(edges)].any(), word, 0))
-    ordered = jnp.sort(jnp.concatenate(words))
-    return 1.0 + jnp.sum(ordered[1:] != ordered[:-1])
-
-
-def covariance(x: jax.Array) -> jax.Array:
-    """The covariance of the channels `[C, C]` of `[N, H, W, C]`."""
-    rows = x.reshape(-1, x.shape[-1])
-    rows = rows - jnp.mean(rows, axis=0)
-    return rows.T @ rows / len(rows)
-
-
-def eigenvalues(matrix: jax.Array) -> jax.Array:
-    """Those of a covariance, ascending."""
-    return jnp.maximum(jnp.linalg.eigvalsh(matrix), 0)
-
-
-def shares(v: jax.Array) -> jax.Array:
-    """Numbers as shares of their sum."""
-    return v / jnp.maximum(jnp.sum(v), _NOTHING)
-
-
-def entropy(v: jax.Array) -> jax.Array:
-    """The entropy of numbers as shares of their sum."""
-    return -jnp.sum(jax.scipy.special.xlogy(shares(v), shares(v)))
-
-
-def participation(matrix: jax.Array) -> jax.Array:
-    """The entropy of order 2 of a covariance's eigenvalues, which takes none of them."""
-    return 2 * jnp.log(jnp.trace(matrix) + _NOTHING) - jnp.log(jnp.sum(matrix**2) + _NOTHING)
-
-
-def roughness(x: jax.Array, variance: jax.Array) -> jax.Array:
-    """How much a pixel of `[N, H, W, C]` differs from its four neighbours, as a logarithm."""
-    around = sum(jnp.roll(x, shift, axis) for shift in (-1, 1) for axis in (1, 2)) / 4
-    pixels = x.size // x.shape[-1]
-    return jnp.log(jnp.sum((x - around) ** 2) / pixels / jnp.maximum(variance, _NOTHING) + 1e-9)
 
 
 def combined(signals: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -533,7 +285,7 @@ def full_tables(
     for names in reported:
         for title, of_table in lines.items():
             of_table.append([in_words(names)])
-            for dataset, file in FULL.items():
+            for dataset, file in FULL_FILES.items():
                 full = pd.read_csv(_RESULTS / file, index_col="arch")[[*BEST_RANKING]]
                 rows = signals.index.get_indexer(full.index)
                 held = ~was_chosen_on[rows] & (is_form[rows] | (title == "cells"))
@@ -546,7 +298,7 @@ def full_tables(
     return [
         Table(
             f"Spearman / Kendall, 256 whole images, {sizes[title]} {title}, none of the choice",
-            ["signals", *FULL],
+            ["signals", *FULL_FILES],
             rows,
         )
         for title, rows in lines.items()
