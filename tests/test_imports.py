@@ -32,6 +32,7 @@ TOP = {"__init__", "_version", "arrays", "compare", "errors", "main", "seeds", "
 # Within `spaces` every folder is a room of its own.
 SPACES = {
     "base": set(),
+    "paths": {"base"},
     "layers": set(),
     "nasbench201": {"base", "layers"},
     "darts": {"base", "layers"},

@@ -283,7 +283,7 @@ def test_the_compilers_account_of_memory_has_the_last_word(minibatch, monkeypatc
     # This program takes 1.04 MB a device; the estimate does not see what is usable here.
     monkeypatch.setattr(scorer_module, "usable_memory", lambda _: 1_500_000)
     scorer = compile_scorer(*minibatch, seed=0, network=NETWORK)
-    assert plan_steps("auto", NETWORK, minibatch[0].shape, jax.local_devices()) == (16, 2)
+    assert plan_steps("auto", NETWORK, minibatch[0].shape, jax.local_devices()) == (256, 2)
     assert np.allclose(scorer(CELLS), scores, **SAME)
     assert len(scorer.devices) == 1
 
