@@ -93,6 +93,9 @@ def read(name: str, path: str) -> Space:
     scores = score_files.read_scores(path, space=NASBENCH201)
     if len(scores) != NUM_CELLS:
         raise InputError(f"{path}: found {len(scores)} cells, expected all {NUM_CELLS}")
+    if "epe" not in scores:
+        # A search that maximised it has it as its score.
+        scores = scores.rename(columns={score_files.SCORE: "epe"})
     cells = np.array([parse_arch(str(arch)) for arch in scores.index])
     by_arch = read_accuracies(_BENCHMARK.value, ACCURACIES[name], space=NASBENCH201)
     seen = {canonical_form(parse_arch(arch)) for arch in drawn_cells()[::CHOSEN_ON]}
