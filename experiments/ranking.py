@@ -30,6 +30,7 @@ from epe_nas_jax.search.ranking import Combine
 from epe_nas_jax.spaces.nasbench201 import cost
 from epe_nas_jax.spaces.nasbench201.genotype import OPERATIONS, canonical_form, prune_dead
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from experiments.choice import CHOSEN_OF, CHOSEN_ON, unscored_last
 
 _RESULTS = Path(__file__).parent.parent / "results"
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
@@ -70,8 +71,6 @@ IMAGES = (
     "half_class_mean",
     "digits",
 )
-# The combination was chosen on every third of so many cells of CIFAR-10, the first of those drawn.
-_CHOSEN_OF, _CHOSEN_ON = 1500, 3
 _CHOSEN_AMONG = ("epe", *BEST_RANKING)
 _POOLS, _SEARCHES_OF_POOL = 200, 20
 
@@ -79,7 +78,7 @@ _POOLS, _SEARCHES_OF_POOL = 200, 20
 def main(argv: Sequence[str]) -> None:
     """Prints the tables as Markdown."""
     del argv
-    chosen_on = read("cifar10").index[:_CHOSEN_OF:_CHOSEN_ON]
+    chosen_on = read("cifar10").index[:CHOSEN_OF:CHOSEN_ON]
     printed = [choice_table(chosen_on)]
     for dataset in DATASETS:
         scores = read(dataset)
@@ -174,11 +173,6 @@ def tables(cells: ScoredCells, chosen_on: pd.Index) -> list[Table]:
 def recommended(scores: pd.DataFrame) -> np.ndarray:
     """The recommended combination's scores."""
     return ranking.log_rank_sum(scores[list(BEST_RANKING)].to_numpy())
-
-
-def unscored_last(scores: np.ndarray) -> np.ndarray:
-    """Scores in which a cell without one is worse than any other."""
-    return np.where(np.isnan(scores), -np.inf, scores)
 
 
 def correlations(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:

@@ -1,23 +1,15 @@
-"""The settings that `settings_scores.py` scores at, and the cells that it scores.
-
-The cells are the first of those drawn for `results/scores_cifar10_4500.csv.gz`; on every third of
-them the recommended combination was chosen.
-"""
+"""The settings that `settings_scores.py` scores at, and what it scores there."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from epe_nas_jax import BEST_RANKING, format_arch, parse_arch
 from epe_nas_jax.scoring.columns import COLUMNS
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead
 
-DRAWN = Path(__file__).parent.parent / "results" / "scores_cifar10_4500.csv.gz"
 PROXIES = tuple(name for name in BEST_RANKING if name not in COLUMNS)
-CHOSEN_OF, CHOSEN_ON = 1500, 3
 
 
 class Setting(NamedTuple):
@@ -49,11 +41,6 @@ def settings() -> Iterator[Setting]:
     yield Setting(8, 32, channels=8, num_inits=2)
     yield Setting(8, 32, num_inits=2)
     yield Setting(8, 32, num_inits=4)
-
-
-def drawn_cells(num_cells: int = CHOSEN_OF) -> list[str]:
-    """The first cells of those drawn, as arch strings."""
-    return [str(arch) for arch in pd.read_csv(DRAWN)["arch"][:num_cells]]
 
 
 def live_forms(archs: Sequence[str]) -> list[str]:

@@ -21,12 +21,11 @@ from absl import app, flags
 from epe_nas_jax import NasBench201Network, ScoringConfig, compile_scorer
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.runs import runtime
+from experiments.choice import CHOSEN_OF, drawn_cells
 from experiments.settings import (
-    CHOSEN_OF,
     FULL,
     PROXIES,
     Setting,
-    drawn_cells,
     live_forms,
     settings,
 )

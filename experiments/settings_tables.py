@@ -25,18 +25,13 @@ from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.scoring.columns import RunCells, objective_of
 from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
-from experiments.settings import CHOSEN_ON, DRAWN, FULL, PROXIES, Setting, drawn_cells, live_forms
+from experiments.choice import ACCURACIES, CHOSEN_ON, DRAWN, drawn_cells
+from experiments.settings import FULL, PROXIES, Setting, live_forms
 
 _SCORES = flags.DEFINE_string("scores", None, "What `settings_scores.py` wrote.", required=True)
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
 _PLOT = flags.DEFINE_string("plot", "", "Where to write the plot.")
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Of the bootstrap.", lower_bound=2)
-
-_COLUMNS = {
-    "CIFAR-10": "cifar10_test_200",
-    "CIFAR-100": "cifar100_test_200",
-    "ImageNet16-120": "imagenet16_test_200",
-}
 
 
 class Ranked(NamedTuple):
@@ -51,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints the table and the choice, and draws the plot."""
     del argv
     archs = drawn_cells()
-    accuracies = {name: _accuracies(archs, column) for name, column in _COLUMNS.items()}
+    accuracies = {name: _accuracies(archs, column) for name, column in ACCURACIES.items()}
     is_choice = np.arange(len(archs)) % CHOSEN_ON == 0
     found = ranked_settings(archs)
     # To a tenth of a millisecond: times of small differences are no facts.
@@ -75,8 +70,13 @@ def main(argv: Sequence[str]) -> None:
         low, high = loss(one, full, accuracies["CIFAR-10"], is_choice)
         on_choice = [f"{rho[i]:.3f}", f"[{low:+.3f}, {high:+.3f}]"]
         rows.append([name_of(one.setting), f"{one.ms:.1f}", *on_choice, *on_others, marks])
-    header = ["setting", "ms a network", "Spearman, cells of the choice", "less the full one's"]
-    header += [f"{name}, others" for name in _COLUMNS]
+    header = [
+        "setting",
+        "ms a network",
+        "Spearman, cells of the choice",
+        "less the full one's, 95 %",
+    ]
+    header += [f"{name}, others" for name in ACCURACIES]
     print(as_markdown(Table("Settings, cheapest first", [*header, ""], rows)))
     if _PLOT.value:
         others = accuracies["CIFAR-10"][~is_choice]

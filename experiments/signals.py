@@ -42,7 +42,7 @@ from epe_nas_jax.spaces.nasbench201.genotype import (
     prune_dead,
 )
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
-from experiments.settings import CHOSEN_ON, drawn_cells
+from experiments.choice import ACCURACIES, CHOSEN_ON, combined, drawn_cells
 from experiments.signal_measurements import NETWORK, score
 
 _RESULTS = Path(__file__).parent.parent / "results"
@@ -53,12 +53,6 @@ _SIGNALS = flags.DEFINE_string(
 )
 _SEARCHES = flags.DEFINE_integer("searches", 500, "Searches of each sum.", lower_bound=1)
 
-# Columns of the benchmark.
-ACCURACIES = {
-    "CIFAR-10": "cifar10_test_200",
-    "CIFAR-100": "cifar100_test_200",
-    "ImageNet16-120": "imagenet16_test_200",
-}
 # Scores at the full setting, of uniformly drawn cells.
 FULL_FILES = {
     "CIFAR-10": "scores_cifar10_4500.csv.gz",
@@ -156,12 +150,6 @@ def is_convolution(edge: GraphEdge) -> bool:
 def conv_or_pool(edge: GraphEdge) -> int:
     """Counts convolutions, and pools so much that their paths stand apart."""
     return is_convolution(edge) + _POOL_WEIGHT * paths.is_pool(edge)
-
-
-def combined(signals: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Sums of log ranks `[A]`; a cell without one of the signals is the last."""
-    scores = ranking.log_rank_sum(signals[list(names)].to_numpy())
-    return np.where(np.isnan(scores), -np.inf, scores)
 
 
 def choice_tables(signals: pd.DataFrame, accuracies: np.ndarray) -> list[Table]:

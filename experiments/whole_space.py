@@ -20,11 +20,12 @@ from scipy import stats
 from epe_nas_jax import BEST_RANKING, InputError, parse_arch
 from epe_nas_jax.data import score_files
 from epe_nas_jax.data.accuracies import read_accuracies
+from epe_nas_jax.data.table import DATASETS
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, simulation
 from epe_nas_jax.spaces.nasbench201.genotype import NUM_CELLS, canonical_form, prune_dead
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
-from experiments.settings import CHOSEN_ON, drawn_cells
+from experiments.choice import CHOSEN_ON, combined, drawn_cells
 
 _SCORES = flags.DEFINE_multi_string(
     "scores", None, "Scores of all cells, as DATASET=FILE; may be repeated.", required=True
@@ -32,11 +33,6 @@ _SCORES = flags.DEFINE_multi_string(
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
 _SEARCHES = flags.DEFINE_integer("searches", 500, "Searches of each length.", lower_bound=1)
 
-ACCURACIES = {
-    "cifar10": "cifar10_test_200",
-    "cifar100": "cifar100_test_200",
-    "imagenet16_120": "imagenet16_test_200",
-}
 METHODS = (
     ("epe",),
     ("params",),
@@ -97,7 +93,9 @@ def read(name: str, path: str) -> Space:
         # A search that maximised it has it as its score.
         scores = scores.rename(columns={score_files.SCORE: "epe"})
     cells = np.array([parse_arch(str(arch)) for arch in scores.index])
-    by_arch = read_accuracies(_BENCHMARK.value, ACCURACIES[name], space=NASBENCH201)
+    by_arch = read_accuracies(
+        _BENCHMARK.value, DATASETS[name].accuracy_columns[0], space=NASBENCH201
+    )
     seen = {canonical_form(parse_arch(arch)) for arch in drawn_cells()[::CHOSEN_ON]}
     return Space(
         name,
@@ -106,12 +104,6 @@ def read(name: str, path: str) -> Space:
         (cells == prune_dead(cells)).all(axis=1),
         np.array([canonical_form(cell) not in seen for cell in cells]),
     )
-
-
-def combined(scores: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """The score of a method, ranked among the given cells; one without a score is last."""
-    values = ranking.log_rank_sum(scores[list(names)].to_numpy())
-    return np.where(np.isnan(values), -np.inf, values)
 
 
 def methods(space: Space) -> list[tuple[str, ...]]:

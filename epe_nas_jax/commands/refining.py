@@ -105,15 +105,12 @@ def refine(
     with ScoreLog(run.directory, num_proxies, hosts.index(), REFINING_LOG) as log:
         logged = LoggedScorer(full.scorer, log, run.check_stop, full.seconds)
 
-        def proxies_of(cells: np.ndarray) -> dict[str, np.ndarray]:
-            return dict(zip(logged.names, logged.proxies(cells).T, strict=True))
-
         def score_fn(cells: np.ndarray) -> np.ndarray:
-            return objective.values(proxies_of(cells), full.setting.cells(cells))
+            return objective.values(logged.by_name(cells), full.setting.cells(cells))
 
         again = result.genotypes[indices]
         found = cached(score_fn, objective.combine)(again)
-        proxies = proxies_of(again)
+        proxies = logged.by_name(again)
     return Refined(
         refinement.refined_scores(result.scores, indices, found),
         indices,

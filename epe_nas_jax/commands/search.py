@@ -137,7 +137,7 @@ def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Arr
     with progress_bar(num_samples, unit="cell", disable=is_hidden) as bar:
 
         def score_fn(genotypes: np.ndarray) -> np.ndarray:
-            values = objective.values(_proxies(logged, genotypes), own.setting.cells(genotypes))
+            values = objective.values(logged.by_name(genotypes), own.setting.cells(genotypes))
             bar.update(len(genotypes))
             return values
 
@@ -153,10 +153,6 @@ def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Arr
         return algorithms.run(
             search.algorithm, key, score_fn, num_samples, combine=objective.combine
         )
-
-
-def _proxies(logged: LoggedScorer, genotypes: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(logged.names, logged.proxies(genotypes).T, strict=True))
 
 
 def _algorithm_of(config: ConfigDict, network: CellNetwork, *, side: int) -> Algorithm | None:
@@ -248,7 +244,7 @@ def _write_results(
     table = table_of(
         search.own.setting.cells(result.genotypes),
         final.scores,
-        _proxies(logged, result.genotypes),
+        logged.by_name(result.genotypes),
         objective,
         search.own.setting.network,
     )

@@ -186,6 +186,10 @@ class LoggedScorer:
         rows = [self.rows[key] for key in keys]
         return np.reshape(rows, (len(keys), len(self.names)))[back]
 
+    def by_name(self, genotypes: np.ndarray) -> dict[str, np.ndarray]:
+        """The proxies of genotypes `[A, E]` by their names, `[A]` each."""
+        return dict(zip(self.names, self.proxies(genotypes).T, strict=True))
+
     def _score(self, kinds: np.ndarray, networks: np.ndarray, num_done: int) -> None:
         if self._shard is None:
             self._check_stop()

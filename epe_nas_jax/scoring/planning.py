@@ -77,7 +77,7 @@ def plan_steps(
     itemsize = jnp.dtype(network.param_dtype).itemsize
     bytes_per_cell = int(network.activation_count(batch_shape) * itemsize)
     if is_cpu:
-        automatic = np.clip(_CPU_BYTES_PER_STEP // bytes_per_cell, *_CPU_CELLS_PER_STEP)
+        automatic = np.clip(_CPU_BYTES_PER_STEP // max(1, bytes_per_cell), *_CPU_CELLS_PER_STEP)
         cells_per_step, cells_together = int(wanted if is_number else automatic), 1
     else:
         cells_per_step = cells_together = _MAX_CELLS_PER_STEP

@@ -41,6 +41,10 @@ def test_an_image_as_small_as_a_window_is_convolved_as_any_other(kernel, shape):
         expected = np.einsum("nhwc,hwcd->nd", window, kernel)
         assert np.allclose(got[:, row, column], expected, rtol=1e-11)
     check_grads(convolution.convolve, (x, kernel), order=1, modes=("rev",))
+    is_product = (
+        "stablehlo.convolution" not in jax.jit(convolution.convolve).lower(x, kernel).as_text()
+    )
+    assert is_product == (max(shape) <= 2)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
