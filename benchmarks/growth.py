@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from epe_nas_jax import CellScorer, DartsNetwork, NasBench201Network, ScoringConfig
 from epe_nas_jax.reports.text import Table, as_markdown
-from epe_nas_jax.scoring.planning import assign_slots
+from epe_nas_jax.scoring.planning import Step, assign_slots
 from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.base import CellNetwork
 from epe_nas_jax.spaces.nasbench201.genotype import every_genotype, prune_dead
@@ -41,13 +41,14 @@ _DEVICES = (1, 8, 64, 1000)
 class IdleScorer(CellScorer):
     """Plans as always; its devices take no time, and their scores are noise."""
 
-    def _run(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        space = self.network.space
-        order = assign_slots(space.relative_work(networks), len(self.devices), self.cells_per_step)
-        space.identity(np.append(kinds, np.zeros_like(kinds[:1]), axis=0)[order])
-        shape = (len(kinds), len(self.config.proxies))
-        noise = np.random.default_rng(kinds[0]).normal(size=shape)
-        return noise.astype(self.dtype), np.zeros((len(kinds), 1))
+    def _run(
+        self, kinds: np.ndarray, networks: np.ndarray, step: Step
+    ) -> tuple[np.ndarray, np.ndarray]:
+        words = np.append(kinds, np.zeros_like(kinds[:1]), axis=0)[step.slots]
+        self.network.space.identity(words)
+        shape = (len(step.cells), len(self.config.proxies))
+        noise = np.random.default_rng(networks[0]).normal(size=shape)
+        return noise.astype(self.dtype), np.zeros((len(step.cells), self.network.num_classes))
 
 
 class Steps(NamedTuple):
@@ -91,6 +92,7 @@ def host_seconds(network: CellNetwork, size: int) -> list[str]:
         config=_CONFIG,
         prune_dead=True,
         vectorise=False,
+        mix=None,
         cells_per_step=_SLOTS.value,
         devices=tuple(jax.devices()[:1]),
         dtype=np.dtype(np.float32),

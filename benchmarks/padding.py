@@ -1,59 +1,108 @@
-r"""What an accelerator's steps run in vain: 3x3 convolutions of blocks that are partly idle.
+r"""What an accelerator's steps compute in vain: places of groups that no cell takes.
 
-A step's cells are sorted by operation on every edge, and an operation runs over its cells in
-blocks; the last block of each is padded. Counted, not timed: no accelerator is needed.
+On a GPU an operation of an edge runs once for all cells of a step that have it there, in a group of
+fixed size. Steps are packed so that groups are full; what is left empty is computed all the same.
+Counted, not timed: no accelerator is needed. Populations are those of searches by the committed
+scores of the whole space.
 
 Command:  python -m benchmarks.padding
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 from absl import app, flags
 
-from epe_nas_jax.scoring.planning import assign_slots
-from epe_nas_jax.spaces.layers.grouped_switch import block_size
+from epe_nas_jax.reports.text import Table, as_markdown
+from epe_nas_jax.scoring.packing import in_vain, mix_of, pack, profiles_of
+from epe_nas_jax.search import algorithms, ranking
 from epe_nas_jax.spaces.nasbench201.genotype import (
     OPERATIONS,
+    encode,
     every_genotype,
+    parse_arch,
     prune_dead,
-    relative_work,
     sample,
 )
+from epe_nas_jax.spaces.nasbench201.operations import GROUP_WORK
+from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _STEP = flags.DEFINE_integer("cells_per_step", 64, "Cells of a device in a step.", lower_bound=1)
+_SCORES = flags.DEFINE_string("scores", "results/space_cifar10_fast.csv.gz", "Of every cell.")
 
-
-def run_and_needed(networks: np.ndarray, cells_per_step: int) -> tuple[int, int]:
-    """3x3 convolutions that one device runs for networks `[A, E]`, and those that they have."""
-    block = block_size(cells_per_step)
-    index = OPERATIONS.index("nor_conv_3x3")
-    run = 0
-    for start in range(0, len(networks), cells_per_step):
-        step = networks[start : start + cells_per_step]
-        order = assign_slots(relative_work(step), 1, cells_per_step)
-        placed = step[order[order < len(step)]]
-        counts = np.sum(placed == index, axis=0)
-        run += int(np.sum(-(-counts // block) * block))
-    return run, int(np.sum(networks == index))
+_OPERATIONS = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
+_RANKED_BY = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
-    uniform = prune_dead(np.asarray(sample(jax.random.key(0), 1000)))
+    uniform = np.asarray(sample(jax.random.key(0), 1000))
+    convolutions = every_genotype()
+    is_convolution = np.isin(convolutions, [OPERATIONS.index(name) for name in _OPERATIONS[:2]])
+    asked = populations(Path(_SCORES.value))
+    evolved = np.concatenate(asked)
     lists = {
-        "1,000 uniform cells": np.unique(uniform, axis=0),
-        "1,000 copies of one cell, weights of their own": np.tile(uniform[:1] * 0 + 3, (1000, 1)),
-        "the whole space": np.unique(prune_dead(every_genotype()), axis=0),
+        "1,000 uniform cells": [uniform],
+        "300 uniform cells": [uniform[:300]],
+        "all cells of convolutions only": [convolutions[is_convolution.all(axis=1)]],
+        "the whole space": [every_genotype()],
+        "an evolution of 1,000 cells, as one list": [evolved],
+        "the same, step by step": asked,
     }
-    print(f"{'':<48}{'networks':>9}{'steps':>7}{'3x3 needed':>12}{'run':>8}{'in vain':>9}")
-    for name, networks in lists.items():
-        run, needed = run_and_needed(networks, _STEP.value)
-        steps = -(-len(networks) // _STEP.value)
-        waste = run / needed - 1
-        print(f"{name:<48}{len(networks):>9}{steps:>7}{needed:>12}{run:>8}{waste:>9.1%}")
+    rows = [row_of(name, cells) for name, cells in lists.items()]
+    header = ["cells", "networks", "steps", *(f"{name} in vain" for name in _OPERATIONS)]
+    print(as_markdown(Table("", header, rows)))
+
+
+def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
+    """A row of the table: lists of cells, each scored when the one before it is done."""
+    different = [np.unique(prune_dead(cells), axis=0) for cells in lists]
+    # What the lists of a search will be is not known when its program is compiled.
+    is_known = len(different) == 1
+    mix = mix_of(different[0] if is_known else _uniform(), GROUP_WORK)
+    mix = mix if is_known else mix._replace(num_cells=None)
+    profiles = profiles_of(mix, _STEP.value)
+    packed = [pack(networks, profiles, mix.group_work) for networks in different]
+    networks, steps = np.concatenate(different), [step for steps in packed for step in steps]
+    shares = [
+        f"{in_vain(networks, steps, OPERATIONS.index(name)):.1%}"
+        if (networks == OPERATIONS.index(name)).any()
+        else ""
+        for name in _OPERATIONS
+    ]
+    return [name, f"{len(networks):,}", f"{len(steps):,}", *shares]
+
+
+def _uniform() -> np.ndarray:
+    return np.unique(prune_dead(np.asarray(sample(jax.random.key(1), 1000))), axis=0)
+
+
+def populations(path: Path) -> list[np.ndarray]:
+    """The networks that each step of an evolution asks for, but those that it asked for before."""
+    table = pd.read_csv(path)
+    codes = encode(np.stack([parse_arch(arch) for arch in table["arch"]]))
+    sums = ranking.log_rank_sum(table[list(_RANKED_BY)].to_numpy())
+    scores = dict(zip(np.asarray(codes).tolist(), sums, strict=True))
+    asked: list[np.ndarray] = []
+    seen: set[bytes] = set()
+
+    def score(cells: np.ndarray) -> np.ndarray:
+        networks = np.unique(prune_dead(np.asarray(cells)), axis=0)
+        new = [network for network in networks if network.tobytes() not in seen]
+        seen.update(network.tobytes() for network in new)
+        if new:
+            asked.append(np.stack(new))
+        return np.array([scores[code] for code in np.asarray(encode(cells)).tolist()])
+
+    algorithm = algorithms.evolution(
+        population=30, tournament=10, candidates_per_step=24, space=NASBENCH201
+    )
+    algorithms.run(algorithm, jax.random.key(0), score, 1000)
+    return asked
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ class Scorer:
     """What LoggedScorer asks of a CellScorer; a cell's first entry is all that counts."""
 
     config = SimpleNamespace(proxies=("first", "second"))
+    devices = ("a device",)
     dtype = np.dtype(np.float32)
 
     def __init__(self, cells_per_step=3):
-        self.cells_per_step = self.num_slots = cells_per_step
+        self.cells_per_step = cells_per_step
         self.scored = []
 
     def distinct(self, genotypes):

@@ -1,5 +1,6 @@
-"""One cell scored by several proxies, in as few passes as they need."""
+"""Cells scored by several proxies, in as few passes as they need."""
 
+import functools
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from epe_nas_jax.proxies.epe import class_scores
 from epe_nas_jax.proxies.jacobian import probed_jacobian
 from epe_nas_jax.proxies.table import PROXIES, Need, Pass, Proxy
 from epe_nas_jax.proxies.weight_gradients import cross_entropy
-from epe_nas_jax.spaces.base import CellNetwork
+from epe_nas_jax.spaces.base import Capacities, CellNetwork
 from epe_nas_jax.spaces.layers import gradient_probes, relu_agreement
 
 # What a network puts there if it has what the need asks for.
@@ -48,31 +49,104 @@ def cell_proxies(
     Raises:
       InputError: the network lacks what a proxy needs.
     """
-    found = _pass(variables, genotype, images, labels, network, proxies)
-    scores = jnp.stack([PROXIES[name].score(found) for name in proxies])
-    return scores, class_scores(found.jacobian, labels, network.num_classes)
+    apply_fn = _apply_fn(network, proxies)
+    scalars = _scalars(proxies, images.dtype)
+
+    def run(scalars: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        return apply_fn(variables, genotype, scalars, images)
+
+    jacobian, probes, collected = probed_jacobian(run, scalars, images)
+    return _scores(
+        variables,
+        genotype,
+        images,
+        labels,
+        jacobian,
+        probes,
+        collected,
+        network=network,
+        proxies=proxies,
+    )
 
 
-def _pass(
+def proxies_of_cells(
+    variables: Any,
+    genotypes: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    network: CellNetwork,
+    proxies: tuple[str, ...],
+    capacities: Capacities,
+    have_own_weights: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Scores many cells in one pass, operations by groups of fixed size; pure, for `jax.jit`.
+
+    What `jax.vmap` of `cell_proxies` gives, but differentiated outside of the `vmap`, not inside:
+    only so can a group keep for the backward pass what it alone needs.
+
+    Args:
+      variables: the weights, of all cells or of each cell, `[A, ...]`.
+      genotypes: the cells, int32 `[A, E]`.
+      images: a mini-batch of each cell, `[A, N, H, W, 3]`.
+      labels: their classes, int `[A, N]`.
+      network: as in `cell_proxies`.
+      proxies: as in `cell_proxies`.
+      capacities: how many cells may have each operation on each edge.
+      have_own_weights: whether each cell has weights of its own.
+
+    Returns:
+      The scores, `[A, P]`, and each class's part e_c of EPE-NAS, `[A, K]`; NaN for a cell that has
+      an operation for which there is no room.
+    """
+    axes = 0 if have_own_weights else None, 0, 0, 0
+    apply_fn = _apply_fn(network, proxies, capacities=capacities)
+    one_each = jax.tree.map(
+        lambda scalar: jnp.zeros(len(genotypes), scalar.dtype), _scalars(proxies, images.dtype)
+    )
+
+    def run(scalars: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        return jax.vmap(apply_fn, axes)(variables, genotypes, scalars, images)
+
+    jacobians, probes, collected = probed_jacobian(run, one_each, images)
+    jacobians = jacobians.reshape(*images.shape[:2], -1)
+    score = functools.partial(_scores, network=network, proxies=proxies)
+    return jax.vmap(score, (axes[0], 0, 0, 0, 0, 0, 0))(
+        variables, genotypes, images, labels, jacobians, probes, collected
+    )
+
+
+def _apply_fn(network: CellNetwork, proxies: tuple[str, ...], **keywords: Any) -> Any:
+    """`(variables, genotype, scalars, images) -> (logits, what proxies need of the forward pass)`.
+
+    The scalars are those of `gradient_probes`.
+    """
+    needs = _needs(proxies)
+    collections = [_COLLECTION_OF_NEED[need] for need in sorted(needs & set(_COLLECTION_OF_NEED))]
+
+    def apply(variables: Any, genotype: jax.Array, scalars: Any, images: jax.Array) -> Any:
+        probed = {**variables, gradient_probes.COLLECTION: scalars}
+        if collections:
+            return network.apply(probed, images, genotype, mutable=collections, **keywords)
+        return network.apply(probed, images, genotype, **keywords), {}
+
+    return apply
+
+
+def _scores(
     variables: Any,
     genotype: jax.Array,
     images: jax.Array,
     labels: jax.Array,
+    jacobian: jax.Array,
+    probes: Any,
+    collected: Any,
+    *,
     network: CellNetwork,
     proxies: tuple[str, ...],
-) -> Pass:
-    """Runs the network forward and back, and collects what the proxies need on the way."""
-    needs = frozenset().union(*(PROXIES[name].needs for name in proxies))
-    collections = [_COLLECTION_OF_NEED[need] for need in sorted(needs & set(_COLLECTION_OF_NEED))]
-    scalars = gradient_probes.scalars(images.dtype) if "probes" in needs else {}
-
-    def apply_fn(scalars: Any, images: jax.Array) -> tuple[jax.Array, Any]:
-        probed = {**variables, gradient_probes.COLLECTION: scalars}
-        if collections:
-            return network.apply(probed, images, genotype, mutable=collections)
-        return network.apply(probed, images, genotype), {}
-
-    jacobian, probes, collected = probed_jacobian(apply_fn, scalars, images)
+) -> tuple[jax.Array, jax.Array]:
+    """The scores `[P]` and class scores `[K]` of one cell, from what its pass found."""
+    needs = _needs(proxies)
     for name in proxies:
         _check_needs(PROXIES[name], collected)
     agreement = None
@@ -85,9 +159,19 @@ def _pass(
             return cross_entropy(network.apply(variables, images, genotype), labels)
 
         weight_gradient = jax.grad(loss)(variables)
-    return Pass(
+    found = Pass(
         network, variables, genotype, images, labels, jacobian, agreement, probes, weight_gradient
     )
+    scores = jnp.stack([PROXIES[name].score(found) for name in proxies])
+    return scores, class_scores(jacobian, labels, network.num_classes)
+
+
+def _needs(proxies: tuple[str, ...]) -> frozenset[Need]:
+    return frozenset().union(*(PROXIES[name].needs for name in proxies))
+
+
+def _scalars(proxies: tuple[str, ...], dtype: jnp.dtype) -> dict[str, jax.Array]:
+    return gradient_probes.scalars(dtype) if "probes" in _needs(proxies) else {}
 
 
 def _check_needs(proxy: Proxy, collected: Any) -> None:

@@ -193,7 +193,7 @@ class LoggedScorer:
     def _score(self, kinds: np.ndarray, networks: np.ndarray, num_done: int) -> None:
         if self._shard is None:
             self._check_stop()
-            self._shard = _shard_of(self._scorer.num_slots)
+            self._shard = _shard_of(self._scorer)
         start = time.perf_counter()
         for genotypes, rows in self._scorer.steps(kinds, networks, num_done, self._shard):
             seconds = time.perf_counter() - start
@@ -213,10 +213,12 @@ class LoggedScorer:
             self.rows[genotype.tobytes()] = row
 
 
-def _shard_of(num_slots: int) -> Shard:
+def _shard_of(scorer: CellScorer) -> Shard:
     """Part of a step that this process does: as many slots as the process with the fewest has."""
-    slots = hosts.exchange(str(num_slots).encode())
-    return Shard(hosts.index(), hosts.count(), min(map(int, slots)))
+    own = [len(scorer.devices), scorer.cells_per_step]
+    of_processes = [json.loads(message) for message in hosts.exchange(json.dumps(own).encode())]
+    num_devices, cells_per_step = (min(numbers) for numbers in zip(*of_processes, strict=True))
+    return Shard(hosts.index(), hosts.count(), num_devices * cells_per_step, num_devices)
 
 
 def memory_in_use() -> int:

@@ -1,6 +1,6 @@
 """Which cells run where and when: steps that fit the memory, shared out evenly over devices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,14 +9,18 @@ import numpy as np
 import psutil
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.spaces.base import CellNetwork
+from epe_nas_jax.scoring.packing import Profile
+from epe_nas_jax.spaces.base import Capacities, CellNetwork
 
 # Fewest and most, and the bytes that all cells of a step may go through, one after another: they
 # stand for time. Shared weights are drawn anew for every step, which takes as long as several small
 # cells.
 _CPU_CELLS_PER_STEP = (16, 256)
 _CPU_BYTES_PER_STEP = 16 * 2**30
-_MAX_CELLS_PER_STEP = 64
+# Of a device that runs a step's cells at once: by loops, and by groups of fixed size.
+_MAX_CELLS_BY_LOOPS, _MAX_CELLS_BY_GROUPS = 64, 1024
+# Of what loops keep for the backward pass, the share that groups keep.
+_KEPT_BY_GROUPS = 0.4
 # What may be asked for: far more than any device holds at once.
 _MOST_CELLS_PER_STEP = 2**16
 _MEMORY_SHARE = 0.6
@@ -31,11 +35,13 @@ class Shard(NamedTuple):
       process: which process, from 0.
       num_processes: how many there are.
       num_slots: how many cells of a step each of them takes at most.
+      num_devices: how many devices each of them uses at least.
     """
 
     process: int
     num_processes: int
     num_slots: int
+    num_devices: int = 1
 
     def rows(self, work: np.ndarray) -> np.ndarray:
         """Which cells of a step are this process's, in their order.
@@ -46,6 +52,34 @@ class Shard(NamedTuple):
         assigned = assign_slots(work, self.num_processes, self.num_slots)
         own = np.sort(assigned.reshape(self.num_processes, self.num_slots)[self.process])
         return own[own < len(work)]
+
+
+class Step(NamedTuple):
+    """What one process does in a step.
+
+    Attributes:
+      slots: which cell of the list each slot has, device by device, int `[devices * S]`; `EMPTY` if
+        none.
+      capacities: how many of a device's cells may have each operation on each edge; None: any.
+      num_cells: how many cells all processes have in it.
+    """
+
+    slots: np.ndarray
+    capacities: Capacities | None
+    num_cells: int
+
+    @property
+    def is_cell(self) -> np.ndarray:
+        """Which slots have a cell, bool `[devices * S]`."""
+        return self.slots != EMPTY
+
+    @property
+    def cells(self) -> np.ndarray:
+        """The numbers of this process's cells, in their order."""
+        return np.sort(self.slots[self.is_cell])
+
+
+EMPTY = -1
 
 
 def plan_steps(
@@ -80,7 +114,10 @@ def plan_steps(
         automatic = np.clip(_CPU_BYTES_PER_STEP // max(1, bytes_per_cell), *_CPU_CELLS_PER_STEP)
         cells_per_step, cells_together = int(wanted if is_number else automatic), 1
     else:
-        cells_per_step = cells_together = _MAX_CELLS_PER_STEP
+        cells_per_step = cells_together = _MAX_CELLS_BY_LOOPS
+        if network.group_work is not None:
+            cells_per_step = cells_together = _MAX_CELLS_BY_GROUPS
+            bytes_per_cell = int(bytes_per_cell * _KEPT_BY_GROUPS)
     needed = bytes_per_cell * cells_together
     return fit_memory(cells_per_step, devices, needed, usable_memory(devices[0]))
 
@@ -131,3 +168,44 @@ def assign_slots(work: np.ndarray, num_devices: int, cells_per_step: int) -> np.
     rounds = order.reshape(cells_per_step, num_devices)
     rounds[1::2] = rounds[1::2, ::-1]
     return rounds.T.reshape(-1)
+
+
+def steps_in_order(
+    work: np.ndarray, shard: Shard, num_devices: int, cells_per_step: int
+) -> Iterator[Step]:
+    """Steps of a list as it comes, so that the devices of a step have about the same work.
+
+    Args:
+      work: how long each cell takes, `[A]`.
+      shard: the process that asks.
+      num_devices: of this process.
+      cells_per_step: slots of a device, S.
+    """
+    size = shard.num_processes * shard.num_slots
+    for start in range(0, len(work), size):
+        part = work[start : start + size]
+        own = start + shard.rows(part)
+        order = assign_slots(work[own], num_devices, cells_per_step)
+        yield Step(np.append(own, EMPTY)[order], None, len(part))
+
+
+def steps_by_groups(
+    packed: Sequence[tuple[Profile, np.ndarray]], shard: Shard, num_devices: int
+) -> Iterator[Step]:
+    """Steps of a packed list, one of a device each; those of equal profile run at the same time.
+
+    Args:
+      packed: as from `packing.pack`, of one list and equal profiles in all processes.
+      shard: the process that asks.
+      num_devices: of this process; the first `shard.num_devices` of them get cells.
+    """
+    size = shard.num_processes * shard.num_devices
+    for profile in dict.fromkeys(profile for profile, _ in packed):
+        steps = [cells for of, cells in packed if of == profile]
+        for start in range(0, len(steps), size):
+            together = steps[start : start + size]
+            own = together[shard.process * shard.num_devices :][: shard.num_devices]
+            slots = np.full((num_devices, profile.num_cells), EMPTY)
+            for row, cells in zip(slots, own, strict=False):
+                row[: len(cells)] = cells
+            yield Step(slots.reshape(-1), profile.capacities, sum(map(len, together)))

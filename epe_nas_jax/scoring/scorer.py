@@ -1,9 +1,9 @@
 """Many cells: `score_cells`, and the compiled scorer that it calls.
 
 Cells are planned into steps of one fixed size, so one program (`step`) serves any list, and the
-cells of a step are sharded over all devices. A GPU or TPU runs its shard vectorised (`jax.vmap`,
-operations grouped by `layers.grouped_switch`); a CPU device runs cell after cell inside the
-program.
+cells of a step are sharded over all devices. A GPU or TPU runs the cells of its shard at once: each
+operation of an edge by a group of fixed size, cells packed into steps so that they fit
+(`scoring.packing`). A CPU device runs cell after cell inside the program.
 """
 
 import dataclasses
@@ -18,20 +18,26 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.scoring.config import ScoringConfig
+from epe_nas_jax.scoring.packing import Mix, mix_of, pack, profiles_of
 from epe_nas_jax.scoring.planning import (
     Shard,
-    assign_slots,
+    Step,
     fit_memory,
     plan_steps,
+    steps_by_groups,
+    steps_in_order,
     usable_memory,
 )
 from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.scoring.step import score_step
 from epe_nas_jax.seeds import random_key
-from epe_nas_jax.spaces.base import CellNetwork, genotypes_of
+from epe_nas_jax.spaces.base import Capacities, CellNetwork, genotypes_of
 from epe_nas_jax.spaces.layers.checks import check_minibatch
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+
+# Drawn to know the mix of a uniform list.
+_TYPICAL_CELLS = 1000
 
 
 # Not compared by its attributes: arrays have no truth value and no hash.
@@ -46,7 +52,8 @@ class CellScorer:
       config: how cells are scored.
       prune_dead: whether operations on no path from input to output are left out.
       vectorise: whether a device runs the cells of its shard at once, or one after another.
-      cells_per_step: cells of a device in a step, S.
+      mix: of operations for which steps by groups of fixed size are made; None: steps have none.
+      cells_per_step: cells of a device in a step, at most; S.
       devices: the devices in use.
       dtype: of the scores.
       progress: whether to show a progress bar on stderr.
@@ -57,6 +64,7 @@ class CellScorer:
     config: ScoringConfig
     prune_dead: bool
     vectorise: bool
+    mix: Mix | None
     cells_per_step: int
     devices: tuple[jax.Device, ...]
     dtype: np.dtype[Any]
@@ -75,14 +83,12 @@ class CellScorer:
     def proxies(self, genotypes: Any) -> np.ndarray:
         """The proxies `[A, P]` of genotypes `[A, E]` or A texts, NaN where a cell has none."""
         kinds, networks, back = self.distinct(genotypes)
-        rows = [rows for _, rows in self.steps(kinds, networks)]
-        none = np.zeros((0, len(self.config.proxies)), self.dtype)
-        return np.concatenate([none, *rows])[back]
+        return self._of_list(kinds, networks)[0][back]
 
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
         """Each class's part e_c, `[K]`, of the EPE-NAS score of a genotype `[E]`."""
         kinds, networks, _ = self.distinct(genotype[None])
-        return self._run(kinds, networks)[1][0]
+        return self._of_list(kinds, networks)[1][0]
 
     def distinct(self, genotypes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Finds which different cells have to be scored, so that none is scored twice.
@@ -124,56 +130,81 @@ class CellScorer:
           Those genotypes of `kinds` that are this process's part of the step, in their order, and
           their proxies, a row each.
         """
-        shard = shard or Shard(0, 1, self.num_slots)
-        size = shard.num_processes * shard.num_slots
-        total = num_done + len(kinds)
-        is_hidden = not self.progress
-        with progress_bar(total, num_done, unit="network", disable=is_hidden) as bar:
-            for start in range(0, len(kinds), size):
-                work = self.network.space.relative_work(networks[start : start + size])
-                own = start + shard.rows(work)
-                yield kinds[own], self._run(kinds[own], networks[own])[0]
-                bar.update(len(work))
+        for step, proxies, _ in self._steps(kinds, networks, num_done, shard):
+            yield kinds[step.cells], proxies
 
     def lower(self) -> jax.stages.Lowered:
         """The program of a step, not compiled: for looking at it."""
-        num_slots, space = self.num_slots, self.network.space
+        space, num_slots, capacities = self.network.space, self.num_slots, None
+        if self.mix is not None:
+            profile = profiles_of(self.mix, self.cells_per_step, len(self.devices))[0]
+            num_slots, capacities = profile.num_cells * len(self.devices), profile.capacities
         genotypes = np.zeros((num_slots, space.num_edges), np.int32)
         words = space.identity(genotypes)
-        return score_step.lower(
-            words, np.zeros(num_slots, bool), genotypes, *self.inputs, **self._static()
-        )
+        is_cell = np.zeros(num_slots, bool)
+        return score_step.lower(words, is_cell, genotypes, *self.inputs, **self._static(capacities))
 
-    def _run(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Proxies and class scores of the cells of a step, a row a cell."""
-        if not len(kinds):
+    def _of_list(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Proxies `[B, P]` and class scores `[B, K]` of a list, in its order."""
+        proxies = np.empty((len(kinds), len(self.config.proxies)), self.dtype)
+        e = np.empty((len(kinds), self.network.num_classes), self.dtype)
+        for step, *found in self._steps(kinds, networks):
+            proxies[step.cells], e[step.cells] = found
+        return proxies, e
+
+    def _steps(
+        self,
+        kinds: np.ndarray,
+        networks: np.ndarray,
+        num_done: int = 0,
+        shard: Shard | None = None,
+    ) -> Iterator[tuple[Step, np.ndarray, np.ndarray]]:
+        """As `steps`: each step, its proxies and class scores."""
+        num_devices = len(self.devices)
+        shard = shard or Shard(0, 1, self.num_slots, num_devices)
+        if self.mix is None:
+            work = self.network.space.relative_work(networks)
+            steps = steps_in_order(work, shard, num_devices, self.cells_per_step)
+        else:
+            together = shard.num_processes * shard.num_devices
+            profiles = profiles_of(self.mix, shard.num_slots // shard.num_devices, together)
+            packed = pack(networks, profiles, self.mix.group_work)
+            steps = steps_by_groups(packed, shard, num_devices)
+        total = num_done + len(kinds)
+        is_hidden = not self.progress
+        with progress_bar(total, num_done, unit="network", disable=is_hidden) as bar:
+            for step in steps:
+                yield step, *self._run(kinds, networks, step)
+                bar.update(step.num_cells)
+
+    def _run(
+        self, kinds: np.ndarray, networks: np.ndarray, step: Step
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Proxies and class scores of this process's cells of a step, in their order."""
+        if not step.is_cell.any():
             widths = len(self.config.proxies), self.network.num_classes
             return np.zeros((0, widths[0]), self.dtype), np.zeros((0, widths[1]), self.dtype)
         space = self.network.space
-        order = assign_slots(space.relative_work(networks), len(self.devices), self.cells_per_step)
-        is_cell = order < len(kinds)
-        # Appended: an empty cell, which fills the slots that are left.
+        # Appended, and so at -1: an empty cell, which fills the slots that are left.
         empty = np.zeros((1, space.num_edges), np.int32)
-        words = space.identity(np.append(kinds, empty, axis=0)[order])
-        genotypes = np.append(networks, empty, axis=0)[order]
+        words = space.identity(np.append(kinds, empty, axis=0)[step.slots])
+        genotypes = np.append(networks, empty, axis=0)[step.slots]
         # NaN is a result here: a user who looks for NaN elsewhere would be stopped by it.
         with jax.debug_nans(False):
-            proxies, e = score_step(words, is_cell, genotypes, *self.inputs, **self._static())
+            static = self._static(step.capacities)
+            found = score_step(words, step.is_cell, genotypes, *self.inputs, **static)
+        order = np.argsort(step.slots[step.is_cell])
+        proxies, e = (np.asarray(by_slot)[step.is_cell][order] for by_slot in found)
+        return proxies, e
 
-        def in_order(by_slot: jax.Array) -> np.ndarray:
-            rows = np.empty((int(is_cell.sum()), by_slot.shape[1]), by_slot.dtype)
-            rows[order[is_cell]] = np.asarray(by_slot)[is_cell]
-            return rows
-
-        return in_order(proxies), in_order(e)
-
-    def _static(self) -> dict[str, Any]:
+    def _static(self, capacities: Capacities | None) -> dict[str, Any]:
         """What the compiled program is made for, beside shapes."""
         return {
             "network": self.network,
             "config": self.config,
             "mesh": Mesh(np.array(self.devices), ("cells",)),
             "vectorise": self.vectorise,
+            "capacities": capacities,
         }
 
 
@@ -189,6 +220,7 @@ def compile_scorer(
     black: np.ndarray | None = None,
     devices: Sequence[jax.Device] | None = None,
     vectorise: bool | None = None,
+    cells: Any = None,
     progress: bool = False,
 ) -> CellScorer:
     """Checks the arguments, puts the images on the devices and compiles the program.
@@ -211,6 +243,9 @@ def compile_scorer(
       devices: devices of one kind, by default all that this process has.
       vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
         once on GPUs and TPUs, and one after another on CPUs.
+      cells: genotypes `[A, E]` or A texts that are to be scored, if they are known. A step of cells
+        that run at once is made for a mix of operations: that of these, by default of a uniform
+        sample. Other cells have the same scores, in more steps.
       progress: show a progress bar on stderr.
 
     Raises:
@@ -231,6 +266,8 @@ def compile_scorer(
     batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
     devices = _checked_devices(devices)
     is_cpu = devices[0].platform == "cpu"
+    # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
+    vectorise = not is_cpu if vectorise is None else vectorise
     memory = usable_memory(devices[0]) if is_cpu or cells_per_step == "auto" else None
     num_cells, num_devices = plan_steps(cells_per_step, network, batch_shape, devices)
     inputs = (
@@ -243,15 +280,25 @@ def compile_scorer(
         network=network,
         config=config,
         prune_dead=prune_dead,
-        # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
-        vectorise=not is_cpu if vectorise is None else vectorise,
+        vectorise=vectorise,
+        mix=None,
         cells_per_step=num_cells,
         devices=tuple(devices),
         dtype=np.dtype(images.dtype),
         progress=progress,
         inputs=inputs,
     )
+    if vectorise and network.group_work is not None:
+        scorer = dataclasses.replace(scorer, mix=_mix(scorer, network.group_work, cells))
     return _compile(_with_plan(scorer, num_cells, num_devices), memory)
+
+
+def _mix(scorer: CellScorer, group_work: tuple[float, ...], cells: Any) -> Mix:
+    """The mix of operations to make a scorer's steps for: that of cells, or of a uniform list."""
+    if cells is not None and len(cells):
+        return mix_of(scorer.distinct(cells)[1], group_work)
+    uniform = scorer.network.space.sample_with_replacement(random_key(0), _TYPICAL_CELLS)
+    return mix_of(scorer.distinct(uniform)[1], group_work)._replace(num_cells=None)
 
 
 def _check_pairs(labels: Any) -> None:
@@ -346,6 +393,7 @@ def score_cells(
         prune_dead=prune_dead,
         black=black,
         devices=devices,
+        cells=cells,
         progress=progress,
     )
     return scorer(cells)

@@ -5,6 +5,7 @@ score depends on (seed, mini-batch, cell) and on nothing else.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,13 +14,15 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from epe_nas_jax.data.minibatch import draw_minibatch
-from epe_nas_jax.proxies.cell_proxies import cell_proxies
+from epe_nas_jax.proxies.cell_proxies import cell_proxies, proxies_of_cells
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.seeds import random_key
-from epe_nas_jax.spaces.base import CellNetwork
+from epe_nas_jax.spaces.base import Capacities, CellNetwork
 
 
-@functools.partial(jax.jit, static_argnames=("network", "config", "mesh", "vectorise"))
+@functools.partial(
+    jax.jit, static_argnames=("network", "config", "mesh", "vectorise", "capacities")
+)
 def score_step(
     words: jax.Array,
     is_cell: jax.Array,
@@ -29,6 +32,7 @@ def score_step(
     config: ScoringConfig,
     mesh: Mesh,
     vectorise: bool,
+    capacities: Capacities | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Proxies and class scores of a step, a row a slot, sharded over the mesh's devices.
 
@@ -41,6 +45,8 @@ def score_step(
       config: how to score.
       mesh: the devices.
       vectorise: whether a device runs the cells of its shard at once, or one after another.
+      capacities: how many cells of a shard may have each operation on each edge, if it runs them at
+        once by groups of fixed size; None: by loops.
 
     Returns:
       Proxies `[slots, P]` and class scores `[slots, K]`.
@@ -48,7 +54,11 @@ def score_step(
     sharded = PartitionSpec("cells")  # type: ignore[no-untyped-call]
     replicated = PartitionSpec()  # type: ignore[no-untyped-call]
     score_shard = functools.partial(
-        _score_shard, network=network, config=config, vectorise=vectorise
+        _score_shard,
+        network=network,
+        config=config,
+        vectorise=vectorise,
+        capacities=capacities,
     )
     with jax.default_matmul_precision(config.precision):
         return jax.shard_map(
@@ -80,46 +90,74 @@ def _score_shard(
     network: CellNetwork,
     config: ScoringConfig,
     vectorise: bool,
+    capacities: Capacities | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Proxies `[S, P]` and class scores `[S, K]` of one device's shard of `score_step`."""
     weights_keys, batch_keys = _keys_of_inits(key, config.num_inits)
+    score = functools.partial(cell_proxies, network=network, proxies=config.proxies)
 
     def draw_weights(weights_key: jax.Array) -> Any:
         return network.init(weights_key, images[:1], genotypes[0])
 
     shared = lax.map(draw_weights, weights_keys) if config.init == "shared" else None
 
-    def score(words: jax.Array, genotype: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def score_once(draws: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
-            weights_key, batch_key, variables = draws
-            if variables is None:
-                variables = draw_weights(_fold_words(weights_key, words))
-            minibatch = images, labels
-            if config.fresh_batch:
-                minibatch = draw_minibatch(
-                    _fold_words(batch_key, words),
-                    images,
-                    labels,
-                    config.fresh_batch,
-                    augment=config.augment,
-                    black=black,
-                    balanced_classes=network.num_classes if config.class_balanced else None,
-                )
-            return cell_proxies(
-                variables, genotype, *minibatch, network=network, proxies=config.proxies
-            )
+    def weights_of(weights_key: jax.Array, words: jax.Array) -> Any:
+        return draw_weights(_fold_words(weights_key, words))
 
-        proxies, e = lax.map(score_once, (weights_keys, batch_keys, shared))
+    def minibatch_of(batch_key: jax.Array, words: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if not config.fresh_batch:
+            return images, labels
+        return draw_minibatch(
+            _fold_words(batch_key, words),
+            images,
+            labels,
+            config.fresh_batch,
+            augment=config.augment,
+            black=black,
+            balanced_classes=network.num_classes if config.class_balanced else None,
+        )
+
+    def averaged(
+        score_once: Callable[..., tuple[jax.Array, jax.Array]],
+    ) -> tuple[jax.Array, jax.Array]:
+        """The mean over draws of the weights of a score by keys of weights and mini-batch."""
+        proxies, e = lax.map(lambda draw: score_once(*draw), (weights_keys, batch_keys, shared))
         return jnp.mean(proxies, axis=0), jnp.mean(e, axis=0)
 
+    def score_cell(words: jax.Array, genotype: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def score_once(weights_key: jax.Array, batch_key: jax.Array, variables: Any) -> Any:
+            if variables is None:
+                variables = weights_of(weights_key, words)
+            return score(variables, genotype, *minibatch_of(batch_key, words))
+
+        return averaged(score_once)
+
+    def score_groups(weights_key: jax.Array, batch_key: jax.Array, variables: Any) -> Any:
+        assert capacities is not None
+        have_own_weights = variables is None
+        if variables is None:
+            variables = jax.vmap(weights_of, (None, 0))(weights_key, words)
+        minibatches = jax.vmap(minibatch_of, (None, 0))(batch_key, words)
+        return proxies_of_cells(
+            variables,
+            genotypes,
+            *minibatches,
+            network=network,
+            proxies=config.proxies,
+            capacities=capacities,
+            have_own_weights=have_own_weights,
+        )
+
+    if capacities is not None:
+        return averaged(score_groups)
     if vectorise:
-        return jax.vmap(score)(words, genotypes)
+        return jax.vmap(score_cell)(words, genotypes)
 
     def score_if_cell(slot: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         words, is_cell, genotype = slot
         widths = len(config.proxies), network.num_classes
         no_score = tuple(jnp.full(width, jnp.nan, images.dtype) for width in widths)
-        return lax.cond(is_cell, score, lambda *_: no_score, words, genotype)
+        return lax.cond(is_cell, score_cell, lambda *_: no_score, words, genotype)
 
     return lax.map(score_if_cell, (words, is_cell, genotypes))
 

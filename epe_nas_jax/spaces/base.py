@@ -18,6 +18,8 @@ from epe_nas_jax.errors import InputError
 Cells = np.ndarray | jax.Array
 # A genotype to build a network from: ints are static, an array may be traced.
 Genotype = Sequence[int] | np.ndarray | jax.Array
+# For each entry of a genotype and each value of it: how many of a step's cells may have it.
+Capacities = tuple[tuple[int, ...], ...]
 
 _MOST_SAMPLES = 10_000_000
 
@@ -153,7 +155,19 @@ class CellNetwork(Protocol):
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced."""
+        """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced.
+
+        Where `group_work` says so it takes `capacities` too: how many of the cells under a
+        `jax.vmap` may have each operation on each edge.
+        """
+
+    @property
+    def group_work(self) -> tuple[float, ...] | None:
+        """For each operation how long a group of cells that have it on an edge takes, in any unit.
+
+        0 for an operation that needs no group. None if `apply` takes no `capacities`, and GPUs and
+        TPUs run the operations of different cells by loops.
+        """
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
         """How many numbers a score keeps for the backward pass, for images `[N, H, W, 3]`."""

@@ -219,7 +219,8 @@ class ScorerOfWholeGenotypes:
 
     config = SimpleNamespace(proxies=("number",))
     dtype = np.dtype(np.float64)
-    num_slots = 2
+    devices = ("a device",)
+    cells_per_step = 2
 
     def __init__(self):
         self.num_scored = 0

@@ -1,4 +1,4 @@
-"""Scores 20 cells on one CPU device and on eight; prints both as JSON. Run by test_scorer."""
+"""Scores 20 cells on one CPU device and on eight, one by one and at once. Run by test_scorer."""
 
 import json
 import re
@@ -26,20 +26,22 @@ def main():
         num_classes=3, channels=4, cells_per_stage=1, param_dtype=jnp.float64
     )
     scores = []
-    for num_devices in (1, 8):
-        scorer = compile_scorer(
-            images,
-            labels,
-            seed=0,
-            network=network,
-            cells_per_step=2,
-            devices=jax.devices()[:num_devices],
-        )
-        scores.append(scorer(cells).tolist())
-    # The program of eight devices, as compiled for a step of theirs.
-    text = scorer.lower().compile().as_text()
-    assert "num_partitions=8" in text
-    assert not COLLECTIVES.search(text), COLLECTIVES.search(text)
+    for vectorise in (False, True):
+        for num_devices in (1, 8):
+            scorer = compile_scorer(
+                images,
+                labels,
+                seed=0,
+                network=network,
+                cells_per_step=2,
+                devices=jax.devices()[:num_devices],
+                vectorise=vectorise,
+            )
+            scores.append(scorer(cells).tolist())
+        # The program of eight devices, as compiled for a step of theirs.
+        text = scorer.lower().compile().as_text()
+        assert "num_partitions=8" in text
+        assert not COLLECTIVES.search(text), COLLECTIVES.search(text)
     print(json.dumps(scores))
 
 

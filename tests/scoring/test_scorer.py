@@ -23,6 +23,7 @@ from epe_nas_jax import (
     parse_arch,
     score_cells,
 )
+from epe_nas_jax.proxies.table import PROXIES
 from epe_nas_jax.scoring import scorer as scorer_module
 from epe_nas_jax.scoring import step
 from epe_nas_jax.scoring.planning import Shard, plan_steps
@@ -94,14 +95,48 @@ def test_class_scores_make_up_the_score(minibatch, config):
     assert np.allclose(np.abs(e).sum(), scorer(cell[None])[0], **SAME)
 
 
-def test_vectorised_cells_equal_cells_scored_one_by_one(minibatch):
-    one_by_one, vectorised = (
-        compile_scorer(*minibatch, seed=0, network=NETWORK, cells_per_step=6, vectorise=vectorise)(
-            CELLS
+@pytest.mark.parametrize(
+    "config",
+    [
+        ScoringConfig(proxies=tuple(PROXIES)),
+        ScoringConfig(init="independent"),
+        ScoringConfig(fresh_batch=6, augment=True),
+        ScoringConfig(init="independent", fresh_batch=6, num_inits=2),
+    ],
+    ids=["all proxies", "own weights", "own mini-batches", "both, two draws"],
+)
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch, config, num_devices):
+    arguments = {"seed": 0, "network": NETWORK, "config": config, "cells_per_step": 5}
+    devices = jax.devices()[:num_devices]
+    one_by_one = compile_scorer(*minibatch, **arguments).proxies(CELLS)
+    for cells in (None, CELLS):
+        scorer = compile_scorer(
+            *minibatch, **arguments, devices=devices, vectorise=True, cells=cells
         )
-        for vectorise in (False, True)
-    )
-    assert np.allclose(vectorised, one_by_one, **SAME)
+        assert scorer.mix is not None
+        assert np.isfinite(one_by_one).mean() > 0.9
+        assert np.allclose(scorer.proxies(CELLS), one_by_one, **SAME)
+
+
+def test_loops_give_the_scores_of_groups(minibatch):
+    scorer = compile_scorer(*minibatch, seed=0, network=NETWORK, vectorise=True, cells_per_step=6)
+    by_loops = dataclasses.replace(scorer, mix=None)
+    assert np.allclose(by_loops(CELLS), scorer(CELLS), **SAME)
+
+
+def test_processes_with_groups_score_every_network_once(minibatch):
+    scorer = compile_scorer(*minibatch, seed=0, network=NETWORK, cells_per_step=3, vectorise=True)
+    kinds, networks, _ = scorer.distinct(CELLS)
+    found = {}
+    for process in range(3):
+        # The other processes have a device only, so that this one's second stays idle.
+        shard = Shard(process, 3, 3, num_devices=1)
+        for genotypes, proxies in scorer.steps(kinds, networks, shard=shard):
+            assert not set(map(bytes, genotypes)) & set(found)
+            found |= dict(zip(map(bytes, genotypes), proxies, strict=True))
+    got = np.stack([found[bytes(kind)] for kind in kinds])
+    assert np.allclose(got[:, 0], scorer(kinds), **SAME)
 
 
 def test_number_of_devices_changes_no_score(score):
@@ -118,9 +153,10 @@ def test_eight_devices_give_the_scores_of_one_and_never_gather():
         text=True,
         check=True,
     )
-    one, eight = json.loads(done.stdout)
-    assert np.isfinite(eight).all()
-    assert np.allclose(eight, one, **SAME)
+    one, *others = json.loads(done.stdout)
+    assert np.isfinite(one).all()
+    for other in others:
+        assert np.allclose(other, one, **SAME)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +193,9 @@ def test_equal_live_forms_are_scored_once(minibatch, monkeypatch):
     seen = []
     run = CellScorer._run
 
-    def spy(self, kinds, networks):
+    def spy(self, kinds, networks, step):
         seen.append(networks)
-        return run(self, kinds, networks)
+        return run(self, kinds, networks, step)
 
     monkeypatch.setattr(CellScorer, "_run", spy)
     base = parse_arch("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")

@@ -69,6 +69,11 @@ class DartsNetwork(nn.Module):
         """The search space of the cells."""
         return DARTS
 
+    @property
+    def group_work(self) -> None:
+        """No operation runs by groups of fixed size."""
+        return None
+
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
         """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
         # A cell's inputs, preprocessed inputs, nodes and output; stages as in `network`.

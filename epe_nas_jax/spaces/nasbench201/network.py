@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from epe_nas_jax.spaces.base import Cost, Genotype, SearchSpace
+from epe_nas_jax.spaces.base import Capacities, Cost, Genotype, SearchSpace
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, norm_of, normalise, without_norm
 from epe_nas_jax.spaces.layers.checks import check_images
@@ -80,6 +80,11 @@ class NasBench201Network(nn.Module):
         """The sizes of the network."""
         return cost.Sizes(self.channels, self.cells_per_stage, self.num_classes)
 
+    @property
+    def group_work(self) -> tuple[float, ...]:
+        """For each operation how long a group of cells that have it on an edge takes."""
+        return operations.GROUP_WORK
+
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
         """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
         # A cell keeps 6 edges and 3 nodes; stages of half the side and twice the channels halve.
@@ -97,7 +102,12 @@ class NasBench201Network(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, genotype: Genotype, *, use_running_average: bool = False
+        self,
+        images: jax.Array,
+        genotype: Genotype,
+        *,
+        use_running_average: bool = False,
+        capacities: Capacities | None = None,
     ) -> jax.Array:
         """Logits `[N, K]` of images.
 
@@ -105,6 +115,8 @@ class NasBench201Network(nn.Module):
           images: `[N, H, H, 3]`.
           genotype: the cell, int `[E]`, static or traced.
           use_running_average: normalise by running averages; the genotype must be static.
+          capacities: how many of the cells under a `jax.vmap` may have each operation on each edge,
+            `[E][5]`; as in `operations.apply_operation`.
 
         Raises:
           InputError: images are not square, floating and of a side divisible by 4.
@@ -131,7 +143,7 @@ class NasBench201Network(nn.Module):
             x = x if self.batch_norm else self._divide_by_maximum(x)
             for i in range(self.cells_per_stage):
                 name = f"cell_{stage * self.cells_per_stage + i}"
-                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i])
+                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i], capacities)
                 x = x if self.batch_norm else self._divide_by_maximum(x)
                 # In the last stage the gradient is that of the head, of one direction a class.
                 if stage < NUM_STAGES - 1:
@@ -175,16 +187,24 @@ class Cell(nn.Module):
     norm: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, genotype: Genotype, drawn: jax.Array) -> jax.Array:
-        nodes = [x]
+    def __call__(
+        self,
+        x: jax.Array,
+        genotype: Genotype,
+        drawn: jax.Array,
+        capacities: Capacities | None = None,
+    ) -> jax.Array:
+        nodes = [_in_memory(x) if capacities else x]
         for target in range(1, NUM_NODES):
             incoming = []
             for edge, (source, edge_target) in enumerate(EDGES):
                 if edge_target == target:
                     op = genotype[edge]
                     op = op if isinstance(op, jax.Array) else int(op)
-                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn))
-            nodes.append(sum(incoming[1:], start=incoming[0]))
+                    room = capacities[edge] if capacities else None
+                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn, room))
+            node = sum(incoming[1:], start=incoming[0])
+            nodes.append(_in_memory(node) if capacities else node)
         for source in range(NUM_NODES - 1):
             edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
             num_relus = sum(_has_relu(genotype[edge]) for edge in edges)
@@ -192,7 +212,12 @@ class Cell(nn.Module):
         return nodes[-1]
 
     def _apply_edge(
-        self, edge: int, op: int | jax.Array, x: jax.Array, drawn: jax.Array
+        self,
+        edge: int,
+        op: int | jax.Array,
+        x: jax.Array,
+        drawn: jax.Array,
+        capacities: tuple[int, ...] | None,
     ) -> jax.Array:
         channels = x.shape[-1]
         weights: dict[str, ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
@@ -204,7 +229,8 @@ class Cell(nn.Module):
                 module = ConvBNParams(kernel.shape, self.param_dtype, name=f"edge_{edge}_{name}")
                 weights[name] = module(kernel)
                 norm = norm_of(module, self.norm) if is_static else norm
-        return operations.apply_operation(op, x, operations.EdgeWeights(**weights), norm)
+        edge_weights = operations.EdgeWeights(**weights)
+        return operations.apply_operation(op, x, edge_weights, norm, capacities)
 
 
 class Reduction(nn.Module):
@@ -252,6 +278,11 @@ class Head(nn.Module):
         kernel = self.param("classifier_kernel", lambda _: kernel)
         offset = self.param("classifier_bias", lambda _: offset)
         return features @ kernel + offset[None, :]
+
+
+def _in_memory(x: jax.Array) -> jax.Array:
+    """Has x, and its cotangent, computed once, not once more in each group that reads it."""
+    return lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
 
 
 def _has_relu(op: int | jax.Array) -> Any:

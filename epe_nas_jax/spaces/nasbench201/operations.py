@@ -7,7 +7,8 @@ keeps nothing but the edge's input, its output and the batch deviation; where we
 differentiated too, the backward pass runs the operation again.
 
 Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
-sorts the cells by operation and runs every operation on its own group only.
+sorts the cells by operation and runs every operation on its own group only. With capacities every
+group has a fixed size instead, and no loop is left (`static_groups`).
 """
 
 import functools
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, no_deviation, normalise, per_channel
@@ -26,6 +28,8 @@ from epe_nas_jax.spaces.layers.grouped_switch import (
     values_of,
 )
 from epe_nas_jax.spaces.layers.pooling import avg_pool_3x3, avg_pool_3x3_cotangent
+from epe_nas_jax.spaces.layers.static_groups import group_rows, put_back
+from epe_nas_jax.spaces.nasbench201.genotype import KERNEL_SIZES, OPERATIONS
 
 
 class EdgeWeights(NamedTuple):
@@ -36,7 +40,11 @@ class EdgeWeights(NamedTuple):
 
 
 def apply_operation(
-    op: int | jax.Array, x: jax.Array, weights: EdgeWeights, norm: Normalise = normalise
+    op: int | jax.Array,
+    x: jax.Array,
+    weights: EdgeWeights,
+    norm: Normalise = normalise,
+    capacities: tuple[int, ...] | None = None,
 ) -> jax.Array:
     """Applies one candidate operation to an edge's input.
 
@@ -45,11 +53,16 @@ def apply_operation(
       x: the source node, `[N, H, W, C]`.
       weights: the edge's weights; a traced index needs those of every operation.
       norm: how a convolution is normalised; for a traced one `normalise` or `without_norm`.
+      capacities: how many of the cells under a `jax.vmap` may have each operation, `[5]`; where
+        more have it, some of them get NaN. Differentiate outside of the `jax.vmap` then, and not by
+        the weights. None: any number, by loops.
 
     Returns:
       The edge's output, `[N, H, W, C]`.
     """
     if isinstance(op, jax.Array):
+        if capacities is not None:
+            return _vectorised_by_groups(capacities)(op, x, weights)
         return _traced_operation(op, x, weights, norm)
     return _FORWARD[op](x, weights, norm)[0]
 
@@ -145,11 +158,11 @@ def _skip_connect_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Ar
 
 
 def _nor_conv_1x1_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Array) -> jax.Array:
-    return _relu_conv_bn_bwd(x, weights.nor_conv_1x1, y, inverse_std, dy)
+    return _relu_conv_bn_bwd(x <= 0, weights.nor_conv_1x1, y, inverse_std, dy)
 
 
 def _nor_conv_3x3_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Array) -> jax.Array:
-    return _relu_conv_bn_bwd(x, weights.nor_conv_3x3, y, inverse_std, dy)
+    return _relu_conv_bn_bwd(x <= 0, weights.nor_conv_3x3, y, inverse_std, dy)
 
 
 def _avg_pool_3x3_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Array) -> jax.Array:
@@ -166,7 +179,7 @@ _BACKWARD = (
 
 
 def _relu_conv_bn_bwd(
-    x: jax.Array, weights: ConvBN, y: jax.Array, inverse_std: jax.Array, dy: jax.Array
+    is_closed: jax.Array, weights: ConvBN, y: jax.Array, inverse_std: jax.Array, dy: jax.Array
 ) -> jax.Array:
     """Input cotangent of ReLU-Conv-BN; the normalised value is read back from the output y."""
     scale, bias = weights.scale, weights.bias
@@ -178,4 +191,108 @@ def _relu_conv_bn_bwd(
     dz = gain * (dy - per_channel(mean_dy) - slope * (y - per_channel(bias)))
     dx = convolution.input_cotangent(weights.kernel, dz)
     # Selecting the zero first is a third faster on CPUs.
-    return jnp.where(x <= 0, 0, dx)
+    return jnp.where(is_closed, 0, dx)
+
+
+# By groups of fixed size. What keeps the input or drops it (`none`) needs none.
+
+# By the bytes that a GPU's kernels read and write, and a little more for arithmetic.
+GROUP_WORK = (0.0, 0.0, 2.0, 3.0, 1.0)
+_IDENTITY = OPERATIONS.index("skip_connect")
+_CONVOLUTIONS = tuple(OPERATIONS.index(name) for name in KERNEL_SIZES)
+_GROUPED = (*_CONVOLUTIONS, OPERATIONS.index("avg_pool_3x3"))
+
+
+def _vectorised_by_groups(capacities: tuple[int, ...]) -> Any:
+    """An edge's operation, `(op, x, weights) -> y`, which `jax.vmap` runs by groups."""
+
+    @custom_vmap
+    def apply(op: jax.Array, x: jax.Array, weights: EdgeWeights) -> jax.Array:
+        return _traced_operation(op, x, weights, normalise)
+
+    @apply.def_vmap
+    def _(num_cells: int, in_batched: Any, op: Any, x: Any, weights: Any) -> tuple[jax.Array, bool]:
+        def batched(array: jax.Array, is_batched: bool) -> jax.Array:
+            return array if is_batched else jnp.broadcast_to(array, (num_cells, *array.shape))
+
+        op_batched, x_batched, weights_batched = in_batched
+        have_own_weights = any(jax.tree.leaves(weights_batched))
+        if have_own_weights:
+            weights = jax.tree.map(batched, weights, weights_batched)
+        op, x = batched(op, op_batched), batched(x, x_batched)
+        return _operations_of_cells(op, x, weights, capacities, have_own_weights), True
+
+    return apply
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _operations_of_cells(
+    op: jax.Array,
+    x: jax.Array,
+    weights: EdgeWeights,
+    capacities: tuple[int, ...],
+    have_own_weights: bool,
+) -> jax.Array:
+    """An edge's outputs of many cells, `[A, N, H, W, C]`, of operations `[A]` and inputs alike."""
+    return _run_groups(op, x, weights, capacities, have_own_weights)[0]
+
+
+def _operations_of_cells_fwd(
+    op: Any, x: Any, weights: Any, capacities: tuple[int, ...], have_own_weights: bool
+) -> tuple[jax.Array, Any]:
+    if is_differentiated(weights):
+        raise NotImplementedError("capacities: found weights differentiated, expected images only")
+    op, x, weights = values_of((op, x, weights))
+    return _run_groups(op, x, weights, capacities, have_own_weights)
+
+
+def _run_groups(
+    op: jax.Array,
+    x: jax.Array,
+    weights: EdgeWeights,
+    capacities: tuple[int, ...],
+    have_own_weights: bool,
+) -> tuple[jax.Array, Any]:
+    """The outputs, and what the backward pass needs: of convolutions only, and a bit a ReLU."""
+    groups = group_rows(op, {number: capacities[number] for number in _GROUPED}, _IDENTITY)
+    results, kept = [], []
+    for number, rows in zip(_GROUPED, groups.rows, strict=True):
+        taken = jnp.take(x, rows, axis=0)
+        own, axis = _weights_of(rows, weights, have_own_weights)
+        y, inverse_std = jax.vmap(_FORWARD[number], (0, axis))(taken, own)
+        results.append(y)
+        if number in _CONVOLUTIONS:
+            kept.append((jnp.packbits(taken <= 0, axis=1), y, inverse_std))
+    return put_back(groups, results, x), (groups, weights, kept)
+
+
+def _operations_of_cells_bwd(
+    capacities: tuple[int, ...], have_own_weights: bool, residuals: Any, dy: Any
+) -> tuple[None, jax.Array, Any]:
+    groups, weights, kept = residuals
+    no_gradient = jax.tree.map(jnp.zeros_like, weights)
+    if isinstance(dy, jax.custom_derivatives.SymbolicZero):
+        return None, jnp.zeros(dy.shape, dy.dtype), no_gradient
+    results = []
+    for number, rows in zip(_GROUPED, groups.rows, strict=True):
+        taken = jnp.take(dy, rows, axis=0)
+        if number in _CONVOLUTIONS:
+            own, axis = _weights_of(rows, weights, have_own_weights)
+            bits, y, inverse_std = kept[_CONVOLUTIONS.index(number)]
+            is_closed = jnp.unpackbits(bits, axis=1, count=dy.shape[1]).astype(bool)
+            name = OPERATIONS[number]
+            backward = jax.vmap(_relu_conv_bn_bwd, (0, axis, 0, 0, 0))
+            results.append(backward(is_closed, getattr(own, name), y, inverse_std, taken))
+        else:
+            results.append(jax.vmap(avg_pool_3x3_cotangent)(taken))
+    return None, put_back(groups, results, dy), no_gradient
+
+
+def _weights_of(rows: jax.Array, weights: EdgeWeights, have_own_weights: bool) -> tuple[Any, Any]:
+    """The weights of some rows, and along which axis each row has its own."""
+    if not have_own_weights:
+        return weights, None
+    return jax.tree.map(lambda array: jnp.take(array, rows, axis=0), weights), 0
+
+
+_operations_of_cells.defvjp(_operations_of_cells_fwd, _operations_of_cells_bwd, symbolic_zeros=True)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +112,54 @@ def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, b
         own = weights if shared_weights else jax.tree.map(lambda w: w[cell], weights)  # noqa: B023
         for a, b in zip(grouped, single(index[cell], x[cell], own), strict=True):
             assert np.allclose(a[cell], b, rtol=1e-9, atol=1e-9)
+
+
+OPS = jnp.array([3, 2, 0, 3, 1, 4, 2])
+# Room for one more than there are of each, but of the pool.
+CAPACITIES = (7, 7, 3, 3, 1)
+
+
+@pytest.mark.parametrize("have_own_weights", [False, True])
+def test_cells_by_groups_have_the_values_and_cotangents_of_single_ones(x, have_own_weights):
+    xs = jnp.stack([x * (1 + i) for i in range(len(OPS))])
+    own = [operations.EdgeWeights(conv_bn(i, 1), conv_bn(20 + i, 3)) for i in range(len(OPS))]
+    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own) if have_own_weights else own[0]
+    axes = (0, 0, 0 if have_own_weights else None)
+
+    def by_groups(op, x, weights):
+        return operations.apply_operation(op, x, weights, capacities=CAPACITIES)
+
+    y, vjp = jax.vjp(lambda xs: jax.vmap(by_groups, axes)(OPS, xs, weights), xs)
+    dx = vjp(jnp.sin(y))[0]
+    for i, op in enumerate(OPS.tolist()):
+        of_one = own[i] if have_own_weights else weights
+        one = functools.partial(operations.apply_operation, op, weights=of_one)
+        expected, vjp = jax.vjp(one, xs[i])
+        assert np.allclose(y[i], expected, rtol=1e-10, atol=1e-10)
+        assert np.allclose(dx[i], vjp(jnp.sin(expected))[0], rtol=1e-10, atol=1e-10)
+
+
+def test_a_cell_without_room_has_nan_and_the_others_what_they_had(x, weights):
+    xs = jnp.stack([x] * len(OPS))
+
+    def run(capacities):
+        def by_groups(op, x):
+            return operations.apply_operation(op, x, weights, capacities=capacities)
+
+        return np.asarray(jax.vmap(by_groups)(OPS, xs))
+
+    tight = run((7, 7, 2, 1, 1))
+    assert np.flatnonzero(np.isnan(tight).any(axis=(1, 2, 3, 4))).tolist() == [3]
+    others = [0, 1, 2, 4, 5, 6]
+    assert np.array_equal(tight[others], run(CAPACITIES)[others])
+
+
+def test_groups_are_not_differentiated_by_weights(x, weights):
+    def loss(weights):
+        def by_groups(op):
+            return operations.apply_operation(op, x, weights, capacities=CAPACITIES)
+
+        return jnp.sum(jax.vmap(by_groups)(OPS))
+
+    with pytest.raises(NotImplementedError, match="expected images only"):
+        jax.grad(loss)(weights)
