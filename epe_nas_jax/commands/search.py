@@ -92,7 +92,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     """
     with open_run(plain_config(config), workdir) as run:
         search_key, batch_key = jax.random.split(random_key(config.seed))
-        search = _prepare(config, batch_key)
+        search = _prepare(config, search_key, batch_key)
         run.begin(search.inputs)
         own, share = search.own, config.search.refine
         num_proxies = len(own.scorer.config.proxies)
@@ -109,8 +109,15 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     return text if num_scored else f"{_FINISHED}\n\n{text}"
 
 
-def _prepare(config: ConfigDict, batch_key: jax.Array) -> _Search:
-    """Reads and checks everything, then compiles the scorers."""
+def _prepare(config: ConfigDict, search_key: jax.Array, batch_key: jax.Array) -> _Search:
+    """Reads and checks everything, then compiles the scorers.
+
+    Args:
+      config: the config.
+      search_key: the key of the search, which is not consumed: only the first cells that it will
+        ask for are looked at.
+      batch_key: random key of the mini-batch, consumed.
+    """
     space = space_of(config)
     check_num_samples(space, config.search.num_samples, replace=config.search.replace)
     accuracies = accuracies_of(config, space)
@@ -119,13 +126,14 @@ def _prepare(config: ConfigDict, batch_key: jax.Array) -> _Search:
     full = refining.full_setting(config, objective, batch_key, setting)
     algorithm = _algorithm_of(config, setting.network, side=setting.side)
     # Random search hands over all cells in one, and the scorer shows how far it is.
-    progress = config.search.algorithm == "random" and hosts.index() == 0
+    is_random = config.search.algorithm == "random"
+    cells = algorithm.ask(algorithm.init(search_key))[1] if is_random and algorithm else None
     return _Search(
         space,
         objective,
         algorithm,
         accuracies,
-        compile_setting(config, setting, progress=progress),
+        compile_setting(config, setting, cells=cells, progress=is_random and hosts.index() == 0),
         full and refining.compile_full(config, full),
     )
 

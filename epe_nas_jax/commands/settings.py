@@ -131,8 +131,10 @@ def naming_the_full_setting() -> Iterator[None]:
         raise InputError(f"{_NAMED.get(key, key)}{colon}{rest}") from None
 
 
-def compile_setting(config: ConfigDict, setting: Setting, *, progress: bool) -> Compiled:
-    """Compiles the scorer of a setting; raises as `compile_scorer`."""
+def compile_setting(
+    config: ConfigDict, setting: Setting, *, cells: np.ndarray | None = None, progress: bool
+) -> Compiled:
+    """Compiles the scorer of a setting, for certain cells if they are known; raises likewise."""
     start = time.perf_counter()
     scorer = compile_scorer(
         *setting.inputs,
@@ -142,6 +144,7 @@ def compile_setting(config: ConfigDict, setting: Setting, *, progress: bool) -> 
         cells_per_step=cells_per_step_of(config),
         prune_dead=config.score.prune_dead,
         black=setting.dataset.black(),
+        cells=cells,
         progress=progress,
     )
     return Compiled(setting, scorer, time.perf_counter() - start)

@@ -169,6 +169,7 @@ def compile_for_seed(
         network=network,
         cells_per_step=cells_per_step,
         devices=devices,
+        cells=cells,
     )
     seconds = time.perf_counter() - start
     scorer(cells[: len(scorer.devices)])
