@@ -44,8 +44,8 @@ ENTRY %main (a0: f32[100,8], a1: s32[3], a2: f32[2,6,6,4], a3: f32[3,3,4,5]) -> 
   %turned = (s32[], f32[3,8]{1,0}) while(%start), LOOP, FIVE_TIMES
   %unknown = (s32[], /*index=1*/f32[3,8]{1,0}) while(%turned), LOOP
   %y = f32[3,8]{1,0} get-tuple-element(%unknown), index=1
-  %conv = (f32[2,6,6,5]{3,2,1,0}, u8[0]{0}) custom-call(%a2, %a3), CONVOLUTION, custom_call_target=FORWARD
-  %back = (f32[2,6,6,4]{3,2,1,0}) custom-call(%a4, %a3), CONVOLUTION, custom_call_target=BACKWARD
+  %conv = (f32[2,6,6,5]{3,2,1,0}, u8[0]{0}) custom-call(%a2, %a3), CONVOLUTION FORWARD
+  %back = (f32[2,6,6,4]{3,2,1,0}) custom-call(%a4, %a3), CONVOLUTION BACKWARD
   %a4 = f32[2,6,6,5]{3,2,1,0} get-tuple-element(%conv), index=0
   ROOT %chosen = f32[3,8]{1,0} conditional(%zero, %y, %y), branch_computations={%branch, %branch}
 }
@@ -53,7 +53,8 @@ ENTRY %main (a0: f32[100,8], a1: s32[3], a2: f32[2,6,6,4], a3: f32[3,3,4,5]) -> 
 for word, meaning in {
     "FORWARD": '"__cudnn$convForward"',
     "BACKWARD": '"__cudnn$convBackwardInput"',
-    "CONVOLUTION": "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
+    "CONVOLUTION ": "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f, TARGET",
+    "TARGET": "custom_call_target=",
     "LOOP": "condition=%condition, body=%body",
     "FIVE_TIMES": 'backend_config={"known_trip_count":{"n":"5"}}',
 }.items():
