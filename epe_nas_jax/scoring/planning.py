@@ -122,6 +122,14 @@ def plan_steps(
     return fit_memory(cells_per_step, devices, needed, usable_memory(devices[0]))
 
 
+def checked_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
+    """The devices to use: those given, by default all that this process has."""
+    found = jax.local_devices() if devices is None else list(devices)
+    if not found:
+        raise InputError("devices: found none, expected at least one, or None for all")
+    return found
+
+
 def usable_memory(device: jax.Device) -> int:
     """Bytes that a program may take of a device's memory; of all CPU devices together."""
     if device.platform == "cpu":

@@ -22,6 +22,7 @@ from epe_nas_jax.scoring.packing import Mix, mix_of, pack, profiles_of
 from epe_nas_jax.scoring.planning import (
     Shard,
     Step,
+    checked_devices,
     fit_memory,
     plan_steps,
     steps_by_groups,
@@ -135,14 +136,18 @@ class CellScorer:
 
     def lower(self) -> jax.stages.Lowered:
         """The program of a step, not compiled: for looking at it."""
-        space, num_slots, capacities = self.network.space, self.num_slots, None
-        if self.mix is not None:
-            profile = profiles_of(self.mix, self.cells_per_step, len(self.devices))[0]
-            num_slots, capacities = profile.num_cells * len(self.devices), profile.capacities
+        space, (num_cells, capacities) = self.network.space, self.largest_step()
+        num_slots = num_cells * len(self.devices)
         genotypes = np.zeros((num_slots, space.num_edges), np.int32)
         words = space.identity(genotypes)
         is_cell = np.zeros(num_slots, bool)
         return score_step.lower(words, is_cell, genotypes, *self.inputs, **self._static(capacities))
+
+    def largest_step(self) -> tuple[int, Capacities | None]:
+        """How many cells a device has in a step at most, and how many of them may have what."""
+        if self.mix is None:
+            return self.cells_per_step, None
+        return profiles_of(self.mix, self.cells_per_step, len(self.devices))[0]
 
     def _of_list(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Proxies `[B, P]` and class scores `[B, K]` of a list, in its order."""
@@ -264,7 +269,7 @@ def compile_scorer(
         _check_pairs(labels)
     network = network or NasBench201Network(num_classes, param_dtype=images.dtype)
     batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
-    devices = _checked_devices(devices)
+    devices = checked_devices(devices)
     is_cpu = devices[0].platform == "cpu"
     # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
     vectorise = not is_cpu if vectorise is None else vectorise
@@ -310,21 +315,14 @@ def _check_pairs(labels: Any) -> None:
         )
 
 
-def _checked_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
-    """The devices to use: those given, by default all that this process has."""
-    found = jax.local_devices() if devices is None else list(devices)
-    if not found:
-        raise InputError("devices: found none, expected at least one, or None for all")
-    return found
-
-
 def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
     """Compiles a scorer, again with a smaller plan if its program takes more memory than this."""
     account = scorer.lower().compile().memory_analysis()
     if memory is None or account is None:
         return scorer
-    plan = fit_memory(scorer.cells_per_step, scorer.devices, account.temp_size_in_bytes, memory)
-    if plan == (scorer.cells_per_step, len(scorer.devices)):
+    num_cells = scorer.largest_step()[0]
+    plan = fit_memory(num_cells, scorer.devices, account.temp_size_in_bytes, memory)
+    if plan == (num_cells, len(scorer.devices)):
         return scorer
     return _compile(_with_plan(scorer, *plan), memory)
 
