@@ -17,7 +17,7 @@ from epe_nas_jax.data.minibatch import draw_minibatch
 from epe_nas_jax.proxies.cell_proxies import cell_proxies, proxies_of_cells
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.seeds import random_key
-from epe_nas_jax.spaces.base import Capacities, CellNetwork
+from epe_nas_jax.spaces.base import Capacities, CellNetwork, Grouping
 
 
 @functools.partial(
@@ -144,7 +144,7 @@ def _score_shard(
             *minibatches,
             network=network,
             proxies=config.proxies,
-            capacities=capacities,
+            grouping=Grouping(capacities, _kept_dtype(config, images.dtype)),
             have_own_weights=have_own_weights,
         )
 
@@ -160,6 +160,14 @@ def _score_shard(
         return lax.cond(is_cell, score_cell, lambda *_: no_score, words, genotype)
 
     return lax.map(score_if_cell, (words, is_cell, genotypes))
+
+
+def _kept_dtype(config: ScoringConfig, dtype: jnp.dtype) -> str | None:
+    """As what outputs of convolutions wait for the backward pass, which takes half of the memory.
+
+    There they only scale the part of a cotangent that batch norm takes away, which is small.
+    """
+    return "bfloat16" if config.precision != "float32" and dtype == jnp.float32 else None
 
 
 def _keys_of_inits(key: jax.Array, num_inits: int) -> tuple[jax.Array, jax.Array]:

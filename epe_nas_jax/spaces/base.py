@@ -21,6 +21,19 @@ Genotype = Sequence[int] | np.ndarray | jax.Array
 # For each entry of a genotype and each value of it: how many of a step's cells may have it.
 Capacities = tuple[tuple[int, ...], ...]
 
+
+class Grouping(NamedTuple):
+    """How the cells of a step run an edge's operations: each once, by a group of fixed size.
+
+    Attributes:
+      capacities: how many of the cells may have each operation on each edge.
+      kept_dtype: as what the outputs of convolutions wait for the backward pass; None: as they are.
+    """
+
+    capacities: Capacities
+    kept_dtype: str | None = None
+
+
 _MOST_SAMPLES = 10_000_000
 
 
@@ -157,15 +170,15 @@ class CellNetwork(Protocol):
     def apply(self) -> Callable[..., Any]:
         """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced.
 
-        Where `group_work` says so it takes `capacities` too: how many of the cells under a
-        `jax.vmap` may have each operation on each edge.
+        Where `group_work` says so it takes `grouping` too, a `Grouping` of the cells under a
+        `jax.vmap`.
         """
 
     @property
     def group_work(self) -> tuple[float, ...] | None:
         """For each operation how long a group of cells that have it on an edge takes, in any unit.
 
-        0 for an operation that needs no group. None if `apply` takes no `capacities`, and GPUs and
+        0 for an operation that needs no group. None if `apply` takes no `grouping`, and GPUs and
         TPUs run the operations of different cells by loops.
         """
 

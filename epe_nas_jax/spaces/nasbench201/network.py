@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from epe_nas_jax.spaces.base import Capacities, Cost, Genotype, SearchSpace
+from epe_nas_jax.spaces.base import Cost, Genotype, Grouping, SearchSpace
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, norm_of, normalise, without_norm
 from epe_nas_jax.spaces.layers.checks import check_images
@@ -107,7 +107,7 @@ class NasBench201Network(nn.Module):
         genotype: Genotype,
         *,
         use_running_average: bool = False,
-        capacities: Capacities | None = None,
+        grouping: Grouping | None = None,
     ) -> jax.Array:
         """Logits `[N, K]` of images.
 
@@ -115,8 +115,8 @@ class NasBench201Network(nn.Module):
           images: `[N, H, H, 3]`.
           genotype: the cell, int `[E]`, static or traced.
           use_running_average: normalise by running averages; the genotype must be static.
-          capacities: how many of the cells under a `jax.vmap` may have each operation on each edge,
-            `[E][5]`; as in `operations.apply_operation`.
+          grouping: how the cells under a `jax.vmap` share operations, as in
+            `operations.apply_operation`; None: by loops.
 
         Raises:
           InputError: images are not square, floating and of a side divisible by 4.
@@ -143,7 +143,7 @@ class NasBench201Network(nn.Module):
             x = x if self.batch_norm else self._divide_by_maximum(x)
             for i in range(self.cells_per_stage):
                 name = f"cell_{stage * self.cells_per_stage + i}"
-                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i], capacities)
+                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i], grouping)
                 x = x if self.batch_norm else self._divide_by_maximum(x)
                 # In the last stage the gradient is that of the head, of one direction a class.
                 if stage < NUM_STAGES - 1:
@@ -192,19 +192,18 @@ class Cell(nn.Module):
         x: jax.Array,
         genotype: Genotype,
         drawn: jax.Array,
-        capacities: Capacities | None = None,
+        grouping: Grouping | None = None,
     ) -> jax.Array:
-        nodes = [_in_memory(x) if capacities else x]
+        nodes = [_in_memory(x) if grouping else x]
         for target in range(1, NUM_NODES):
             incoming = []
             for edge, (source, edge_target) in enumerate(EDGES):
                 if edge_target == target:
                     op = genotype[edge]
                     op = op if isinstance(op, jax.Array) else int(op)
-                    room = capacities[edge] if capacities else None
-                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn, room))
+                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn, grouping))
             node = sum(incoming[1:], start=incoming[0])
-            nodes.append(_in_memory(node) if capacities else node)
+            nodes.append(_in_memory(node) if grouping else node)
         for source in range(NUM_NODES - 1):
             edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
             num_relus = sum(_has_relu(genotype[edge]) for edge in edges)
@@ -217,7 +216,7 @@ class Cell(nn.Module):
         op: int | jax.Array,
         x: jax.Array,
         drawn: jax.Array,
-        capacities: tuple[int, ...] | None,
+        grouping: Grouping | None,
     ) -> jax.Array:
         channels = x.shape[-1]
         weights: dict[str, ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
@@ -230,7 +229,8 @@ class Cell(nn.Module):
                 weights[name] = module(kernel)
                 norm = norm_of(module, self.norm) if is_static else norm
         edge_weights = operations.EdgeWeights(**weights)
-        return operations.apply_operation(op, x, edge_weights, norm, capacities)
+        groups = operations.edge_groups(grouping, edge) if grouping else None
+        return operations.apply_operation(op, x, edge_weights, norm, groups)
 
 
 class Reduction(nn.Module):

@@ -7,8 +7,8 @@ keeps nothing but the edge's input, its output and the batch deviation; where we
 differentiated too, the backward pass runs the operation again.
 
 Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
-sorts the cells by operation and runs every operation on its own group only. With capacities every
-group has a fixed size instead, and no loop is left (`static_groups`).
+sorts the cells by operation and runs every operation on its own group only. With groups of fixed
+size no loop is left (`static_groups`).
 """
 
 import functools
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
+from epe_nas_jax.spaces.base import Grouping
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, no_deviation, normalise, per_channel
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn
@@ -32,6 +33,23 @@ from epe_nas_jax.spaces.layers.static_groups import group_rows, put_back
 from epe_nas_jax.spaces.nasbench201.genotype import KERNEL_SIZES, OPERATIONS
 
 
+class EdgeGroups(NamedTuple):
+    """Groups of one edge, as in `spaces.base.Grouping`.
+
+    Attributes:
+      capacities: how many of the cells may have each operation, `[5]`.
+      kept_dtype: as what outputs are kept; None: as they are.
+    """
+
+    capacities: tuple[int, ...]
+    kept_dtype: str | None = None
+
+
+def edge_groups(grouping: Grouping, edge: int) -> EdgeGroups:
+    """The groups of one edge of a cell."""
+    return EdgeGroups(grouping.capacities[edge], grouping.kept_dtype)
+
+
 class EdgeWeights(NamedTuple):
     """Weights of the candidate operations of one edge; None for an operation that is not built."""
 
@@ -44,7 +62,7 @@ def apply_operation(
     x: jax.Array,
     weights: EdgeWeights,
     norm: Normalise = normalise,
-    capacities: tuple[int, ...] | None = None,
+    groups: EdgeGroups | None = None,
 ) -> jax.Array:
     """Applies one candidate operation to an edge's input.
 
@@ -53,16 +71,16 @@ def apply_operation(
       x: the source node, `[N, H, W, C]`.
       weights: the edge's weights; a traced index needs those of every operation.
       norm: how a convolution is normalised; for a traced one `normalise` or `without_norm`.
-      capacities: how many of the cells under a `jax.vmap` may have each operation, `[5]`; where
-        more have it, some of them get NaN. Differentiate outside of the `jax.vmap` then, and not by
-        the weights. None: any number, by loops.
+      groups: those of the cells under a `jax.vmap`; of cells for which there is no room some get
+        NaN. Differentiate outside of the `jax.vmap` then, and not by the weights. None: any cells,
+        by loops.
 
     Returns:
       The edge's output, `[N, H, W, C]`.
     """
     if isinstance(op, jax.Array):
-        if capacities is not None:
-            return _vectorised_by_groups(capacities)(op, x, weights)
+        if groups is not None:
+            return _vectorised_by_groups(groups)(op, x, weights)
         return _traced_operation(op, x, weights, norm)
     return _FORWARD[op](x, weights, norm)[0]
 
@@ -203,7 +221,7 @@ _CONVOLUTIONS = tuple(OPERATIONS.index(name) for name in KERNEL_SIZES)
 _GROUPED = (*_CONVOLUTIONS, OPERATIONS.index("avg_pool_3x3"))
 
 
-def _vectorised_by_groups(capacities: tuple[int, ...]) -> Any:
+def _vectorised_by_groups(groups: EdgeGroups) -> Any:
     """An edge's operation, `(op, x, weights) -> y`, which `jax.vmap` runs by groups."""
 
     @custom_vmap
@@ -220,7 +238,7 @@ def _vectorised_by_groups(capacities: tuple[int, ...]) -> Any:
         if have_own_weights:
             weights = jax.tree.map(batched, weights, weights_batched)
         op, x = batched(op, op_batched), batched(x, x_batched)
-        return _operations_of_cells(op, x, weights, capacities, have_own_weights), True
+        return _operations_of_cells(op, x, weights, groups, have_own_weights), True
 
     return apply
 
@@ -230,51 +248,54 @@ def _operations_of_cells(
     op: jax.Array,
     x: jax.Array,
     weights: EdgeWeights,
-    capacities: tuple[int, ...],
+    groups: EdgeGroups,
     have_own_weights: bool,
 ) -> jax.Array:
     """An edge's outputs of many cells, `[A, N, H, W, C]`, of operations `[A]` and inputs alike."""
-    return _run_groups(op, x, weights, capacities, have_own_weights)[0]
+    return _run_groups(op, x, weights, groups, have_own_weights)[0]
 
 
 def _operations_of_cells_fwd(
-    op: Any, x: Any, weights: Any, capacities: tuple[int, ...], have_own_weights: bool
+    op: Any, x: Any, weights: Any, groups: EdgeGroups, have_own_weights: bool
 ) -> tuple[jax.Array, Any]:
     if is_differentiated(weights):
-        raise NotImplementedError("capacities: found weights differentiated, expected images only")
+        raise NotImplementedError("groups: found weights differentiated, expected images only")
     op, x, weights = values_of((op, x, weights))
-    return _run_groups(op, x, weights, capacities, have_own_weights)
+    return _run_groups(op, x, weights, groups, have_own_weights)
 
 
 def _run_groups(
     op: jax.Array,
     x: jax.Array,
     weights: EdgeWeights,
-    capacities: tuple[int, ...],
+    groups: EdgeGroups,
     have_own_weights: bool,
 ) -> tuple[jax.Array, Any]:
     """The outputs, and what the backward pass needs: of convolutions only, and a bit a ReLU."""
-    groups = group_rows(op, {number: capacities[number] for number in _GROUPED}, _IDENTITY)
+    capacities = {number: groups.capacities[number] for number in _GROUPED}
+    grouped = group_rows(op, capacities, _IDENTITY)
     results, kept = [], []
-    for number, rows in zip(_GROUPED, groups.rows, strict=True):
+    for number, rows in zip(_GROUPED, grouped.rows, strict=True):
         taken = jnp.take(x, rows, axis=0)
         own, axis = _weights_of(rows, weights, have_own_weights)
         y, inverse_std = jax.vmap(_FORWARD[number], (0, axis))(taken, own)
         results.append(y)
         if number in _CONVOLUTIONS:
-            kept.append((jnp.packbits(taken <= 0, axis=1), y, inverse_std))
-    return put_back(groups, results, x), (groups, weights, kept)
+            kept_y = y.astype(groups.kept_dtype or y.dtype)
+            kept.append((jnp.packbits(taken <= 0, axis=1), kept_y, inverse_std))
+    return put_back(grouped, results, x), (grouped, weights, kept)
 
 
 def _operations_of_cells_bwd(
-    capacities: tuple[int, ...], have_own_weights: bool, residuals: Any, dy: Any
+    groups: EdgeGroups, have_own_weights: bool, residuals: Any, dy: Any
 ) -> tuple[None, jax.Array, Any]:
-    groups, weights, kept = residuals
+    del groups
+    grouped, weights, kept = residuals
     no_gradient = jax.tree.map(jnp.zeros_like, weights)
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
         return None, jnp.zeros(dy.shape, dy.dtype), no_gradient
     results = []
-    for number, rows in zip(_GROUPED, groups.rows, strict=True):
+    for number, rows in zip(_GROUPED, grouped.rows, strict=True):
         taken = jnp.take(dy, rows, axis=0)
         if number in _CONVOLUTIONS:
             own, axis = _weights_of(rows, weights, have_own_weights)
@@ -282,10 +303,11 @@ def _operations_of_cells_bwd(
             is_closed = jnp.unpackbits(bits, axis=1, count=dy.shape[1]).astype(bool)
             name = OPERATIONS[number]
             backward = jax.vmap(_relu_conv_bn_bwd, (0, axis, 0, 0, 0))
+            y = y.astype(dy.dtype)
             results.append(backward(is_closed, getattr(own, name), y, inverse_std, taken))
         else:
             results.append(jax.vmap(avg_pool_3x3_cotangent)(taken))
-    return None, put_back(groups, results, dy), no_gradient
+    return None, put_back(grouped, results, dy), no_gradient
 
 
 def _weights_of(rows: jax.Array, weights: EdgeWeights, have_own_weights: bool) -> tuple[Any, Any]:

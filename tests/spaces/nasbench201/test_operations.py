@@ -116,7 +116,7 @@ def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, b
 
 OPS = jnp.array([3, 2, 0, 3, 1, 4, 2])
 # Room for one more than there are of each, but of the pool.
-CAPACITIES = (7, 7, 3, 3, 1)
+GROUPS = operations.EdgeGroups((7, 7, 3, 3, 1))
 
 
 @pytest.mark.parametrize("have_own_weights", [False, True])
@@ -127,7 +127,7 @@ def test_cells_by_groups_have_the_values_and_cotangents_of_single_ones(x, have_o
     axes = (0, 0, 0 if have_own_weights else None)
 
     def by_groups(op, x, weights):
-        return operations.apply_operation(op, x, weights, capacities=CAPACITIES)
+        return operations.apply_operation(op, x, weights, groups=GROUPS)
 
     y, vjp = jax.vjp(lambda xs: jax.vmap(by_groups, axes)(OPS, xs, weights), xs)
     dx = vjp(jnp.sin(y))[0]
@@ -144,20 +144,22 @@ def test_a_cell_without_room_has_nan_and_the_others_what_they_had(x, weights):
 
     def run(capacities):
         def by_groups(op, x):
-            return operations.apply_operation(op, x, weights, capacities=capacities)
+            return operations.apply_operation(
+                op, x, weights, groups=operations.EdgeGroups(capacities)
+            )
 
         return np.asarray(jax.vmap(by_groups)(OPS, xs))
 
     tight = run((7, 7, 2, 1, 1))
     assert np.flatnonzero(np.isnan(tight).any(axis=(1, 2, 3, 4))).tolist() == [3]
     others = [0, 1, 2, 4, 5, 6]
-    assert np.array_equal(tight[others], run(CAPACITIES)[others])
+    assert np.array_equal(tight[others], run(GROUPS.capacities)[others])
 
 
 def test_groups_are_not_differentiated_by_weights(x, weights):
     def loss(weights):
         def by_groups(op):
-            return operations.apply_operation(op, x, weights, capacities=CAPACITIES)
+            return operations.apply_operation(op, x, weights, groups=GROUPS)
 
         return jnp.sum(jax.vmap(by_groups)(OPS))
 
