@@ -11,8 +11,7 @@ import math
 import re
 from typing import NamedTuple
 
-_BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "token": 0}
-_ARRAY = re.compile(r"\b(pred|token|bf16|[sufc]\d+)\[([\d,]*)\]")
+_ARRAY = re.compile(r"\b(pred|bf16|f8\w+|[sufc]\d+)\[([\d,]*)\]")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^ +(?:ROOT )?%?([\w.-]+) = (.*)$")
 _OPCODE = re.compile(r"\s([a-z][\w-]*)\(")
@@ -236,7 +235,7 @@ def _instruction(name: str, line: str) -> Instruction:
     # `/*index=5*/` stands in long tuples.
     arrays = _ARRAY.findall(line[: max(start, 0)])
     shapes = tuple(tuple(int(d) for d in dims.split(",") if d) for _, dims in arrays)
-    bits = (_BITS.get(dtype) or int(re.sub(r"\D", "", dtype)) for dtype, _ in arrays)
+    bits = (8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0]) for dtype, _ in arrays)
     size = sum(b * math.prod(shape) // 8 for b, shape in zip(bits, shapes, strict=True))
     behind = line[opcode.end() - 2 :]
     end = _closing(behind)

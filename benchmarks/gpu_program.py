@@ -28,9 +28,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.compiled_text import account
 from epe_nas_jax import NasBench201Network, ScoringConfig
 from epe_nas_jax.reports.text import Table, as_markdown
-from epe_nas_jax.scoring.packing import mix_of, profiles_of
+from epe_nas_jax.scoring.packing import packer_of
 from epe_nas_jax.scoring.step import score_step
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
+from epe_nas_jax.spaces.nasbench201.operations import GROUP_WORK
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _FIVE = ("jacob_cov", "nwot", "grad_entropy", "grad_decay")
@@ -176,8 +177,7 @@ def compiled_for(gpu: Gpu, setting: Setting, cells: int) -> jax.stages.Compiled:
     )
     network = NasBench201Network(10)
     uniform = np.unique(prune_dead(np.asarray(sample(jax.random.key(0), 1000))), axis=0)
-    mix = mix_of(uniform, network.group_work)._replace(num_cells=None)
-    capacities = profiles_of(mix, cells)[0].capacities
+    capacities = packer_of(uniform, GROUP_WORK, cells).profiles(cells)[0].capacities
     key = jax.eval_shape(lambda: jax.random.key(0))
     words = NASBENCH201.identity(np.zeros((cells, 6), np.int32)).shape
     arguments = [

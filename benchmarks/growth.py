@@ -47,7 +47,7 @@ class IdleScorer(CellScorer):
         words = np.append(kinds, np.zeros_like(kinds[:1]), axis=0)[step.slots]
         self.network.space.identity(words)
         shape = (len(step.cells), len(self.config.proxies))
-        noise = np.random.default_rng(networks[0]).normal(size=shape)
+        noise = np.random.default_rng(networks[step.cells[0]]).normal(size=shape)
         return noise.astype(self.dtype), np.zeros((len(step.cells), self.network.num_classes))
 
 
@@ -92,7 +92,7 @@ def host_seconds(network: CellNetwork, size: int) -> list[str]:
         config=_CONFIG,
         prune_dead=True,
         vectorise=False,
-        mix=None,
+        packer=None,
         cells_per_step=_SLOTS.value,
         devices=tuple(jax.devices()[:1]),
         dtype=np.dtype(np.float32),

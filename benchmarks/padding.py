@@ -17,7 +17,7 @@ import pandas as pd
 from absl import app, flags
 
 from epe_nas_jax.reports.text import Table, as_markdown
-from epe_nas_jax.scoring.packing import in_vain, mix_of, pack, profiles_of
+from epe_nas_jax.scoring.packing import in_vain, packer_of
 from epe_nas_jax.search import algorithms, ranking
 from epe_nas_jax.spaces.nasbench201.genotype import (
     OPERATIONS,
@@ -34,6 +34,7 @@ _STEP = flags.DEFINE_integer("cells_per_step", 64, "Cells of a device in a step.
 _SCORES = flags.DEFINE_string("scores", "results/space_cifar10_fast.csv.gz", "Of every cell.")
 
 _OPERATIONS = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
+_CHILDREN = 24
 _RANKED_BY = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
 
 
@@ -62,19 +63,19 @@ def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
     """A row of the table: lists of cells, each scored when the one before it is done."""
     different = [np.unique(prune_dead(cells), axis=0) for cells in lists]
     # What the lists of a search will be is not known when its program is compiled.
-    is_known = len(different) == 1
-    mix = mix_of(different[0] if is_known else _uniform(), GROUP_WORK)
-    mix = mix if is_known else mix._replace(num_cells=None)
-    profiles = profiles_of(mix, _STEP.value)
-    packed = [pack(networks, profiles, mix.group_work) for networks in different]
-    networks, steps = np.concatenate(different), [step for steps in packed for step in steps]
+    if len(different) == 1:
+        packer = packer_of(different[0], GROUP_WORK, len(different[0]))
+    else:
+        packer = packer_of(_uniform(), GROUP_WORK, _CHILDREN)
+    networks = np.concatenate(different)
+    rounds = [done for cells in different for done in packer.pack(cells, _STEP.value)]
     shares = [
-        f"{in_vain(networks, steps, OPERATIONS.index(name)):.1%}"
+        f"{in_vain(networks, rounds, OPERATIONS.index(name)):.1%}"
         if (networks == OPERATIONS.index(name)).any()
         else ""
         for name in _OPERATIONS
     ]
-    return [name, f"{len(networks):,}", f"{len(steps):,}", *shares]
+    return [name, f"{len(networks):,}", f"{len(rounds):,}", *shares]
 
 
 def _uniform() -> np.ndarray:
@@ -99,7 +100,7 @@ def populations(path: Path) -> list[np.ndarray]:
         return np.array([scores[code] for code in np.asarray(encode(cells)).tolist()])
 
     algorithm = algorithms.evolution(
-        population=30, tournament=10, candidates_per_step=24, space=NASBENCH201
+        population=30, tournament=10, candidates_per_step=_CHILDREN, space=NASBENCH201
     )
     algorithms.run(algorithm, jax.random.key(0), score, 1000)
     return asked

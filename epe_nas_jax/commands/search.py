@@ -127,13 +127,23 @@ def _prepare(config: ConfigDict, search_key: jax.Array, batch_key: jax.Array) ->
     algorithm = _algorithm_of(config, setting.network, side=setting.side)
     # Random search hands over all cells in one, and the scorer shows how far it is.
     is_random = config.search.algorithm == "random"
-    cells = algorithm.ask(algorithm.init(search_key))[1] if is_random and algorithm else None
+    cells = None
+    # On CPUs a step takes any cells.
+    if is_random and algorithm and jax.default_backend() != "cpu":
+        cells = algorithm.ask(algorithm.init(search_key))[1]
+    num_together = None if is_random else config.search.candidates_per_step
     return _Search(
         space,
         objective,
         algorithm,
         accuracies,
-        compile_setting(config, setting, cells=cells, progress=is_random and hosts.index() == 0),
+        compile_setting(
+            config,
+            setting,
+            cells=cells,
+            num_together=num_together,
+            progress=is_random and hosts.index() == 0,
+        ),
         full and refining.compile_full(config, full),
     )
 

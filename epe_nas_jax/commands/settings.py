@@ -132,9 +132,14 @@ def naming_the_full_setting() -> Iterator[None]:
 
 
 def compile_setting(
-    config: ConfigDict, setting: Setting, *, cells: np.ndarray | None = None, progress: bool
+    config: ConfigDict,
+    setting: Setting,
+    *,
+    cells: np.ndarray | None = None,
+    num_together: int | None = None,
+    progress: bool,
 ) -> Compiled:
-    """Compiles the scorer of a setting, for certain cells if they are known; raises likewise."""
+    """Compiles the scorer of a setting; the other arguments and errors are `compile_scorer`'s."""
     start = time.perf_counter()
     scorer = compile_scorer(
         *setting.inputs,
@@ -145,6 +150,7 @@ def compile_setting(
         prune_dead=config.score.prune_dead,
         black=setting.dataset.black(),
         cells=cells,
+        num_together=num_together,
         progress=progress,
     )
     return Compiled(setting, scorer, time.perf_counter() - start)

@@ -11,7 +11,7 @@ from epe_nas_jax.proxies.epe import class_scores
 from epe_nas_jax.proxies.jacobian import probed_jacobian
 from epe_nas_jax.proxies.table import PROXIES, Need, Pass, Proxy
 from epe_nas_jax.proxies.weight_gradients import cross_entropy
-from epe_nas_jax.spaces.base import CellNetwork, Grouping
+from epe_nas_jax.spaces.base import CellNetwork, EdgeGroups
 from epe_nas_jax.spaces.layers import gradient_probes, relu_agreement
 
 # What a network puts there if it has what the need asks for.
@@ -77,7 +77,7 @@ def proxies_of_cells(
     *,
     network: CellNetwork,
     proxies: tuple[str, ...],
-    grouping: Grouping,
+    groups: tuple[EdgeGroups, ...],
     have_own_weights: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """Scores many cells in one pass, operations by groups of fixed size; pure, for `jax.jit`.
@@ -92,7 +92,7 @@ def proxies_of_cells(
       labels: their classes, int `[A, N]`.
       network: as in `cell_proxies`.
       proxies: as in `cell_proxies`.
-      grouping: the sizes of the groups.
+      groups: of each edge.
       have_own_weights: whether each cell has weights of its own.
 
     Returns:
@@ -100,7 +100,7 @@ def proxies_of_cells(
       an operation for which there is no room.
     """
     axes = 0 if have_own_weights else None, 0, 0, 0
-    apply_fn = _apply_fn(network, proxies, grouping=grouping)
+    apply_fn = _apply_fn(network, proxies, groups=groups)
     one_each = jax.tree.map(
         lambda scalar: jnp.zeros(len(genotypes), scalar.dtype), _scalars(proxies, images.dtype)
     )

@@ -214,11 +214,11 @@ class LoggedScorer:
 
 
 def _shard_of(scorer: CellScorer) -> Shard:
-    """Part of a step that this process does: as many slots as the process with the fewest has."""
-    own = [len(scorer.devices), scorer.cells_per_step]
-    of_processes = [json.loads(message) for message in hosts.exchange(json.dumps(own).encode())]
+    """Part of a step that this process does, if all have what the weakest of them has."""
+    own = json.dumps([len(scorer.devices), scorer.cells_per_step]).encode()
+    of_processes = [json.loads(message) for message in hosts.exchange(own)]
     num_devices, cells_per_step = (min(numbers) for numbers in zip(*of_processes, strict=True))
-    return Shard(hosts.index(), hosts.count(), num_devices * cells_per_step, num_devices)
+    return Shard(hosts.index(), hosts.count(), num_devices, cells_per_step)
 
 
 def memory_in_use() -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.scoring.packing import Profile
+from epe_nas_jax.scoring.packing import Round
 from epe_nas_jax.spaces.base import Capacities, CellNetwork
 
 # Fewest and most, and the bytes that all cells of a step may go through, one after another: they
@@ -19,8 +19,8 @@ _CPU_CELLS_PER_STEP = (16, 256)
 _CPU_BYTES_PER_STEP = 16 * 2**30
 # Of a device that runs a step's cells at once: by loops, and by groups of fixed size.
 _MAX_CELLS_BY_LOOPS, _MAX_CELLS_BY_GROUPS = 64, 1024
-# Of what loops keep for the backward pass, the share that groups keep.
-_KEPT_BY_GROUPS = 0.4
+# Of what loops keep for the backward pass, the share that groups keep: in full, and by half.
+_KEPT_BY_GROUPS, _KEPT_IN_HALVES = 0.4, 0.25
 # What may be asked for: far more than any device holds at once.
 _MOST_CELLS_PER_STEP = 2**16
 _MEMORY_SHARE = 0.6
@@ -34,14 +34,19 @@ class Shard(NamedTuple):
     Attributes:
       process: which process, from 0.
       num_processes: how many there are.
-      num_slots: how many cells of a step each of them takes at most.
-      num_devices: how many devices each of them uses at least.
+      num_devices: how many devices each of them uses.
+      cells_per_step: how many cells of a step each device takes at most, S.
     """
 
     process: int
     num_processes: int
-    num_slots: int
-    num_devices: int = 1
+    num_devices: int
+    cells_per_step: int
+
+    @property
+    def num_slots(self) -> int:
+        """How many cells of a step each process takes at most."""
+        return self.num_devices * self.cells_per_step
 
     def rows(self, work: np.ndarray) -> np.ndarray:
         """Which cells of a step are this process's, in their order.
@@ -52,6 +57,9 @@ class Shard(NamedTuple):
         assigned = assign_slots(work, self.num_processes, self.num_slots)
         own = np.sort(assigned.reshape(self.num_processes, self.num_slots)[self.process])
         return own[own < len(work)]
+
+
+EMPTY = -1
 
 
 class Step(NamedTuple):
@@ -79,14 +87,12 @@ class Step(NamedTuple):
         return np.sort(self.slots[self.is_cell])
 
 
-EMPTY = -1
-
-
 def plan_steps(
     wanted: int | str,
     network: CellNetwork,
     batch_shape: tuple[int, ...],
     devices: Sequence[jax.Device],
+    precision: str = "float32",
 ) -> tuple[int, int]:
     """Cells a device gets in a step, and how many devices to use: by estimate, before compiling.
 
@@ -95,6 +101,7 @@ def plan_steps(
       network: the network to run.
       batch_shape: `(N, H, W, 3)`.
       devices: devices of one kind.
+      precision: as `ScoringConfig.precision`.
 
     Raises:
       InputError: neither an integer in 1..65536 nor `"auto"`.
@@ -117,7 +124,8 @@ def plan_steps(
         cells_per_step = cells_together = _MAX_CELLS_BY_LOOPS
         if network.group_work is not None:
             cells_per_step = cells_together = _MAX_CELLS_BY_GROUPS
-            bytes_per_cell = int(bytes_per_cell * _KEPT_BY_GROUPS)
+            kept = _KEPT_BY_GROUPS if precision == "float32" else _KEPT_IN_HALVES
+            bytes_per_cell = int(bytes_per_cell * kept)
     needed = bytes_per_cell * cells_together
     return fit_memory(cells_per_step, devices, needed, usable_memory(devices[0]))
 
@@ -197,23 +205,17 @@ def steps_in_order(
         yield Step(np.append(own, EMPTY)[order], None, len(part))
 
 
-def steps_by_groups(
-    packed: Sequence[tuple[Profile, np.ndarray]], shard: Shard, num_devices: int
-) -> Iterator[Step]:
-    """Steps of a packed list, one of a device each; those of equal profile run at the same time.
+def steps_by_groups(rounds: Sequence[Round], shard: Shard, num_devices: int) -> Iterator[Step]:
+    """Steps of a packed list, a round each.
 
     Args:
-      packed: as from `packing.pack`, of one list and equal profiles in all processes.
+      rounds: as from `packing.pack`, of one list in all processes.
       shard: the process that asks.
       num_devices: of this process; the first `shard.num_devices` of them get cells.
     """
-    size = shard.num_processes * shard.num_devices
-    for profile in dict.fromkeys(profile for profile, _ in packed):
-        steps = [cells for of, cells in packed if of == profile]
-        for start in range(0, len(steps), size):
-            together = steps[start : start + size]
-            own = together[shard.process * shard.num_devices :][: shard.num_devices]
-            slots = np.full((num_devices, profile.num_cells), EMPTY)
-            for row, cells in zip(slots, own, strict=False):
-                row[: len(cells)] = cells
-            yield Step(slots.reshape(-1), profile.capacities, sum(map(len, together)))
+    for profile, steps in rounds:
+        own = steps[shard.process * shard.num_devices :][: shard.num_devices]
+        slots = np.full((num_devices, profile.num_cells), EMPTY)
+        for row, cells in zip(slots, own, strict=False):
+            row[: len(cells)] = cells
+        yield Step(slots.reshape(-1), profile.capacities, sum(map(len, steps)))

@@ -1,9 +1,10 @@
 """Many cells: `score_cells`, and the compiled scorer that it calls.
 
-Cells are planned into steps of one fixed size, so one program (`step`) serves any list, and the
-cells of a step are sharded over all devices. A GPU or TPU runs the cells of its shard at once: each
-operation of an edge by a group of fixed size, cells packed into steps so that they fit
-(`scoring.packing`). A CPU device runs cell after cell inside the program.
+Cells are planned into steps of fixed size, and the cells of a step are sharded over all devices. A
+CPU device runs cell after cell inside the program, and one program (`step`) serves any list. A GPU
+or TPU runs the cells of its shard at once, each operation of an edge by a group of fixed size:
+three programs serve any list, of which `scoring.packing` fills that which fits best. The first is
+compiled beforehand, the others when they are needed.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.scoring.config import ScoringConfig
-from epe_nas_jax.scoring.packing import Mix, mix_of, pack, profiles_of
+from epe_nas_jax.scoring.packing import Packer, has_room, packer_of
 from epe_nas_jax.scoring.planning import (
     Shard,
     Step,
@@ -33,7 +34,7 @@ from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.scoring.step import score_step
 from epe_nas_jax.seeds import random_key
 from epe_nas_jax.spaces.base import Capacities, CellNetwork, genotypes_of
-from epe_nas_jax.spaces.layers.checks import check_minibatch
+from epe_nas_jax.spaces.layers.checks import check_minibatch, check_pairs
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
@@ -53,7 +54,7 @@ class CellScorer:
       config: how cells are scored.
       prune_dead: whether operations on no path from input to output are left out.
       vectorise: whether a device runs the cells of its shard at once, or one after another.
-      mix: of operations for which steps by groups of fixed size are made; None: steps have none.
+      packer: makes steps by groups of fixed size; None: steps have none.
       cells_per_step: cells of a device in a step, at most; S.
       devices: the devices in use.
       dtype: of the scores.
@@ -65,7 +66,7 @@ class CellScorer:
     config: ScoringConfig
     prune_dead: bool
     vectorise: bool
-    mix: Mix | None
+    packer: Packer | None
     cells_per_step: int
     devices: tuple[jax.Device, ...]
     dtype: np.dtype[Any]
@@ -145,9 +146,9 @@ class CellScorer:
 
     def largest_step(self) -> tuple[int, Capacities | None]:
         """How many cells a device has in a step at most, and how many of them may have what."""
-        if self.mix is None:
+        if self.packer is None:
             return self.cells_per_step, None
-        return profiles_of(self.mix, self.cells_per_step, len(self.devices))[0]
+        return self.packer.profiles(self.cells_per_step, len(self.devices))[0]
 
     def _of_list(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Proxies `[B, P]` and class scores `[B, K]` of a list, in its order."""
@@ -166,15 +167,14 @@ class CellScorer:
     ) -> Iterator[tuple[Step, np.ndarray, np.ndarray]]:
         """As `steps`: each step, its proxies and class scores."""
         num_devices = len(self.devices)
-        shard = shard or Shard(0, 1, self.num_slots, num_devices)
-        if self.mix is None:
+        shard = shard or Shard(0, 1, num_devices, self.cells_per_step)
+        if self.packer is None:
             work = self.network.space.relative_work(networks)
             steps = steps_in_order(work, shard, num_devices, self.cells_per_step)
         else:
             together = shard.num_processes * shard.num_devices
-            profiles = profiles_of(self.mix, shard.num_slots // shard.num_devices, together)
-            packed = pack(networks, profiles, self.mix.group_work)
-            steps = steps_by_groups(packed, shard, num_devices)
+            rounds = self.packer.pack(networks, shard.cells_per_step, together)
+            steps = steps_by_groups(rounds, shard, num_devices)
         total = num_done + len(kinds)
         is_hidden = not self.progress
         with progress_bar(total, num_done, unit="network", disable=is_hidden) as bar:
@@ -194,6 +194,9 @@ class CellScorer:
         empty = np.zeros((1, space.num_edges), np.int32)
         words = space.identity(np.append(kinds, empty, axis=0)[step.slots])
         genotypes = np.append(networks, empty, axis=0)[step.slots]
+        if step.capacities is not None:
+            for shard in np.split(genotypes, len(self.devices)):
+                assert has_room(shard, step.capacities)
         # NaN is a result here: a user who looks for NaN elsewhere would be stopped by it.
         with jax.debug_nans(False):
             static = self._static(step.capacities)
@@ -226,6 +229,7 @@ def compile_scorer(
     devices: Sequence[jax.Device] | None = None,
     vectorise: bool | None = None,
     cells: Any = None,
+    num_together: int | None = None,
     progress: bool = False,
 ) -> CellScorer:
     """Checks the arguments, puts the images on the devices and compiles the program.
@@ -248,9 +252,9 @@ def compile_scorer(
       devices: devices of one kind, by default all that this process has.
       vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
         once on GPUs and TPUs, and one after another on CPUs.
-      cells: genotypes `[A, E]` or A texts that are to be scored, if they are known. A step of cells
-        that run at once is made for a mix of operations: that of these, by default of a uniform
-        sample. Other cells have the same scores, in more steps.
+      cells: genotypes `[A, E]` or A texts for whose mix of operations steps of cells that run at
+        once are made; by default a uniform sample. Others have the same scores, in more steps.
+      num_together: how many cells are scored at a time; by default those of `cells`, or any number.
       progress: show a progress bar on stderr.
 
     Raises:
@@ -266,15 +270,18 @@ def compile_scorer(
             f"expected at most {len(images)}, the size of the data set"
         )
     if "epe" in config.proxies and not config.fresh_batch:
-        _check_pairs(labels)
+        check_pairs(labels)
     network = network or NasBench201Network(num_classes, param_dtype=images.dtype)
+    cells = None if cells is None else genotypes_of(cells, network.space)
     batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
     devices = checked_devices(devices)
     is_cpu = devices[0].platform == "cpu"
     # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
     vectorise = not is_cpu if vectorise is None else vectorise
     memory = usable_memory(devices[0]) if is_cpu or cells_per_step == "auto" else None
-    num_cells, num_devices = plan_steps(cells_per_step, network, batch_shape, devices)
+    num_cells, num_devices = plan_steps(
+        cells_per_step, network, batch_shape, devices, config.precision
+    )
     inputs = (
         random_key(seed),
         jnp.asarray(images),
@@ -286,7 +293,7 @@ def compile_scorer(
         config=config,
         prune_dead=prune_dead,
         vectorise=vectorise,
-        mix=None,
+        packer=None,
         cells_per_step=num_cells,
         devices=tuple(devices),
         dtype=np.dtype(images.dtype),
@@ -294,25 +301,23 @@ def compile_scorer(
         inputs=inputs,
     )
     if vectorise and network.group_work is not None:
-        scorer = dataclasses.replace(scorer, mix=_mix(scorer, network.group_work, cells))
+        packer = _packer(scorer, network.group_work, cells, num_together)
+        scorer = dataclasses.replace(scorer, packer=packer)
     return _compile(_with_plan(scorer, num_cells, num_devices), memory)
 
 
-def _mix(scorer: CellScorer, group_work: tuple[float, ...], cells: Any) -> Mix:
-    """The mix of operations to make a scorer's steps for: that of cells, or of a uniform list."""
+def _packer(
+    scorer: CellScorer,
+    group_work: tuple[int, ...],
+    cells: np.ndarray | None,
+    num_together: int | None,
+) -> Packer:
+    """The packer for the networks of certain cells, or of a uniform sample of the space."""
     if cells is not None and len(cells):
-        return mix_of(scorer.distinct(cells)[1], group_work)
+        networks = scorer.distinct(cells)[1]
+        return packer_of(networks, group_work, num_together or len(networks))
     uniform = scorer.network.space.sample_with_replacement(random_key(0), _TYPICAL_CELLS)
-    return mix_of(scorer.distinct(uniform)[1], group_work)._replace(num_cells=None)
-
-
-def _check_pairs(labels: Any) -> None:
-    """Checks that some class has two images; of single ones the EPE score is rounding alone."""
-    if len(np.unique(labels)) == len(labels):
-        raise InputError(
-            f"labels: found {len(labels)} images of as many classes, "
-            "expected two of some class: epe compares the images of a class"
-        )
+    return packer_of(scorer.distinct(uniform)[1], group_work, num_together)
 
 
 def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
@@ -324,7 +329,8 @@ def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
     plan = fit_memory(num_cells, scorer.devices, account.temp_size_in_bytes, memory)
     if plan == (num_cells, len(scorer.devices)):
         return scorer
-    return _compile(_with_plan(scorer, *plan), memory)
+    cells_per_step = scorer.cells_per_step if plan[0] == num_cells else plan[0]
+    return _compile(_with_plan(scorer, cells_per_step, plan[1]), memory)
 
 
 def _with_plan(scorer: CellScorer, cells_per_step: int, num_devices: int) -> CellScorer:

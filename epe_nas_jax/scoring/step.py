@@ -6,7 +6,7 @@ score depends on (seed, mini-batch, cell) and on nothing else.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from epe_nas_jax.data.minibatch import draw_minibatch
 from epe_nas_jax.proxies.cell_proxies import cell_proxies, proxies_of_cells
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.seeds import random_key
-from epe_nas_jax.spaces.base import Capacities, CellNetwork, Grouping
+from epe_nas_jax.spaces.base import Capacities, CellNetwork, EdgeGroups
 
 
 @functools.partial(
@@ -78,6 +78,85 @@ def shared_weights(seed: int, network: CellNetwork, images: jax.Array) -> Any:
     return jax.jit(network.init)(weights_keys[0], images[:1], empty)
 
 
+class _Protocol(NamedTuple):
+    """What the cells of a shard are scored on, and how."""
+
+    network: CellNetwork
+    config: ScoringConfig
+    images: jax.Array
+    labels: jax.Array
+    black: jax.Array
+
+    def weights(self, weights_key: jax.Array) -> Any:
+        """Weights of every candidate."""
+        empty = jnp.zeros(self.network.space.num_edges, jnp.int32)
+        return self.network.init(weights_key, self.images[:1], empty)
+
+    def own_weights(self, weights_key: jax.Array, words: jax.Array) -> Any:
+        """The weights of one cell, from its identity `[W]`."""
+        return self.weights(_fold_words(weights_key, words))
+
+    def minibatch(self, batch_key: jax.Array, words: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The mini-batch of one cell: its own, or that of all."""
+        if not self.config.fresh_batch:
+            return self.images, self.labels
+        return draw_minibatch(
+            _fold_words(batch_key, words),
+            self.images,
+            self.labels,
+            self.config.fresh_batch,
+            augment=self.config.augment,
+            black=self.black,
+            balanced_classes=self.network.num_classes if self.config.class_balanced else None,
+        )
+
+    def score(
+        self,
+        words: jax.Array,
+        genotype: jax.Array,
+        weights_key: jax.Array,
+        batch_key: jax.Array,
+        variables: Any,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Proxies `[P]` and class scores `[K]` of one cell; without variables it has its own."""
+        if variables is None:
+            variables = self.own_weights(weights_key, words)
+        minibatch = self.minibatch(batch_key, words)
+        return cell_proxies(
+            variables, genotype, *minibatch, network=self.network, proxies=self.config.proxies
+        )
+
+    def score_by_groups(
+        self,
+        capacities: Capacities,
+        words: jax.Array,
+        genotypes: jax.Array,
+        weights_key: jax.Array,
+        batch_key: jax.Array,
+        variables: Any,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Proxies `[S, P]` and class scores `[S, K]` of many cells, as `score` has them."""
+        have_own_weights = variables is None
+        if have_own_weights:
+            variables = jax.vmap(self.own_weights, (None, 0))(weights_key, words)
+        minibatches = jax.vmap(self.minibatch, (None, 0))(batch_key, words)
+        kept_dtype = self._kept_dtype()
+        return proxies_of_cells(
+            variables,
+            genotypes,
+            *minibatches,
+            network=self.network,
+            proxies=self.config.proxies,
+            groups=tuple(EdgeGroups(capacity, kept_dtype) for capacity in capacities),
+            have_own_weights=have_own_weights,
+        )
+
+    def _kept_dtype(self) -> str | None:
+        # Half of the memory. They only scale what batch norm takes away from a cotangent.
+        is_reduced = self.config.precision != "float32" and self.images.dtype == jnp.float32
+        return "bfloat16" if is_reduced else None
+
+
 def _score_shard(
     words: jax.Array,
     is_cell: jax.Array,
@@ -93,81 +172,31 @@ def _score_shard(
     capacities: Capacities | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Proxies `[S, P]` and class scores `[S, K]` of one device's shard of `score_step`."""
+    protocol = _Protocol(network, config, images, labels, black)
     weights_keys, batch_keys = _keys_of_inits(key, config.num_inits)
-    score = functools.partial(cell_proxies, network=network, proxies=config.proxies)
-
-    def draw_weights(weights_key: jax.Array) -> Any:
-        return network.init(weights_key, images[:1], genotypes[0])
-
-    shared = lax.map(draw_weights, weights_keys) if config.init == "shared" else None
-
-    def weights_of(weights_key: jax.Array, words: jax.Array) -> Any:
-        return draw_weights(_fold_words(weights_key, words))
-
-    def minibatch_of(batch_key: jax.Array, words: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if not config.fresh_batch:
-            return images, labels
-        return draw_minibatch(
-            _fold_words(batch_key, words),
-            images,
-            labels,
-            config.fresh_batch,
-            augment=config.augment,
-            black=black,
-            balanced_classes=network.num_classes if config.class_balanced else None,
-        )
+    shared = lax.map(protocol.weights, weights_keys) if config.init == "shared" else None
 
     def averaged(
-        score_once: Callable[..., tuple[jax.Array, jax.Array]],
+        score: Callable[..., tuple[jax.Array, jax.Array]], *cells: Any
     ) -> tuple[jax.Array, jax.Array]:
-        """The mean over draws of the weights of a score by keys of weights and mini-batch."""
-        proxies, e = lax.map(lambda draw: score_once(*draw), (weights_keys, batch_keys, shared))
+        """The mean of a score over draws of the weights."""
+        draws = weights_keys, batch_keys, shared
+        proxies, e = lax.map(lambda draw: score(*cells, *draw), draws)
         return jnp.mean(proxies, axis=0), jnp.mean(e, axis=0)
 
-    def score_cell(words: jax.Array, genotype: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def score_once(weights_key: jax.Array, batch_key: jax.Array, variables: Any) -> Any:
-            if variables is None:
-                variables = weights_of(weights_key, words)
-            return score(variables, genotype, *minibatch_of(batch_key, words))
-
-        return averaged(score_once)
-
-    def score_groups(weights_key: jax.Array, batch_key: jax.Array, variables: Any) -> Any:
-        assert capacities is not None
-        have_own_weights = variables is None
-        if variables is None:
-            variables = jax.vmap(weights_of, (None, 0))(weights_key, words)
-        minibatches = jax.vmap(minibatch_of, (None, 0))(batch_key, words)
-        return proxies_of_cells(
-            variables,
-            genotypes,
-            *minibatches,
-            network=network,
-            proxies=config.proxies,
-            grouping=Grouping(capacities, _kept_dtype(config, images.dtype)),
-            have_own_weights=have_own_weights,
-        )
-
     if capacities is not None:
-        return averaged(score_groups)
+        return averaged(protocol.score_by_groups, capacities, words, genotypes)
+    score = functools.partial(averaged, protocol.score)
     if vectorise:
-        return jax.vmap(score_cell)(words, genotypes)
+        return jax.vmap(score)(words, genotypes)
 
     def score_if_cell(slot: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         words, is_cell, genotype = slot
         widths = len(config.proxies), network.num_classes
         no_score = tuple(jnp.full(width, jnp.nan, images.dtype) for width in widths)
-        return lax.cond(is_cell, score_cell, lambda *_: no_score, words, genotype)
+        return lax.cond(is_cell, score, lambda *_: no_score, words, genotype)
 
     return lax.map(score_if_cell, (words, is_cell, genotypes))
-
-
-def _kept_dtype(config: ScoringConfig, dtype: jnp.dtype) -> str | None:
-    """As what outputs of convolutions wait for the backward pass, which takes half of the memory.
-
-    There they only scale the part of a cotangent that batch norm takes away, which is small.
-    """
-    return "bfloat16" if config.precision != "float32" and dtype == jnp.float32 else None
 
 
 def _keys_of_inits(key: jax.Array, num_inits: int) -> tuple[jax.Array, jax.Array]:

@@ -22,15 +22,15 @@ Genotype = Sequence[int] | np.ndarray | jax.Array
 Capacities = tuple[tuple[int, ...], ...]
 
 
-class Grouping(NamedTuple):
-    """How the cells of a step run an edge's operations: each once, by a group of fixed size.
+class EdgeGroups(NamedTuple):
+    """How the cells of a step run the operations of an edge: each once, in a group of fixed size.
 
     Attributes:
-      capacities: how many of the cells may have each operation on each edge.
+      capacities: how many of the cells may have each operation.
       kept_dtype: as what the outputs of convolutions wait for the backward pass; None: as they are.
     """
 
-    capacities: Capacities
+    capacities: tuple[int, ...]
     kept_dtype: str | None = None
 
 
@@ -170,15 +170,16 @@ class CellNetwork(Protocol):
     def apply(self) -> Callable[..., Any]:
         """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced.
 
-        Where `group_work` says so it takes `grouping` too, a `Grouping` of the cells under a
-        `jax.vmap`.
+        Where `group_work` says so it takes `groups` too, the `EdgeGroups` of each edge, for the
+        cells under a `jax.vmap`.
         """
 
     @property
-    def group_work(self) -> tuple[float, ...] | None:
-        """For each operation how long a group of cells that have it on an edge takes, in any unit.
+    def group_work(self) -> tuple[int, ...] | None:
+        """For each operation how long a group of cells that have it on an edge takes.
 
-        0 for an operation that needs no group. None if `apply` takes no `grouping`, and GPUs and
+        The unit is what a cell takes without operations. 0 for an operation that needs no group, as
+        operation 0, of which empty slots are made. None if `apply` takes no `groups`, and GPUs and
         TPUs run the operations of different cells by loops.
         """
 

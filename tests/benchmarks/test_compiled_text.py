@@ -39,6 +39,7 @@ ENTRY %main (a0: f32[100,8], a1: s32[3], a2: f32[2,6,6,4], a3: f32[3,3,4,5]) -> 
   %a2 = f32[2,6,6,4]{3,2,1,0} parameter(2)
   %a3 = f32[3,3,4,5]{3,2,1,0} parameter(3)
   %zero = s32[] constant(0)
+  %token = token[] after-all()
   %fusion = f32[3,8]{1,0} fusion(%a0, %a1), kind=kLoop, calls=%taken, metadata={op_name="f(%a3)"}
   %start = (s32[], f32[3,8]{1,0}) tuple(%zero, %fusion)
   %turned = (s32[], f32[3,8]{1,0}) while(%start), LOOP, FIVE_TIMES

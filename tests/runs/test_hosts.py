@@ -35,7 +35,7 @@ def test_every_network_of_a_step_is_one_process_s(work, num_processes, data):
     num_slots = data.draw(st.integers(least, least + 3))
     work = np.array(work)
     shards = [
-        Shard(process, num_processes, num_slots).rows(work) for process in range(num_processes)
+        Shard(process, num_processes, 1, num_slots).rows(work) for process in range(num_processes)
     ]
     assert sorted(np.concatenate(shards)) == list(range(len(work)))
     assert all(np.all(np.diff(rows) > 0) for rows in shards)
@@ -60,7 +60,7 @@ def test_shards_of_a_step_have_the_very_scores_of_the_whole(minibatch):
         return scored
 
     # Four processes with three slots each leave the last one or two without a cell at times.
-    shards = [by_kind(Shard(process, 4, 3)) for process in range(4)]
+    shards = [by_kind(Shard(process, 4, 1, 3)) for process in range(4)]
     together = {kind: score for shard in shards for kind, score in shard.items()}
     assert sum(map(len, shards)) == len(kinds)
     # NaN is equal to itself here.

@@ -4,41 +4,53 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epe_nas_jax.scoring.packing import in_vain, mix_of, pack, profiles_of
+from epe_nas_jax.scoring.packing import has_room, in_vain, packer_of
 from epe_nas_jax.spaces.nasbench201.genotype import OPERATIONS, every_genotype, prune_dead, sample
 from epe_nas_jax.spaces.nasbench201.operations import GROUP_WORK
 
+GOLDEN = ([[32], [32], [32], [32], [32], [32], [32], [28]], [1, 6, 142, 161, 206, 78, 43, 135])
 CONV_3X3 = OPERATIONS.index("nor_conv_3x3")
 
 
-def packed(cells, cells_per_step, meant=None):
-    mix = mix_of(cells if meant is None else meant, GROUP_WORK)
-    return pack(cells, profiles_of(mix, cells_per_step), GROUP_WORK)
+def packed(cells, cells_per_step, meant=None, num_devices=1):
+    meant = cells if meant is None else meant
+    packer = packer_of(meant, GROUP_WORK, len(meant))
+    return packer.pack(cells, cells_per_step, num_devices)
 
 
 def uniform(seed, size):
     return np.unique(prune_dead(np.asarray(sample(jax.random.key(seed), size))), axis=0)
 
 
-def check(cells, steps):
+def check(cells, rounds, num_devices=1):
     """Every cell is in one step, and no step has more of anything than it has room for."""
-    assert sorted(np.concatenate([rows for _, rows in steps])) == list(range(len(cells)))
-    assert len({profile for profile, _ in steps}) <= 3
-    for profile, rows in steps:
-        assert 1 <= len(rows) <= profile.num_cells
-        for edge, capacities in enumerate(profile.capacities):
-            counts = np.bincount(cells[rows, edge], minlength=len(OPERATIONS))
-            assert (counts <= capacities).all()
+    numbers = [number for done in rounds for step in done.steps for number in step]
+    assert sorted(numbers) == list(range(len(cells)))
+    assert len({done.profile for done in rounds}) <= 3
+    for profile, steps in rounds:
+        assert 1 <= len(steps) <= num_devices
+        for rows in steps:
+            assert 1 <= len(rows) <= profile.num_cells
+            for edge, capacities in enumerate(profile.capacities):
+                counts = np.bincount(cells[rows, edge], minlength=len(OPERATIONS))
+                assert (counts <= capacities).all()
+            assert has_room(cells[rows], profile.capacities)
 
 
-@given(st.integers(0, 99), st.integers(1, 60), st.sampled_from([1, 4, 16, 64]), st.booleans())
+@given(
+    seed=st.integers(0, 99),
+    num_cells=st.integers(0, 60),
+    cells_per_step=st.sampled_from([1, 4, 16, 64]),
+    num_devices=st.sampled_from([1, 2, 8]),
+    is_known=st.booleans(),
+)
 @settings(deadline=None, max_examples=40)
-def test_any_list_is_packed(seed, num_cells, cells_per_step, is_known):
+def test_any_list_is_packed(seed, num_cells, cells_per_step, num_devices, is_known):
     rng = np.random.default_rng(seed)
     # Lists of few kinds of operations too.
     cells = rng.choice(rng.integers(0, 5, 3), (num_cells, 6))
-    steps = packed(cells, cells_per_step, meant=None if is_known else every_genotype())
-    check(cells, steps)
+    meant = cells if is_known and num_cells else every_genotype()
+    check(cells, packed(cells, cells_per_step, meant, num_devices), num_devices)
 
 
 @pytest.mark.parametrize(
@@ -60,23 +72,39 @@ def test_little_of_the_slowest_operation_is_computed_in_vain(cells, most, cells_
     assert 0 <= in_vain(cells, steps, CONV_3X3) <= most
 
 
-def test_equal_lists_are_packed_alike():
-    cells = uniform(0, 300)
-    one, other = packed(cells, 32), packed(cells.copy(), 32)
-    assert [p for p, _ in one] == [p for p, _ in other]
-    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(one, other, strict=True))
+def test_a_plan_is_the_same_on_any_machine():
+    # Processes of one run pack for themselves: golden, and made of integers only.
+    rounds = packed(uniform(0, 300), 32)
+    sizes = [[len(step) for step in done.steps] for done in rounds]
+    first = rounds[0].steps[0][:8].tolist()
+    assert (sizes, first) == GOLDEN
 
 
 def test_a_list_that_fits_is_one_step_and_more_devices_have_an_equal_part():
     cells = uniform(0, 100)
     assert len(packed(cells, 1024)) == 1
-    mix = mix_of(cells, GROUP_WORK)
-    sizes = [profiles_of(mix, 1024, num_devices)[0].num_cells for num_devices in (1, 2, 8)]
+    packer = packer_of(cells, GROUP_WORK, len(cells))
+    sizes = [packer.profiles(1024, num_devices)[0].num_cells for num_devices in (1, 2, 8)]
     assert sizes == [-(-len(cells) // num_devices) for num_devices in (1, 2, 8)]
 
 
+def test_devices_work_at_the_same_time():
+    cells = uniform(0, 1000)
+    rounds = packed(cells, 1024, num_devices=8)
+    check(cells, rounds, num_devices=8)
+    # An eighth of the list each, and little more for what does not fit.
+    assert len(rounds) <= 3
+    assert in_vain(cells, [done for done in rounds for _ in range(8)], CONV_3X3) < 0.25
+
+
 def test_a_mix_is_the_share_of_each_operation_on_each_edge():
-    mix = mix_of(np.array([[0, 3, 1, 1, 4, 2], [3, 3, 1, 2, 2, 2]]), GROUP_WORK)
-    assert mix.num_cells == 2
-    assert mix.shares[:3].tolist() == [[0.5, 0, 0, 0.5, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 0]]
-    assert np.allclose(mix.shares.sum(axis=1), 1)
+    packer = packer_of(np.array([[0, 3, 1, 1, 4, 2], [3, 3, 1, 2, 2, 2]]), GROUP_WORK, None)
+    expected = [[0.5, 0, 0, 0.5, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 0]]
+    assert packer.mix[:3].tolist() == expected
+    assert np.allclose(packer.mix.sum(axis=1), 1)
+
+
+def test_room_is_counted_for_each_edge_and_operation():
+    cells = np.array([[2] * 6, [3] * 6])
+    assert has_room(cells, ((2, 2, 1, 1, 2),) * 6)
+    assert not has_room(cells, (*((2, 2, 1, 1, 2),) * 5, (2, 2, 1, 0, 2)))

@@ -113,6 +113,8 @@ def test_no_device_is_5_percent_busier_than_the_mean_in_steps_as_a_run_takes_the
 def test_processes_share_the_cells_of_a_step_out(num_cells, num_processes, seed):
     work = np.random.default_rng(seed).integers(6, 54, num_cells)
     num_slots = -(-num_cells // num_processes)
-    rows = [Shard(process, num_processes, num_slots).rows(work) for process in range(num_processes)]
+    rows = [
+        Shard(process, num_processes, 1, num_slots).rows(work) for process in range(num_processes)
+    ]
     assert all(len(own) <= num_slots and (np.diff(own) > 0).all() for own in rows)
     assert sorted(np.concatenate(rows)) == list(range(num_cells))

@@ -114,29 +114,102 @@ def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch, config, n
         scorer = compile_scorer(
             *minibatch, **arguments, devices=devices, vectorise=True, cells=cells
         )
-        assert scorer.mix is not None
+        assert scorer.packer is not None
         assert np.isfinite(one_by_one).mean() > 0.9
         assert np.allclose(scorer.proxies(CELLS), one_by_one, **SAME)
 
 
 def test_loops_give_the_scores_of_groups(minibatch):
     scorer = compile_scorer(*minibatch, seed=0, network=NETWORK, vectorise=True, cells_per_step=6)
-    by_loops = dataclasses.replace(scorer, mix=None)
+    by_loops = dataclasses.replace(scorer, packer=None)
     assert np.allclose(by_loops(CELLS), scorer(CELLS), **SAME)
+
+
+def test_groups_leave_no_loop_and_a_program_that_is_as_long_for_any_step(minibatch):
+    def count(cells_per_step, **changes):
+        scorer = compile_scorer(
+            *minibatch,
+            seed=0,
+            network=NETWORK,
+            vectorise=True,
+            cells_per_step=cells_per_step,
+            devices=jax.devices()[:1],
+        )
+        text = dataclasses.replace(scorer, **changes).lower().as_text()
+        return [text.count(f"stablehlo.{what}") for what in ("while", "case", "convolution")]
+
+    loops, branches, convolutions = count(5)
+    # The draws of the weights, and for each draw a score: both of known length.
+    assert (loops, branches) == (2, 0)
+    assert convolutions > 10
+    assert count(10) == [loops, branches, convolutions]
+    assert count(5, packer=None)[0] > 100
+
+
+def test_reduced_precision_keeps_halves_and_hardly_moves_a_score(minibatch):
+    network = dataclasses.replace(NETWORK, param_dtype=jnp.float32)
+    images = minibatch[0].astype(np.float32)
+    full, reduced = (
+        compile_scorer(
+            images,
+            minibatch[1],
+            seed=0,
+            network=network,
+            config=ScoringConfig(precision=precision, proxies=("epe", "jacob_cov")),
+            vectorise=True,
+            cells=CELLS,
+        ).proxies(CELLS)
+        for precision in ("float32", "tensorfloat32")
+    )
+    # A CPU rounds no factor, so that what is kept in halves is all that differs: 1/256 at most, of
+    # a small part of a cotangent.
+    assert not np.array_equal(full, reduced)
+    assert np.allclose(reduced, full, rtol=2e-2)
+
+
+def test_a_network_without_batch_norm_runs_by_loops(minibatch):
+    network = dataclasses.replace(NETWORK, batch_norm=False)
+    assert network.group_work is None
+    one_by_one, at_once = (score_at(minibatch, network, vectorise) for vectorise in (False, True))
+    assert np.allclose(at_once, one_by_one, **SAME)
+
+
+def score_at(minibatch, network, vectorise):
+    scorer = compile_scorer(
+        *minibatch, seed=0, network=network, vectorise=vectorise, cells_per_step=3
+    )
+    return scorer(CELLS[:3])
+
+
+def test_an_empty_list_and_one_cell_are_scored_at_once_too(minibatch):
+    scorer = compile_scorer(*minibatch, seed=0, network=NETWORK, vectorise=True, cells_per_step=6)
+    assert scorer(np.zeros((0, 6), int)).shape == (0,)
+    alone, together = scorer(CELLS[:1]), scorer(CELLS)[:1]
+    assert np.allclose(alone, together, **SAME)
+
+
+def test_cells_to_make_steps_for_are_checked(minibatch):
+    with pytest.raises(InputError, match="genotypes: found"):
+        compile_scorer(*minibatch, seed=0, network=NETWORK, cells=np.array(3))
 
 
 def test_processes_with_groups_score_every_network_once(minibatch):
     scorer = compile_scorer(*minibatch, seed=0, network=NETWORK, cells_per_step=3, vectorise=True)
     kinds, networks, _ = scorer.distinct(CELLS)
-    found = {}
+    found, num_steps = {}, []
     for process in range(3):
         # The other processes have a device only, so that this one's second stays idle.
-        shard = Shard(process, 3, 3, num_devices=1)
-        for genotypes, proxies in scorer.steps(kinds, networks, shard=shard):
+        shard = Shard(process, 3, num_devices=1, cells_per_step=3)
+        steps = list(scorer.steps(kinds, networks, shard=shard))
+        num_steps.append(len(steps))
+        for genotypes, proxies in steps:
             assert not set(map(bytes, genotypes)) & set(found)
             found |= dict(zip(map(bytes, genotypes), proxies, strict=True))
+    # After each of them all exchange what they have.
+    assert len(set(num_steps)) == 1
     got = np.stack([found[bytes(kind)] for kind in kinds])
-    assert np.allclose(got[:, 0], scorer(kinds), **SAME)
+    one_by_one = compile_scorer(*minibatch, seed=0, network=NETWORK)(kinds)
+    assert np.allclose(got[:, 0], one_by_one, **SAME)
 
 
 def test_number_of_devices_changes_no_score(score):
@@ -304,7 +377,7 @@ def test_processes_that_share_the_steps_score_every_network_once(minibatch):
     kinds, networks, back = scorer.distinct(CELLS)
     found = {}
     for process in (0, 1):
-        shard = Shard(process, 2, scorer.num_slots)
+        shard = Shard(process, 2, num_devices=2, cells_per_step=2)
         for genotypes, proxies in scorer.steps(kinds, networks, shard=shard):
             assert not set(map(bytes, genotypes)) & set(found)
             found |= dict(zip(map(bytes, genotypes), proxies, strict=True))

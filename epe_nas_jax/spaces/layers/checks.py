@@ -137,3 +137,12 @@ def _count_classes(labels: Array) -> int:
     if len(found) < num_classes and found[0] >= 0:
         warnings.warn(f"{facts}, taken as {num_classes} classes; {advice}", stacklevel=5)
     return num_classes
+
+
+def check_pairs(labels: Array) -> None:
+    """Checks that some class has two images; of single ones the EPE score is rounding alone."""
+    if len(np.unique(labels)) == len(labels):
+        raise InputError(
+            f"labels: found {len(labels)} images of as many classes, "
+            "expected two of some class: epe compares the images of a class"
+        )

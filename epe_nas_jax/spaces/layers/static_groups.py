@@ -44,7 +44,7 @@ def group_rows(branch: jax.Array, capacities: Mapping[int, int], identity: int) 
     for number, capacity in capacities.items():
         is_of_group = branch == number
         rank = jnp.cumsum(is_of_group, dtype=jnp.int32) - 1
-        rows.append(jnp.argsort(~is_of_group, stable=True)[:capacity])
+        rows.append(jnp.argsort(~is_of_group, stable=True)[:capacity].astype(jnp.int32))
         place = jnp.where(is_of_group, first + rank, place)
         has_room &= ~is_of_group | (rank < capacity)
         first += capacity

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from epe_nas_jax.spaces.base import Cost, Genotype, Grouping, SearchSpace
+from epe_nas_jax.spaces.base import Cost, EdgeGroups, Genotype, SearchSpace
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, norm_of, normalise, without_norm
 from epe_nas_jax.spaces.layers.checks import check_images
@@ -81,9 +81,9 @@ class NasBench201Network(nn.Module):
         return cost.Sizes(self.channels, self.cells_per_stage, self.num_classes)
 
     @property
-    def group_work(self) -> tuple[float, ...]:
+    def group_work(self) -> tuple[int, ...] | None:
         """For each operation how long a group of cells that have it on an edge takes."""
-        return operations.GROUP_WORK
+        return operations.GROUP_WORK if self.batch_norm else None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
         """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
@@ -107,7 +107,7 @@ class NasBench201Network(nn.Module):
         genotype: Genotype,
         *,
         use_running_average: bool = False,
-        grouping: Grouping | None = None,
+        groups: tuple[EdgeGroups, ...] | None = None,
     ) -> jax.Array:
         """Logits `[N, K]` of images.
 
@@ -115,7 +115,7 @@ class NasBench201Network(nn.Module):
           images: `[N, H, H, 3]`.
           genotype: the cell, int `[E]`, static or traced.
           use_running_average: normalise by running averages; the genotype must be static.
-          grouping: how the cells under a `jax.vmap` share operations, as in
+          groups: how the cells under a `jax.vmap` share the operations of each edge, as in
             `operations.apply_operation`; None: by loops.
 
         Raises:
@@ -143,7 +143,7 @@ class NasBench201Network(nn.Module):
             x = x if self.batch_norm else self._divide_by_maximum(x)
             for i in range(self.cells_per_stage):
                 name = f"cell_{stage * self.cells_per_stage + i}"
-                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i], grouping)
+                x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i], groups)
                 x = x if self.batch_norm else self._divide_by_maximum(x)
                 # In the last stage the gradient is that of the head, of one direction a class.
                 if stage < NUM_STAGES - 1:
@@ -192,18 +192,19 @@ class Cell(nn.Module):
         x: jax.Array,
         genotype: Genotype,
         drawn: jax.Array,
-        grouping: Grouping | None = None,
+        groups: tuple[EdgeGroups, ...] | None = None,
     ) -> jax.Array:
-        nodes = [_in_memory(x) if grouping else x]
+        nodes = [_in_memory(x) if groups else x]
         for target in range(1, NUM_NODES):
             incoming = []
             for edge, (source, edge_target) in enumerate(EDGES):
                 if edge_target == target:
                     op = genotype[edge]
                     op = op if isinstance(op, jax.Array) else int(op)
-                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn, grouping))
+                    shared = groups[edge] if groups else None
+                    incoming.append(self._apply_edge(edge, op, nodes[source], drawn, shared))
             node = sum(incoming[1:], start=incoming[0])
-            nodes.append(_in_memory(node) if grouping else node)
+            nodes.append(_in_memory(node) if groups else node)
         for source in range(NUM_NODES - 1):
             edges = [edge for edge in range(NUM_EDGES) if EDGES[edge][0] == source]
             num_relus = sum(_has_relu(genotype[edge]) for edge in edges)
@@ -216,7 +217,7 @@ class Cell(nn.Module):
         op: int | jax.Array,
         x: jax.Array,
         drawn: jax.Array,
-        grouping: Grouping | None,
+        groups: EdgeGroups | None,
     ) -> jax.Array:
         channels = x.shape[-1]
         weights: dict[str, ConvBN | None] = dict.fromkeys(KERNEL_SIZES)
@@ -229,7 +230,6 @@ class Cell(nn.Module):
                 weights[name] = module(kernel)
                 norm = norm_of(module, self.norm) if is_static else norm
         edge_weights = operations.EdgeWeights(**weights)
-        groups = operations.edge_groups(grouping, edge) if grouping else None
         return operations.apply_operation(op, x, edge_weights, norm, groups)
 
 

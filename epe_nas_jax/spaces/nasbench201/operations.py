@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from epe_nas_jax.spaces.base import Grouping
+from epe_nas_jax.spaces.base import EdgeGroups
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, no_deviation, normalise, per_channel
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn
@@ -31,23 +31,6 @@ from epe_nas_jax.spaces.layers.grouped_switch import (
 from epe_nas_jax.spaces.layers.pooling import avg_pool_3x3, avg_pool_3x3_cotangent
 from epe_nas_jax.spaces.layers.static_groups import group_rows, put_back
 from epe_nas_jax.spaces.nasbench201.genotype import KERNEL_SIZES, OPERATIONS
-
-
-class EdgeGroups(NamedTuple):
-    """Groups of one edge, as in `spaces.base.Grouping`.
-
-    Attributes:
-      capacities: how many of the cells may have each operation, `[5]`.
-      kept_dtype: as what outputs are kept; None: as they are.
-    """
-
-    capacities: tuple[int, ...]
-    kept_dtype: str | None = None
-
-
-def edge_groups(grouping: Grouping, edge: int) -> EdgeGroups:
-    """The groups of one edge of a cell."""
-    return EdgeGroups(grouping.capacities[edge], grouping.kept_dtype)
 
 
 class EdgeWeights(NamedTuple):
@@ -80,6 +63,7 @@ def apply_operation(
     """
     if isinstance(op, jax.Array):
         if groups is not None:
+            assert norm is normalise
             return _vectorised_by_groups(groups)(op, x, weights)
         return _traced_operation(op, x, weights, norm)
     return _FORWARD[op](x, weights, norm)[0]
@@ -215,7 +199,7 @@ def _relu_conv_bn_bwd(
 # By groups of fixed size. What keeps the input or drops it (`none`) needs none.
 
 # By the bytes that a GPU's kernels read and write, and a little more for arithmetic.
-GROUP_WORK = (0.0, 0.0, 2.0, 3.0, 1.0)
+GROUP_WORK = (0, 0, 2, 3, 1)
 _IDENTITY = OPERATIONS.index("skip_connect")
 _CONVOLUTIONS = tuple(OPERATIONS.index(name) for name in KERNEL_SIZES)
 _GROUPED = (*_CONVOLUTIONS, OPERATIONS.index("avg_pool_3x3"))
@@ -252,7 +236,7 @@ def _operations_of_cells(
     have_own_weights: bool,
 ) -> jax.Array:
     """An edge's outputs of many cells, `[A, N, H, W, C]`, of operations `[A]` and inputs alike."""
-    return _run_groups(op, x, weights, groups, have_own_weights)[0]
+    return _outputs_of_cells(op, x, weights, groups, have_own_weights)[0]
 
 
 def _operations_of_cells_fwd(
@@ -261,10 +245,10 @@ def _operations_of_cells_fwd(
     if is_differentiated(weights):
         raise NotImplementedError("groups: found weights differentiated, expected images only")
     op, x, weights = values_of((op, x, weights))
-    return _run_groups(op, x, weights, groups, have_own_weights)
+    return _outputs_of_cells(op, x, weights, groups, have_own_weights)
 
 
-def _run_groups(
+def _outputs_of_cells(
     op: jax.Array,
     x: jax.Array,
     weights: EdgeWeights,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from epe_nas_jax.spaces.base import EdgeGroups
 from epe_nas_jax.spaces.layers.batch_norm import normalise, without_norm
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN
 from epe_nas_jax.spaces.nasbench201 import operations
@@ -116,7 +117,7 @@ def test_grouped_operations_equal_one_after_another(num_cells, shared_weights, b
 
 OPS = jnp.array([3, 2, 0, 3, 1, 4, 2])
 # Room for one more than there are of each, but of the pool.
-GROUPS = operations.EdgeGroups((7, 7, 3, 3, 1))
+GROUPS = EdgeGroups((7, 7, 3, 3, 1))
 
 
 @pytest.mark.parametrize("have_own_weights", [False, True])
@@ -144,9 +145,7 @@ def test_a_cell_without_room_has_nan_and_the_others_what_they_had(x, weights):
 
     def run(capacities):
         def by_groups(op, x):
-            return operations.apply_operation(
-                op, x, weights, groups=operations.EdgeGroups(capacities)
-            )
+            return operations.apply_operation(op, x, weights, groups=EdgeGroups(capacities))
 
         return np.asarray(jax.vmap(by_groups)(OPS, xs))
 
@@ -154,6 +153,25 @@ def test_a_cell_without_room_has_nan_and_the_others_what_they_had(x, weights):
     assert np.flatnonzero(np.isnan(tight).any(axis=(1, 2, 3, 4))).tolist() == [3]
     others = [0, 1, 2, 4, 5, 6]
     assert np.array_equal(tight[others], run(GROUPS.capacities)[others])
+
+
+def test_outputs_kept_in_halves_change_the_cotangent_only_a_little(x, weights):
+    xs = jnp.stack([x] * len(OPS))
+
+    def run(kept_dtype):
+        groups = EdgeGroups(GROUPS.capacities, kept_dtype)
+
+        def by_groups(op, x):
+            return operations.apply_operation(op, x, weights, groups=groups)
+
+        y, vjp = jax.vjp(lambda xs: jax.vmap(by_groups)(OPS, xs), xs)
+        return y, vjp(jnp.sin(y))[0]
+
+    (y, dx), (same, close) = run(None), run("bfloat16")
+    assert np.array_equal(y, same)
+    assert not np.array_equal(dx, close)
+    # bfloat16 has 8 bits.
+    assert np.abs(dx - close).max() < 2**-8 * np.abs(dx).max()
 
 
 def test_groups_are_not_differentiated_by_weights(x, weights):
