@@ -172,7 +172,8 @@ def compile_for_seed(
         cells=cells,
     )
     seconds = time.perf_counter() - start
-    scorer(cells[: len(scorer.devices)])
+    # Warm: a GPU has a program for each shape of a step.
+    scorer(cells if scorer.packer else cells[: len(scorer.devices)])
     variables = shared_weights(seed, network, images)
     return OurSide(variables, scorer, scorer.num_slots, seconds)
 
