@@ -20,7 +20,7 @@ _CPU_BYTES_PER_STEP = 16 * 2**30
 # Of a device that runs a step's cells at once: by loops, and by groups of fixed size.
 _MAX_CELLS_BY_LOOPS, _MAX_CELLS_BY_GROUPS = 64, 1024
 # Of what loops keep for the backward pass, the share that groups keep: in full, and by half.
-_KEPT_BY_GROUPS, _KEPT_IN_HALVES = 0.4, 0.25
+_KEPT_BY_GROUPS, _KEPT_IN_HALVES = 0.4, 0.27
 # What may be asked for: far more than any device holds at once.
 _MOST_CELLS_PER_STEP = 2**16
 _MEMORY_SHARE = 0.6

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.custom_batching import custom_vmap
 
 from epe_nas_jax.spaces.base import EdgeGroups
@@ -265,9 +266,16 @@ def _outputs_of_cells(
         y, inverse_std = jax.vmap(_FORWARD[number], (0, axis))(taken, own)
         results.append(y)
         if number in _CONVOLUTIONS:
-            kept_y = y.astype(groups.kept_dtype or y.dtype)
-            kept.append((jnp.packbits(taken <= 0, axis=1), kept_y, inverse_std))
+            kept.append((jnp.packbits(taken <= 0, axis=1), _kept(y, groups), inverse_std))
     return put_back(grouped, results, x), (grouped, weights, kept)
+
+
+def _kept(y: jax.Array, groups: EdgeGroups) -> jax.Array:
+    """A convolution's output, as it waits for the backward pass."""
+    if groups.kept_dtype is None:
+        return y
+    # The compiler would take the way there and back for nothing, and keep y in full.
+    return lax.optimization_barrier(y.astype(groups.kept_dtype))  # type: ignore[no-untyped-call]
 
 
 def _operations_of_cells_bwd(
