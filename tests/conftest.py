@@ -21,7 +21,7 @@ def pytest_make_parametrize_id(config, val, argname):  # noqa: ARG001
     return argname if isinstance(val, bytes) else None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def minibatch():
     """Eight random images of 8x8 pixels in three classes, float64."""
     rng = np.random.default_rng(0)

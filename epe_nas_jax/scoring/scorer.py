@@ -135,14 +135,17 @@ class CellScorer:
         for step, proxies, _ in self._steps(kinds, networks, num_done, shard):
             yield kinds[step.cells], proxies
 
-    def lower(self) -> jax.stages.Lowered:
-        """The program of a step, not compiled: for looking at it."""
+    def lower(self, platform: str | None = None) -> jax.stages.Lowered:
+        """The program of a step, not compiled, for these devices or for another platform."""
         space, (num_cells, capacities) = self.network.space, self.largest_step()
         num_slots = num_cells * len(self.devices)
         genotypes = np.zeros((num_slots, space.num_edges), np.int32)
         words = space.identity(genotypes)
         is_cell = np.zeros(num_slots, bool)
-        return score_step.lower(words, is_cell, genotypes, *self.inputs, **self._static(capacities))
+        traced = score_step.trace(
+            words, is_cell, genotypes, *self.inputs, **self._static(capacities)
+        )
+        return traced.lower(lowering_platforms=(platform,) if platform else None)
 
     def largest_step(self) -> tuple[int, Capacities | None]:
         """How many cells a device has in a step at most, and how many of them may have what."""
