@@ -170,15 +170,13 @@ def test_reduced_precision_keeps_halves_and_hardly_moves_a_score(minibatch):
 def test_a_network_without_batch_norm_runs_by_loops(minibatch):
     network = dataclasses.replace(NETWORK, batch_norm=False)
     assert network.group_work is None
-    one_by_one, at_once = (score_at(minibatch, network, vectorise) for vectorise in (False, True))
-    assert np.allclose(at_once, one_by_one, **SAME)
-
-
-def score_at(minibatch, network, vectorise):
-    scorer = compile_scorer(
-        *minibatch, seed=0, network=network, vectorise=vectorise, cells_per_step=3
+    one_by_one, by_loops = (
+        compile_scorer(*minibatch, seed=0, network=network, vectorise=vectorise, cells_per_step=3)(
+            CELLS[:3]
+        )
+        for vectorise in (False, True)
     )
-    return scorer(CELLS[:3])
+    assert np.allclose(by_loops, one_by_one, **SAME)
 
 
 def test_an_empty_list_and_one_cell_are_scored_at_once_too(at_once):
