@@ -93,6 +93,7 @@ def host_seconds(network: CellNetwork, size: int) -> list[str]:
         prune_dead=True,
         vectorise=False,
         packer=None,
+        num_processes=1,
         cells_per_step=_SLOTS.value,
         devices=tuple(jax.devices()[:1]),
         dtype=np.dtype(np.float32),

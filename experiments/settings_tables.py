@@ -55,9 +55,8 @@ def main(argv: Sequence[str]) -> None:
         [spearman(one.scores[is_choice], accuracies["CIFAR-10"][is_choice]) for one in found]
     )
     front = set(ranking.pareto_front(rho, costs))
-    full = next(one for one in found if one.setting == FULL)
-    as_good = np.flatnonzero(rho >= rho[[one.setting for one in found].index(FULL)])
-    chosen = as_good[np.lexsort((-rho[as_good], costs[as_good]))[0]]
+    number = [one.setting for one in found].index(FULL)
+    full, chosen = found[number], cheapest_as_good(costs, rho, number)
     rows = []
     for i in np.lexsort((-rho, costs)):
         one = found[i]
@@ -91,6 +90,12 @@ def main(argv: Sequence[str]) -> None:
             name=name_of(found[chosen].setting),
         )
         Path(_PLOT.value).write_bytes(plots.to_png(figure))
+
+
+def cheapest_as_good(costs: np.ndarray, rho: np.ndarray, full: int) -> int:
+    """The cheapest setting that ranks no worse than the full one; of equal cost the better one."""
+    as_good = np.flatnonzero(rho >= rho[full])
+    return int(as_good[np.lexsort((-rho[as_good], costs[as_good]))[0]])
 
 
 def ranked_settings(archs: Sequence[str]) -> list[Ranked]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from epe_nas_jax.commands.config import cells_per_step_of, dataset_of, minibatch_of, network_of
 from epe_nas_jax.data.datasets import Dataset
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.runs import hosts
 from epe_nas_jax.scoring.columns import Objective, RunCells, proxies_to_score
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
@@ -151,6 +152,7 @@ def compile_setting(
         black=setting.dataset.black(),
         cells=cells,
         num_together=num_together,
+        num_processes=hosts.count(),
         progress=progress,
     )
     return Compiled(setting, scorer, time.perf_counter() - start)

@@ -55,6 +55,7 @@ class CellScorer:
       prune_dead: whether operations on no path from input to output are left out.
       vectorise: whether a device runs the cells of its shard at once, or one after another.
       packer: makes steps by groups of fixed size; None: steps have none.
+      num_processes: how many processes like this share the steps.
       cells_per_step: cells of a device in a step, at most; S.
       devices: the devices in use.
       dtype: of the scores.
@@ -67,6 +68,7 @@ class CellScorer:
     prune_dead: bool
     vectorise: bool
     packer: Packer | None
+    num_processes: int
     cells_per_step: int
     devices: tuple[jax.Device, ...]
     dtype: np.dtype[Any]
@@ -151,7 +153,8 @@ class CellScorer:
         """How many cells a device has in a step at most, and how many of them may have what."""
         if self.packer is None:
             return self.cells_per_step, None
-        return self.packer.profiles(self.cells_per_step, len(self.devices))[0]
+        together = self.num_processes * len(self.devices)
+        return self.packer.profiles(self.cells_per_step, together)[0]
 
     def _of_list(self, kinds: np.ndarray, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Proxies `[B, P]` and class scores `[B, K]` of a list, in its order."""
@@ -233,6 +236,7 @@ def compile_scorer(
     vectorise: bool | None = None,
     cells: Any = None,
     num_together: int | None = None,
+    num_processes: int = 1,
     progress: bool = False,
 ) -> CellScorer:
     """Checks the arguments, puts the images on the devices and compiles the program.
@@ -258,6 +262,7 @@ def compile_scorer(
       cells: genotypes `[A, E]` or A texts for whose mix of operations steps of cells that run at
         once are made; by default a uniform sample. Others have the same scores, in more steps.
       num_together: how many cells are scored at a time; by default those of `cells`, or any number.
+      num_processes: how many processes like this share the steps, as `CellScorer.steps` lets them.
       progress: show a progress bar on stderr.
 
     Raises:
@@ -297,6 +302,7 @@ def compile_scorer(
         prune_dead=prune_dead,
         vectorise=vectorise,
         packer=None,
+        num_processes=num_processes,
         cells_per_step=num_cells,
         devices=tuple(devices),
         dtype=np.dtype(images.dtype),

@@ -102,6 +102,36 @@ def test_the_best_cells_come_first_by_their_score_at_the_full_setting(finished, 
     assert len(set(kept)) == 3
 
 
+def test_a_limit_holds_for_both_stages(finished, tmp_path):
+    limit = int(pd.read_csv(finished[0] / "scores.csv")["params"].median())
+    table, _ = run(refining_config(**{"search.max_params": limit}), tmp_path / "work")
+    assert len(table) == 9
+    assert table["params"].max() <= limit
+    check_refined(table, 0.3)
+
+
+def test_a_cell_that_loses_its_score_at_the_full_setting_has_none(tmp_path, monkeypatch):
+    run_step = settings.CellScorer._run
+
+    def lose_the_first(self, kinds, networks, step):
+        proxies, e = run_step(self, kinds, networks, step)
+        if self.config.num_inits == FULL["score.num_inits"]:
+            proxies[0] = np.nan
+        return proxies, e
+
+    monkeypatch.setattr(settings.CellScorer, "_run", lose_the_first)
+    table, summary = run(refining_config(), tmp_path / "work")
+    lost = table["score"].isna() & table["search_score"].notna()
+    again = table["refined_score"].notna()
+    assert lost.sum() == 1
+    assert again.sum() == 2
+    # It was among the best of the search, and is not what the search found.
+    others = table["search_score"][~lost & ~again]
+    assert table["search_score"][lost].min() >= others.max()
+    assert table["score"][again].min() > table["score"][~lost & ~again].max()
+    assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
+
+
 def test_its_files_say_what_each_stage_did(finished):
     workdir, text = finished
     names = {"config.json", "report.html", "scores.csv", "summary.json", ".lock-0"}

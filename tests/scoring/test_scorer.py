@@ -179,6 +179,13 @@ def test_a_network_without_batch_norm_runs_by_loops(minibatch):
     assert np.allclose(by_loops, one_by_one, **SAME)
 
 
+def test_a_step_is_compiled_for_the_part_of_one_process(at_once):
+    packer = at_once.packer._replace(num_together=48)
+    known = dataclasses.replace(at_once, packer=packer, cells_per_step=100)
+    assert known.largest_step()[0] == 48 // 2
+    assert dataclasses.replace(known, num_processes=4).largest_step()[0] == 48 // 8
+
+
 def test_an_empty_list_and_one_cell_are_scored_at_once_too(at_once):
     assert at_once(np.zeros((0, 6), int)).shape == (0,)
     assert np.allclose(at_once(CELLS[:1]), at_once(CELLS)[:1], **SAME)
