@@ -30,7 +30,7 @@ from epe_nas_jax import NasBench201Network, ScoringConfig
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.scoring.packing import packer_of
 from epe_nas_jax.scoring.step import score_step
-from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
+from epe_nas_jax.spaces.nasbench201.genotype import prune_dead
 from epe_nas_jax.spaces.nasbench201.operations import GROUP_WORK
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
@@ -176,8 +176,9 @@ def compiled_for(gpu: Gpu, setting: Setting, cells: int) -> jax.stages.Compiled:
         for axes in (("cells",), ())
     )
     network = NasBench201Network(10)
-    uniform = np.unique(prune_dead(np.asarray(sample(jax.random.key(0), 1000))), axis=0)
-    capacities = packer_of(uniform, GROUP_WORK, cells).profiles(cells)[0].capacities
+    drawn = [NASBENCH201.sample_with_replacement(jax.random.key(i), 1000) for i in range(8)]
+    lists = [np.unique(prune_dead(np.asarray(cells)), axis=0) for cells in drawn]
+    capacities = packer_of(lists, GROUP_WORK, None).profiles(cells)[0].capacities
     key = jax.eval_shape(lambda: jax.random.key(0))
     words = NASBENCH201.identity(np.zeros((cells, 6), np.int32)).shape
     arguments = [

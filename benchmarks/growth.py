@@ -44,8 +44,7 @@ class IdleScorer(CellScorer):
     def _run(
         self, kinds: np.ndarray, networks: np.ndarray, step: Step
     ) -> tuple[np.ndarray, np.ndarray]:
-        words = np.append(kinds, np.zeros_like(kinds[:1]), axis=0)[step.slots]
-        self.network.space.identity(words)
+        self.network.space.identity(np.where(step.is_cell[:, None], kinds[step.slots], 0))
         shape = (len(step.cells), len(self.config.proxies))
         noise = np.random.default_rng(networks[step.cells[0]]).normal(size=shape)
         return noise.astype(self.dtype), np.zeros((len(step.cells), self.network.num_classes))

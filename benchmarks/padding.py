@@ -17,7 +17,7 @@ import pandas as pd
 from absl import app, flags
 
 from epe_nas_jax.reports.text import Table, as_markdown
-from epe_nas_jax.scoring.packing import in_vain, packer_of
+from epe_nas_jax.scoring.packing import in_vain, pack, packer_of
 from epe_nas_jax.search import algorithms, ranking
 from epe_nas_jax.spaces.nasbench201.genotype import (
     OPERATIONS,
@@ -41,13 +41,15 @@ _RANKED_BY = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
-    uniform = np.asarray(sample(jax.random.key(0), 1000))
+    # None of those that the steps were made for.
+    uniform, another = (np.asarray(sample(jax.random.key(seed), 1000)) for seed in (100, 101))
     convolutions = every_genotype()
     is_convolution = np.isin(convolutions, [OPERATIONS.index(name) for name in _OPERATIONS[:2]])
     asked = populations(Path(_SCORES.value))
     evolved = np.concatenate(asked)
     lists = {
         "1,000 uniform cells": [uniform],
+        "1,000 others": [another],
         "300 uniform cells": [uniform[:300]],
         "all cells of convolutions only": [convolutions[is_convolution.all(axis=1)]],
         "the whole space": [every_genotype()],
@@ -62,13 +64,10 @@ def main(argv: Sequence[str]) -> None:
 def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
     """A row of the table: lists of cells, each scored when the one before it is done."""
     different = [np.unique(prune_dead(cells), axis=0) for cells in lists]
-    # What the lists of a search will be is not known when its program is compiled.
-    if len(different) == 1:
-        packer = packer_of(different[0], GROUP_WORK, len(different[0]))
-    else:
-        packer = packer_of(_uniform(), GROUP_WORK, _CHILDREN)
+    packer = packer_of(_typical(), GROUP_WORK, None if len(different) == 1 else _CHILDREN)
+    profiles = packer.profiles(_STEP.value)
     networks = np.concatenate(different)
-    rounds = [done for cells in different for done in packer.pack(cells, _STEP.value)]
+    rounds = [done for cells in different for done in pack(cells, profiles, GROUP_WORK)]
     shares = [
         f"{in_vain(networks, rounds, OPERATIONS.index(name)):.1%}"
         if (networks == OPERATIONS.index(name)).any()
@@ -78,8 +77,10 @@ def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
     return [name, f"{len(networks):,}", f"{len(rounds):,}", *shares]
 
 
-def _uniform() -> np.ndarray:
-    return np.unique(prune_dead(np.asarray(sample(jax.random.key(1), 1000))), axis=0)
+def _typical() -> list[np.ndarray]:
+    """Lists of networks as `compile_scorer` takes them for typical."""
+    drawn = [NASBENCH201.sample_with_replacement(jax.random.key(i), 1000) for i in range(8)]
+    return [np.unique(prune_dead(np.asarray(cells)), axis=0) for cells in drawn]
 
 
 def populations(path: Path) -> list[np.ndarray]:

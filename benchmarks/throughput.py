@@ -62,17 +62,15 @@ def main(argv: Sequence[str]) -> None:
     images = rng.normal(size=(_BATCH.value, _SIDE.value, _SIDE.value, 3)).astype(np.float32)
     labels = rng.integers(0, NUM_CLASSES, _BATCH.value)
     cells = np.asarray(sample(jax.random.key(0), _CELLS.value))
-    compiling = compile_seconds(
-        functools.partial(make_scorer, images, labels, cells, _PROXIES.value)
-    )
-    scorer = make_scorer(images, labels, cells, _PROXIES.value)
+    compiling = compile_seconds(functools.partial(make_scorer, images, labels, _PROXIES.value))
+    scorer = make_scorer(images, labels, _PROXIES.value)
     figures = {**conditions(scorer), **compiling}
     size = scorer.num_slots if _PYTORCH.value else len(cells)
     steps = [cells[first : first + size] for first in range(0, len(cells), size)]
     figures["networks"] = sum(len(scorer.distinct(step)[0]) for step in steps)
     sides: dict[str, Callable[[np.ndarray], float]] = {"ours": functools.partial(seconds, scorer)}
     for proxies in _ALSO.value:
-        also = make_scorer(images, labels, cells, proxies.split(","))
+        also = make_scorer(images, labels, proxies.split(","))
         sides[f"ours: {proxies}"] = functools.partial(seconds, also)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as torch_process:
@@ -91,9 +89,7 @@ def main(argv: Sequence[str]) -> None:
         Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def make_scorer(
-    images: np.ndarray, labels: np.ndarray, cells: np.ndarray, proxies: Sequence[str]
-) -> CellScorer:
+def make_scorer(images: np.ndarray, labels: np.ndarray, proxies: Sequence[str]) -> CellScorer:
     """Our program, compiled."""
     return compile_scorer(
         images,
@@ -102,7 +98,6 @@ def make_scorer(
         network=NasBench201Network(NUM_CLASSES, CHANNELS, CELLS_PER_STAGE),
         config=ScoringConfig(init=_INIT.value, precision=_PRECISION.value, proxies=tuple(proxies)),
         cells_per_step=_STEP.value or "auto",
-        cells=cells,
     )
 
 

@@ -1,5 +1,6 @@
 """The stage of a search that scores its best cells again, at the full setting."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -72,7 +73,9 @@ def full_setting(
 def compile_full(config: ConfigDict, setting: Setting) -> Compiled:
     """Compiles the scorer of the full setting; raises as `compile_setting`."""
     with naming_the_full_setting():
-        return compile_setting(config, setting, progress=hosts.index() == 0)
+        num_cells = math.ceil(config.search.refine * config.search.num_samples)
+        is_first = hosts.index() == 0
+        return compile_setting(config, setting, num_together=num_cells, progress=is_first)
 
 
 def refine(

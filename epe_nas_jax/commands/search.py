@@ -92,7 +92,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     """
     with open_run(plain_config(config), workdir) as run:
         search_key, batch_key = jax.random.split(random_key(config.seed))
-        search = _prepare(config, search_key, batch_key)
+        search = _prepare(config, batch_key)
         run.begin(search.inputs)
         own, share = search.own, config.search.refine
         num_proxies = len(own.scorer.config.proxies)
@@ -109,15 +109,8 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     return text if num_scored else f"{_FINISHED}\n\n{text}"
 
 
-def _prepare(config: ConfigDict, search_key: jax.Array, batch_key: jax.Array) -> _Search:
-    """Reads and checks everything, then compiles the scorers.
-
-    Args:
-      config: the config.
-      search_key: the key of the search, which is not consumed: only the first cells that it will
-        ask for are looked at.
-      batch_key: random key of the mini-batch, consumed.
-    """
+def _prepare(config: ConfigDict, batch_key: jax.Array) -> _Search:
+    """Reads and checks everything, then compiles the scorers."""
     space = space_of(config)
     check_num_samples(space, config.search.num_samples, replace=config.search.replace)
     accuracies = accuracies_of(config, space)
@@ -127,11 +120,7 @@ def _prepare(config: ConfigDict, search_key: jax.Array, batch_key: jax.Array) ->
     algorithm = _algorithm_of(config, setting.network, side=setting.side)
     # Random search hands over all cells in one, and the scorer shows how far it is.
     is_random = config.search.algorithm == "random"
-    cells = None
-    # On CPUs a step takes any cells.
-    if is_random and algorithm and jax.default_backend() != "cpu":
-        cells = algorithm.ask(algorithm.init(search_key))[1]
-    num_together = None if is_random else config.search.candidates_per_step
+    candidates = min(config.search.candidates_per_step, config.search.num_samples)
     return _Search(
         space,
         objective,
@@ -140,8 +129,7 @@ def _prepare(config: ConfigDict, search_key: jax.Array, batch_key: jax.Array) ->
         compile_setting(
             config,
             setting,
-            cells=cells,
-            num_together=num_together,
+            num_together=None if is_random else candidates,
             progress=is_random and hosts.index() == 0,
         ),
         full and refining.compile_full(config, full),

@@ -136,7 +136,6 @@ def compile_setting(
     config: ConfigDict,
     setting: Setting,
     *,
-    cells: np.ndarray | None = None,
     num_together: int | None = None,
     progress: bool,
 ) -> Compiled:
@@ -150,7 +149,6 @@ def compile_setting(
         cells_per_step=cells_per_step_of(config),
         prune_dead=config.score.prune_dead,
         black=setting.dataset.black(),
-        cells=cells,
         num_together=num_together,
         num_processes=hosts.count(),
         progress=progress,

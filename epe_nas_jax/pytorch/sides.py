@@ -169,7 +169,6 @@ def compile_for_seed(
         network=network,
         cells_per_step=cells_per_step,
         devices=devices,
-        cells=cells,
     )
     seconds = time.perf_counter() - start
     # Warm: a GPU has a program for each shape of a step.

@@ -5,8 +5,8 @@ array whose size is part of the compiled program (`layers.static_groups`). So a 
 of which no more than so many have an operation on an edge: its *profile*. What a group holds beyond
 its cells is computed in vain.
 
-Every process of a run packs for itself, so everything is counted in integers, which are the same on
-any machine.
+Every process of a run packs for itself: what decides is counted in integers, and so the same on any
+machine.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,21 @@ from epe_nas_jax.spaces.base import Capacities
 
 # Of a step's cells the share that a step for few cells has.
 _FEW = 1 / 8
-# What steps for few cells have room for, whatever the mix: of any operation, and where the one that
-# takes longest is frequent, of that one and of the others.
-_LEAST_SHARE = 0.15
-_OFTEN, _ELSEWHERE = 0.6, 0.3
-# More room for operations that take little time.
-_SLACK = 1.05
+# Of what the mix says, the room for the operation that takes longest, and for others: fewer places
+# stay empty in vain where there are too few, and the cells that are left go into small steps.
+_TIGHT, _ROOMY = 0.95, 1.1
+# Of the few cells, the room for the one that takes longest in steps for any cells and in steps for
+# cells that have it often, and for others.
+_SELDOM, _OFTEN, _OTHERS = 0.25, 0.5, 0.3
 # What a step for few cells must gain to be taken before a large one, in percent.
 _GAIN = 5
 # How many orders are tried, where that takes no time.
 _ORDERS, _SHORT_LIST = 4, 2000
-# How many cells of the list, in units of those of a step, are looked through to fill a step.
-_WINDOW = 16
+# How many cells of the list are looked through to fill a round: as many as it takes, times this, or
+# so many.
+_WINDOW, _LEAST_WINDOW = 2, 2048
+# Of a share times a number, which is meant to be whole.
+_ROUNDING = 1e-9
 # A full group, as an integer.
 _FULL = 4096
 
@@ -60,11 +63,11 @@ class Round(NamedTuple):
 
 
 class Packer(NamedTuple):
-    """What the steps of a list are made for.
+    """What lists the steps are made for.
 
     Attributes:
-      mix: the share of its networks with each operation on each edge, `[E, operations]`.
-      num_together: how many networks it has; None: any number.
+      mix: the share of their networks with each operation on each edge, `[E, operations]`.
+      num_together: how many networks a list has at most; None: any number.
       group_work: as `CellNetwork.group_work`.
     """
 
@@ -73,11 +76,12 @@ class Packer(NamedTuple):
     group_work: tuple[int, ...]
 
     def profiles(self, cells_per_step: int, num_devices: int = 1) -> tuple[Profile, ...]:
-        """The profiles of the list's steps: three, so that few programs are compiled.
+        """The profiles of steps: three, so that few programs are compiled.
 
-        The first is made for the mix. The second takes few cells of any kind: what is left of a
-        list, or a small list. The third takes few cells too, with room for the slowest operation on
-        most of their edges, as an evolved population has it.
+        They depend on no list, so that the next run finds the programs compiled. The first is made
+        for the mix. The second takes few cells of any kind: what is left of a list, or a small
+        list. The third takes few cells too, with room for the slowest operation on most of their
+        edges, as an evolved population has it.
 
         Args:
           cells_per_step: how many cells fit the memory.
@@ -90,23 +94,30 @@ class Packer(NamedTuple):
             size = -(-self.num_together // num_steps)
         few = max(1, round(size * _FEW))
         is_slowest = work == work.max()
-        roomy = self.mix * np.where(is_slowest, 1, _SLACK)
-        often = np.broadcast_to(np.where(is_slowest, _OFTEN, _ELSEWHERE), self.mix.shape)
-        shares = (size, roomy), (few, np.maximum(roomy, _LEAST_SHARE)), (few, often)
-        return tuple(Profile(number, _capacities(number, room, work)) for number, room in shares)
-
-    def pack(self, cells: np.ndarray, cells_per_step: int, num_devices: int = 1) -> list[Round]:
-        """Packs cells `[A, E]`, of this list or another, into steps of these profiles."""
-        profiles = self.profiles(cells_per_step, num_devices)
-        return pack(cells, profiles, self.group_work, num_devices)
+        shares = (
+            (size, self.mix * np.where(is_slowest, _TIGHT, _ROOMY)),
+            (few, np.where(is_slowest, _SELDOM, _OTHERS)),
+            (few, np.where(is_slowest, _OFTEN, _OTHERS)),
+        )
+        return tuple(
+            Profile(number, _capacities(number, np.broadcast_to(room, self.mix.shape), work))
+            for number, room in shares
+        )
 
 
 def packer_of(
-    networks: np.ndarray, group_work: tuple[int, ...], num_together: int | None
+    lists: Sequence[np.ndarray], group_work: tuple[int, ...], num_together: int | None
 ) -> Packer:
-    """The packer of networks `[A, E]`, of which so many are scored at a time."""
-    shares = [np.mean(networks == number, axis=0) for number in range(len(group_work))]
-    return Packer(np.stack(shares, axis=1), num_together, group_work)
+    """The packer for lists like these, networks `[A, E]` each.
+
+    Args:
+      lists: such as will be scored.
+      group_work: as `CellNetwork.group_work`.
+      num_together: how many networks a list has at most; None: any number.
+    """
+    operations = range(len(group_work))
+    shares = [[np.mean(cells == number, axis=0) for number in operations] for cells in lists]
+    return Packer(np.mean(shares, axis=0).T, num_together, group_work)
 
 
 def pack(
@@ -149,7 +160,9 @@ def has_room(cells: np.ndarray, capacities: Capacities) -> bool:
 
 def _capacities(num_cells: int, shares: np.ndarray, work: np.ndarray) -> Capacities:
     # What needs no group has room for all.
-    room = np.where(work > 0, np.clip(np.ceil(shares * num_cells), 1, num_cells), num_cells)
+    room = np.where(
+        work > 0, np.clip(np.ceil(shares * num_cells - _ROUNDING), 1, num_cells), num_cells
+    )
     return tuple(tuple(int(capacity) for capacity in row) for row in room)
 
 
@@ -191,7 +204,7 @@ def _fill_devices(
     taken: np.ndarray, num_cells: int, room: np.ndarray, weights: np.ndarray, num_devices: int
 ) -> list[np.ndarray]:
     """Numbers of the cells that fill a step of each device, of those that have any."""
-    window = min(len(taken), _WINDOW * num_cells * num_devices)
+    window = min(len(taken), max(_WINDOW * num_cells * num_devices, _LEAST_WINDOW))
     left = np.arange(window)
     steps = []
     for _ in range(num_devices):

@@ -213,6 +213,7 @@ def steps_by_groups(rounds: Sequence[Round], shard: Shard, num_devices: int) -> 
       shard: the process that asks.
       num_devices: of this process; the first `shard.num_devices` of them get cells.
     """
+    assert shard.num_devices <= num_devices
     for profile, steps in rounds:
         own = steps[shard.process * shard.num_devices :][: shard.num_devices]
         slots = np.full((num_devices, profile.num_cells), EMPTY)

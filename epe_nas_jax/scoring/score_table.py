@@ -78,7 +78,6 @@ def score_table(
         config=ScoringConfig(init=init, proxies=proxies, num_inits=num_inits),
         cells_per_step=cells_per_step,
         devices=devices,
-        cells=cells,
         progress=progress,
     )
     genotypes = genotypes_of(cells, scorer.network.space)

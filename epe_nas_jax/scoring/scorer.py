@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.scoring.config import ScoringConfig
-from epe_nas_jax.scoring.packing import Packer, has_room, packer_of
+from epe_nas_jax.scoring.packing import Packer, has_room, pack, packer_of
 from epe_nas_jax.scoring.planning import (
     Shard,
     Step,
@@ -38,7 +38,7 @@ from epe_nas_jax.spaces.layers.checks import check_minibatch, check_pairs
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
-# Drawn to know the mix of a uniform list.
+# Of a list that is drawn to know the mix of operations.
 _TYPICAL_CELLS = 1000
 
 
@@ -78,7 +78,7 @@ class CellScorer:
     @property
     def num_slots(self) -> int:
         """How many cells a step has at most."""
-        return self.cells_per_step * len(self.devices)
+        return self.largest_step()[0] * len(self.devices)
 
     def __call__(self, genotypes: Any) -> np.ndarray:
         """The scores `[A]` of genotypes `[A, E]` or A texts, NaN where a cell has none."""
@@ -139,8 +139,8 @@ class CellScorer:
 
     def lower(self, platform: str | None = None) -> jax.stages.Lowered:
         """The program of a step, not compiled, for these devices or for another platform."""
-        space, (num_cells, capacities) = self.network.space, self.largest_step()
-        num_slots = num_cells * len(self.devices)
+        space, num_slots = self.network.space, self.num_slots
+        capacities = self.largest_step()[1]
         genotypes = np.zeros((num_slots, space.num_edges), np.int32)
         words = space.identity(genotypes)
         is_cell = np.zeros(num_slots, bool)
@@ -178,8 +178,11 @@ class CellScorer:
             work = self.network.space.relative_work(networks)
             steps = steps_in_order(work, shard, num_devices, self.cells_per_step)
         else:
+            profiles = self.packer.profiles(
+                shard.cells_per_step, self.num_processes * shard.num_devices
+            )
             together = shard.num_processes * shard.num_devices
-            rounds = self.packer.pack(networks, shard.cells_per_step, together)
+            rounds = pack(networks, profiles, self.packer.group_work, together)
             steps = steps_by_groups(rounds, shard, num_devices)
         total = num_done + len(kinds)
         is_hidden = not self.progress
@@ -196,10 +199,10 @@ class CellScorer:
             widths = len(self.config.proxies), self.network.num_classes
             return np.zeros((0, widths[0]), self.dtype), np.zeros((0, widths[1]), self.dtype)
         space = self.network.space
-        # Appended, and so at -1: an empty cell, which fills the slots that are left.
-        empty = np.zeros((1, space.num_edges), np.int32)
-        words = space.identity(np.append(kinds, empty, axis=0)[step.slots])
-        genotypes = np.append(networks, empty, axis=0)[step.slots]
+        # An empty cell, of zeros, fills the slots that are left.
+        is_cell = step.is_cell[:, None]
+        words = space.identity(np.where(is_cell, kinds[step.slots], 0))
+        genotypes = np.where(is_cell, networks[step.slots], 0)
         if step.capacities is not None:
             for shard in np.split(genotypes, len(self.devices)):
                 assert has_room(shard, step.capacities)
@@ -234,7 +237,6 @@ def compile_scorer(
     black: np.ndarray | None = None,
     devices: Sequence[jax.Device] | None = None,
     vectorise: bool | None = None,
-    cells: Any = None,
     num_together: int | None = None,
     num_processes: int = 1,
     progress: bool = False,
@@ -259,9 +261,8 @@ def compile_scorer(
       devices: devices of one kind, by default all that this process has.
       vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
         once on GPUs and TPUs, and one after another on CPUs.
-      cells: genotypes `[A, E]` or A texts for whose mix of operations steps of cells that run at
-        once are made; by default a uniform sample. Others have the same scores, in more steps.
-      num_together: how many cells are scored at a time; by default those of `cells`, or any number.
+      num_together: how many cells are scored at a time at most, if that is known; GPUs and TPUs
+        make their steps no larger then.
       num_processes: how many processes like this share the steps, as `CellScorer.steps` lets them.
       progress: show a progress bar on stderr.
 
@@ -280,7 +281,9 @@ def compile_scorer(
     if "epe" in config.proxies and not config.fresh_batch:
         check_pairs(labels)
     network = network or NasBench201Network(num_classes, param_dtype=images.dtype)
-    cells = None if cells is None else genotypes_of(cells, network.space)
+    for name, number in (("num_together", num_together), ("num_processes", num_processes)):
+        if number is not None and number < 1:
+            raise InputError(f"{name}: found {number}, expected at least 1")
     batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
     devices = checked_devices(devices)
     is_cpu = devices[0].platform == "cpu"
@@ -310,23 +313,11 @@ def compile_scorer(
         inputs=inputs,
     )
     if vectorise and network.group_work is not None:
-        packer = _packer(scorer, network.group_work, cells, num_together)
+        draw = network.space.sample_with_replacement
+        lists = [scorer.distinct(draw(random_key(i), _TYPICAL_CELLS))[1] for i in range(8)]
+        packer = packer_of(lists, network.group_work, num_together)
         scorer = dataclasses.replace(scorer, packer=packer)
     return _compile(_with_plan(scorer, num_cells, num_devices), memory)
-
-
-def _packer(
-    scorer: CellScorer,
-    group_work: tuple[int, ...],
-    cells: np.ndarray | None,
-    num_together: int | None,
-) -> Packer:
-    """The packer for the networks of certain cells, or of a uniform sample of the space."""
-    if cells is not None and len(cells):
-        networks = scorer.distinct(cells)[1]
-        return packer_of(networks, group_work, num_together or len(networks))
-    uniform = scorer.network.space.sample_with_replacement(random_key(0), _TYPICAL_CELLS)
-    return packer_of(scorer.distinct(uniform)[1], group_work, num_together)
 
 
 def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
@@ -406,7 +397,6 @@ def score_cells(
         prune_dead=prune_dead,
         black=black,
         devices=devices,
-        cells=cells,
         progress=progress,
     )
     return scorer(cells)

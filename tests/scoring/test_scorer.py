@@ -103,17 +103,15 @@ def test_class_scores_make_up_the_score(minibatch, config):
 
 
 @pytest.mark.parametrize(
-    ("config", "num_devices", "is_known"),
+    ("config", "num_devices"),
     [
-        (ScoringConfig(proxies=OF_ONE_PASS), 1, True),
-        (ScoringConfig(init="independent"), 2, False),
-        (ScoringConfig(init="independent", fresh_batch=6, augment=True, num_inits=2), 1, False),
+        (ScoringConfig(proxies=OF_ONE_PASS), 1),
+        (ScoringConfig(init="independent"), 2),
+        (ScoringConfig(init="independent", fresh_batch=6, augment=True, num_inits=2), 1),
     ],
     ids=["all of one pass", "own weights, two devices", "own mini-batches, two draws"],
 )
-def test_cells_scored_at_once_equal_cells_scored_one_by_one(
-    minibatch, config, num_devices, is_known
-):
+def test_cells_scored_at_once_equal_cells_scored_one_by_one(minibatch, config, num_devices):
     arguments = {"seed": 0, "network": NETWORK, "config": config, "cells_per_step": 5}
     one_by_one = compile_scorer(*minibatch, **arguments).proxies(CELLS)
     scorer = compile_scorer(
@@ -121,7 +119,6 @@ def test_cells_scored_at_once_equal_cells_scored_one_by_one(
         **arguments,
         devices=jax.devices()[:num_devices],
         vectorise=True,
-        cells=CELLS if is_known else None,
     )
     assert scorer.packer is not None
     assert np.isfinite(one_by_one).mean() > 0.9
@@ -157,7 +154,7 @@ def test_reduced_precision_keeps_halves_and_hardly_moves_a_score(minibatch):
             network=network,
             config=ScoringConfig(precision=precision, proxies=("epe", "jacob_cov")),
             vectorise=True,
-            cells=CELLS,
+            cells_per_step=6,
         ).proxies(CELLS)
         for precision in ("float32", "tensorfloat32")
     )
@@ -191,9 +188,10 @@ def test_an_empty_list_and_one_cell_are_scored_at_once_too(at_once):
     assert np.allclose(at_once(CELLS[:1]), at_once(CELLS)[:1], **SAME)
 
 
-def test_cells_to_make_steps_for_are_checked(minibatch):
-    with pytest.raises(InputError, match="genotypes: found"):
-        compile_scorer(*minibatch, seed=0, network=NETWORK, cells=np.array(3))
+@pytest.mark.parametrize("name", ["num_together", "num_processes"])
+def test_numbers_that_a_step_is_made_for_are_checked(minibatch, name):
+    with pytest.raises(InputError, match=f"{name}: found 0, expected at least 1"):
+        compile_scorer(*minibatch, seed=0, network=NETWORK, **{name: 0})
 
 
 def test_processes_with_groups_score_every_network_once(at_once):
