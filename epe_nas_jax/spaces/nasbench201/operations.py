@@ -8,7 +8,7 @@ differentiated too, the backward pass runs the operation again.
 
 Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
 sorts the cells by operation and runs every operation on its own group only. With groups of fixed
-size no loop is left (`static_groups`).
+size it needs no loop (`static_groups`), unless weights are differentiated.
 """
 
 import functools
