@@ -92,7 +92,7 @@ class CellScorer:
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
         """Each class's part e_c, `[K]`, of the EPE-NAS score of a genotype `[E]`."""
         kinds, networks, _ = self.distinct(genotype[None])
-        return self._of_list(kinds, networks)[1][0]
+        return dataclasses.replace(self, progress=False)._of_list(kinds, networks)[1][0]
 
     def distinct(self, genotypes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Finds which different cells have to be scored, so that none is scored twice.
