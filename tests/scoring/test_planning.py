@@ -41,7 +41,7 @@ def test_an_accelerator_gets_as_many_cells_as_its_memory_holds(gigabytes):
     cells, num_devices = plan_steps(
         "auto", NasBench201Network(10), SHAPE, [Accelerator(gigabytes * 10**9)]
     )
-    # 0.52 GB a cell, by the compiler's account of the program for an H100.
+    # 0.535 GB a cell, by `benchmarks.gpu_program` for an H100.
     assert num_devices == 1
     assert gigabytes / 4 <= cells <= gigabytes / 0.52
     wider = plan_steps(
