@@ -28,7 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.compiled_text import account
 from epe_nas_jax import NasBench201Network, ScoringConfig
 from epe_nas_jax.reports.text import Table, as_markdown
-from epe_nas_jax.scoring.packing import packer_of
+from epe_nas_jax.scoring.packing import uniform_packer
 from epe_nas_jax.scoring.step import score_step
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead
 from epe_nas_jax.spaces.nasbench201.operations import GROUP_WORK
@@ -176,9 +176,13 @@ def compiled_for(gpu: Gpu, setting: Setting, cells: int) -> jax.stages.Compiled:
         for axes in (("cells",), ())
     )
     network = NasBench201Network(10)
-    drawn = [NASBENCH201.sample_with_replacement(jax.random.key(i), 1000) for i in range(8)]
-    lists = [np.unique(prune_dead(np.asarray(cells)), axis=0) for cells in drawn]
-    capacities = packer_of(lists, GROUP_WORK, None).profiles(cells)[0].capacities
+    packer = uniform_packer(
+        NASBENCH201,
+        lambda cells: np.unique(prune_dead(np.asarray(cells)), axis=0),
+        GROUP_WORK,
+        None,
+    )
+    capacities = packer.profiles(cells)[0].capacities
     key = jax.eval_shape(lambda: jax.random.key(0))
     words = NASBENCH201.identity(np.zeros((cells, 6), np.int32)).shape
     arguments = [

@@ -17,8 +17,9 @@ import pandas as pd
 from absl import app, flags
 
 from epe_nas_jax.reports.text import Table, as_markdown
-from epe_nas_jax.scoring.packing import in_vain, pack, packer_of
+from epe_nas_jax.scoring.packing import in_vain, pack, uniform_packer
 from epe_nas_jax.search import algorithms, ranking
+from epe_nas_jax.spaces.base import Cells
 from epe_nas_jax.spaces.nasbench201.genotype import (
     OPERATIONS,
     encode,
@@ -61,10 +62,16 @@ def main(argv: Sequence[str]) -> None:
     print(as_markdown(Table("", header, rows)))
 
 
+def live_forms(cells: Cells) -> np.ndarray:
+    """The different networks among cells `[A, E]`."""
+    return np.unique(prune_dead(np.asarray(cells)), axis=0)
+
+
 def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
     """A row of the table: lists of cells, each scored when the one before it is done."""
-    different = [np.unique(prune_dead(cells), axis=0) for cells in lists]
-    packer = packer_of(_typical(), GROUP_WORK, None if len(different) == 1 else _CHILDREN)
+    different = [live_forms(cells) for cells in lists]
+    num_together = None if len(different) == 1 else _CHILDREN
+    packer = uniform_packer(NASBENCH201, live_forms, GROUP_WORK, num_together)
     profiles = packer.profiles(_STEP.value)
     networks = np.concatenate(different)
     rounds = [done for cells in different for done in pack(cells, profiles, GROUP_WORK)]
@@ -77,12 +84,6 @@ def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
     return [name, f"{len(networks):,}", f"{len(rounds):,}", *shares]
 
 
-def _typical() -> list[np.ndarray]:
-    """Lists of networks as `compile_scorer` takes them for typical."""
-    drawn = [NASBENCH201.sample_with_replacement(jax.random.key(i), 1000) for i in range(8)]
-    return [np.unique(prune_dead(np.asarray(cells)), axis=0) for cells in drawn]
-
-
 def populations(path: Path) -> list[np.ndarray]:
     """The networks that each step of an evolution asks for, but those that it asked for before."""
     table = pd.read_csv(path)
@@ -93,7 +94,7 @@ def populations(path: Path) -> list[np.ndarray]:
     seen: set[bytes] = set()
 
     def score(cells: np.ndarray) -> np.ndarray:
-        networks = np.unique(prune_dead(np.asarray(cells)), axis=0)
+        networks = live_forms(cells)
         new = [network for network in networks if network.tobytes() not in seen]
         seen.update(network.tobytes() for network in new)
         if new:

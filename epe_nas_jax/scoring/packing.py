@@ -9,14 +9,16 @@ Every process of a run packs for itself: what decides is counted in integers, an
 machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from epe_nas_jax.seeds import generator
-from epe_nas_jax.spaces.base import Capacities
+from epe_nas_jax.seeds import generator, random_key
+from epe_nas_jax.spaces.base import Capacities, Cells, SearchSpace
 
+# How many lists are drawn to know the mix of operations of a uniform one, and how long they are.
+_TYPICAL_LISTS, _TYPICAL_CELLS = 8, 1000
 # Of a step's cells the share that a step for few cells has.
 _FEW = 1 / 8
 # Of what the mix says, the room for the operation that takes longest, and for others: fewer places
@@ -120,6 +122,25 @@ def packer_of(
     return Packer(np.mean(shares, axis=0).T, num_together, group_work)
 
 
+def uniform_packer(
+    space: SearchSpace,
+    networks_of: Callable[[Cells], np.ndarray],
+    group_work: tuple[int, ...],
+    num_together: int | None,
+) -> Packer:
+    """The packer for lists of cells that are drawn uniformly.
+
+    Args:
+      space: where to draw.
+      networks_of: from cells `[A, E]` to the different networks among them, as they are built.
+      group_work: as `CellNetwork.group_work`.
+      num_together: as in `packer_of`.
+    """
+    keys = [random_key(number) for number in range(_TYPICAL_LISTS)]
+    lists = [space.sample_with_replacement(key, _TYPICAL_CELLS) for key in keys]
+    return packer_of([networks_of(cells) for cells in lists], group_work, num_together)
+
+
 def pack(
     cells: np.ndarray,
     profiles: Sequence[Profile],
@@ -146,7 +167,10 @@ def pack(
 
 
 def in_vain(cells: np.ndarray, rounds: Sequence[Round], operation: int) -> float:
-    """What groups of one operation compute beyond what cells `[A, E]` need, as a share of this."""
+    """What groups of one operation compute beyond what cells `[A, E]` need, as a share of this.
+
+    The rounds are of one device.
+    """
     capacities = [row[operation] for done in rounds for row in done.profile.capacities]
     return float(sum(capacities) / np.sum(cells == operation) - 1)
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.scoring.config import ScoringConfig
-from epe_nas_jax.scoring.packing import Packer, has_room, pack, packer_of
+from epe_nas_jax.scoring.packing import Packer, has_room, pack, uniform_packer
 from epe_nas_jax.scoring.planning import (
     Shard,
     Step,
@@ -37,9 +37,6 @@ from epe_nas_jax.spaces.base import Capacities, CellNetwork, genotypes_of
 from epe_nas_jax.spaces.layers.checks import check_minibatch, check_pairs
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
-
-# Of a list that is drawn to know the mix of operations.
-_TYPICAL_CELLS = 1000
 
 
 # Not compared by its attributes: arrays have no truth value and no hash.
@@ -313,9 +310,12 @@ def compile_scorer(
         inputs=inputs,
     )
     if vectorise and network.group_work is not None:
-        draw = network.space.sample_with_replacement
-        lists = [scorer.distinct(draw(random_key(i), _TYPICAL_CELLS))[1] for i in range(8)]
-        packer = packer_of(lists, network.group_work, num_together)
+        packer = uniform_packer(
+            network.space,
+            lambda cells: scorer.distinct(cells)[1],
+            network.group_work,
+            num_together,
+        )
         scorer = dataclasses.replace(scorer, packer=packer)
     return _compile(_with_plan(scorer, num_cells, num_devices), memory)
 
