@@ -1,10 +1,13 @@
-"""Runs one search in several processes on this machine's CPU cores, to try what many hosts do.
+"""Runs one search in several processes on this machine.
 
     python launch/local.py --num_processes=2 -- --config=test --workdir=runs/two
+    python launch/local.py --gpus=0,1 -- --config=cifar10 --workdir=runs/two
 
-What follows `--` goes to `python -m epe_nas_jax.main`. Every process scores as many cells at a time
-as its share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When one
-fails, the others have ten seconds to end by themselves; the exit status is that of the first.
+What follows `--` goes to `python -m epe_nas_jax.main`. With `--gpus` there is a process for each GPU
+that is named, by its number or, as a slice of a divided GPU (MIG) must be, by its UUID. Without, the
+processes run on the CPU, to try what many hosts do, and each scores as many cells at a time as its
+share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When one fails,
+the others have ten seconds to end by themselves; the exit status is that of the first.
 """
 
 import os
@@ -19,22 +22,33 @@ from absl import app, flags
 
 GRACE_SECONDS = 10
 
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 2, "How many processes.", lower_bound=1)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 2, "How many on the CPU.", lower_bound=1)
+_GPUS = flags.DEFINE_list("gpus", [], "GPUs, a process each, as CUDA_VISIBLE_DEVICES names them.")
+flags.register_validator("gpus", lambda gpus: len(set(gpus)) == len(gpus), "expected each GPU once")
 
 
-def start(arguments: Sequence[str], num_processes: int) -> list[subprocess.Popen[bytes]]:
-    """Starts the processes in sessions of their own, so that a terminal signals this one only."""
+def start(
+    arguments: Sequence[str], num_processes: int, gpus: Sequence[str] = ()
+) -> list[subprocess.Popen[bytes]]:
+    """Starts the processes in sessions of their own, so that a terminal signals this one only.
+
+    Args:
+      arguments: of each process.
+      num_processes: how many, where they run on the CPU.
+      gpus: the GPU of each process; by default they run on the CPU.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     num_cores = len(os.sched_getaffinity(0))
-    environment = {
-        # On one machine a single process uses all GPUs as it is.
+    on_cpu = {
         "JAX_PLATFORMS": "cpu",
         # Not bound to its cores: XLA sums in another order on another number of them.
         "JAX_NUM_CPU_DEVICES": str(max(1, num_cores // num_processes)),
-        **os.environ,
     }
+    environments = [{**on_cpu, **os.environ}] * num_processes
+    if gpus:
+        environments = [{**os.environ, "CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
     return [
         subprocess.Popen(  # noqa: S603
             [
@@ -43,13 +57,13 @@ def start(arguments: Sequence[str], num_processes: int) -> list[subprocess.Popen
                 "epe_nas_jax.main",
                 *arguments,
                 f"--coordinator_address={address}",
-                f"--num_processes={num_processes}",
+                f"--num_processes={len(environments)}",
                 f"--process_id={index}",
             ],
             env=environment,
             start_new_session=True,
         )
-        for index in range(num_processes)
+        for index, environment in enumerate(environments)
     ]
 
 
@@ -102,7 +116,7 @@ def main(argv: Sequence[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
-    processes += start(argv[1:], _NUM_PROCESSES.value)
+    processes += start(argv[1:], _NUM_PROCESSES.value, _GPUS.value)
     sys.exit(wait(processes))
 
 

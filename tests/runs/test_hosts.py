@@ -1,5 +1,6 @@
 """Several processes as one run: what each scores, and how they hear of one another."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from absl.testing import flagsaver
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,6 +196,49 @@ def test_processes_that_nobody_names_are_an_error_in_one_line(tmp_path):
     assert done.stderr.startswith("error: other processes of the run: coordinator_address")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "w").exists()
+
+
+def test_each_process_of_the_launcher_has_a_gpu_of_its_own(monkeypatch):
+    spec = importlib.util.spec_from_file_location("local", ROOT / "launch/local.py")
+    local = importlib.util.module_from_spec(spec)
+    with flagsaver.flagsaver():
+        spec.loader.exec_module(local)
+    started = []
+    monkeypatch.setattr(
+        local.subprocess, "Popen", lambda command, env, **_: started.append((command, env))
+    )
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    local.start(["--config=test"], 2, ["1", "MIG-0a"])
+    assert [env["CUDA_VISIBLE_DEVICES"] for _, env in started] == ["1", "MIG-0a"]
+    assert not any("JAX_PLATFORMS" in env for _, env in started)
+    for process, (command, _) in enumerate(started):
+        assert {"--num_processes=2", f"--process_id={process}"} <= set(command)
+
+
+def test_two_processes_with_devices_of_their_own_have_the_scores_of_one():
+    """By groups, as on GPUs: devices that JAX simulates, and messages from process to process."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, ROOT / "tests/runs/two_processes.py", address, str(process)],
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    # The library of messages prints lines of its own before.
+    printed = [process.communicate()[0].splitlines()[-1] for process in processes]
+    found, same = map(json.loads, printed)
+    # Each process ends with all scores, and used two devices that the other does not see.
+    assert found == same
+    assert found["devices"] == [2, 2, 4]
+    assert found["cells"][0] > 0 < found["cells"][1]
+    assert sum(found["cells"]) == len(found["alone"]) == 20
+    # In float64 another order of sums changes the last digits only.
+    assert np.allclose(found["together"], found["alone"], rtol=1e-9, atol=0)
 
 
 ALONE = (sys.executable, "-m", "epe_nas_jax.main")
