@@ -90,7 +90,14 @@ def build_network(genotype: Iterable[int], sizes: Sizes, *, checkout: str = "") 
     return network.train()
 
 
-def run(network: Any, images: np.ndarray, *, at_its_best: bool = False) -> TorchRun:
+def run(
+    network: Any,
+    images: np.ndarray,
+    *,
+    at_its_best: bool = False,
+    compiled: bool = False,
+    tensorfloat32: bool = False,
+) -> TorchRun:
     """Runs a network forward and backward on a mini-batch.
 
     Args:
@@ -99,6 +106,8 @@ def run(network: Any, images: np.ndarray, *, at_its_best: bool = False) -> Torch
       at_its_best: compute the gradient of the input only, in the memory format that suits PyTorch
         (channels last), with its fastest algorithms; by default all gradients, as the released
         code does.
+      compiled: through `torch.compile`, which runs the passes once more beforehand.
+      tensorfloat32: let a GPU round the factors of products so.
 
     Raises:
       InputError: the network's second output, which the released code takes, is not the logits.
@@ -108,17 +117,23 @@ def run(network: Any, images: np.ndarray, *, at_its_best: bool = False) -> Torch
     if at_its_best:
         network = copy.deepcopy(network).to(memory_format=memory_format).requires_grad_(False)
     device = network.classifier.weight.device
+    expected = (len(images), network.classifier.out_features)
     x = torch.tensor(images.transpose(0, 3, 1, 2), device=device)
     x = x.contiguous(memory_format=memory_format).requires_grad_(True)
     network.zero_grad()
-    with _full_precision(torch, fastest=at_its_best):
+    if compiled:
+        # Else it would give up after some networks, and run them as they are.
+        torch.compiler.reset()
+        network = torch.compile(network)
+    with _algorithms(torch, fastest=at_its_best, tensorfloat32=tensorfloat32):
+        if compiled:
+            _pass(network, x)
+            x.grad = None
         _wait(torch, device)
         start = time.perf_counter()
-        _, logits = network(x)
-        logits.backward(torch.ones_like(logits))
+        logits = _pass(network, x)
         _wait(torch, device)
         seconds = time.perf_counter() - start
-    expected = (len(images), network.classifier.out_features)
     if tuple(logits.shape) != expected:
         raise InputError(
             f"TinyNetwork's second output: found shape {tuple(logits.shape)}, "
@@ -126,6 +141,13 @@ def run(network: Any, images: np.ndarray, *, at_its_best: bool = False) -> Torch
         )
     jacobian = x.grad.cpu().numpy().transpose(0, 2, 3, 1).reshape(len(images), -1)
     return TorchRun(logits.detach().cpu().numpy(), jacobian, seconds)
+
+
+def _pass(network: Any, x: "torch.Tensor") -> "torch.Tensor":
+    """A forward and a backward pass; the logits."""
+    _, logits = network(x)
+    logits.backward(logits.new_ones(logits.shape))
+    return logits
 
 
 def run_cell(
@@ -136,7 +158,7 @@ def run_cell(
     state_dict: Mapping[str, np.ndarray] | None = None,
     device: str = "cpu",
     checkout: str = "",
-    at_its_best: bool = False,
+    **how: bool,
 ) -> TorchRun:
     """Builds a cell's network and runs it; for a process of its own.
 
@@ -147,7 +169,7 @@ def run_cell(
       state_dict: the weights; by default PyTorch's own fresh ones.
       device: PyTorch's name of the device.
       checkout: as in `build_network`.
-      at_its_best: as in `run`.
+      **how: keywords of `run`.
 
     Raises:
       InputError: as `build_network` and `run`.
@@ -157,7 +179,7 @@ def run_cell(
     network = network.to(device, getattr(torch, images.dtype.name))
     if state_dict is not None:
         network.load_state_dict({name: torch.tensor(value) for name, value in state_dict.items()})
-    return run(network, images, at_its_best=at_its_best)
+    return run(network, images, **how)
 
 
 def released_score(jacobian: np.ndarray, labels: np.ndarray) -> float:
@@ -263,10 +285,12 @@ def _network_classes(checkout: str) -> tuple[Any, Any]:
         ) from None
 
 
-def _full_precision(torch: Any, *, fastest: bool) -> contextlib.AbstractContextManager[Any]:
-    """No TF32; the released code also asks for deterministic algorithms, unmeasured."""
+def _algorithms(
+    torch: Any, *, fastest: bool, tensorfloat32: bool
+) -> contextlib.AbstractContextManager[Any]:
+    """The released code also asks for deterministic algorithms, unmeasured."""
     return torch.backends.cudnn.flags(
-        enabled=True, benchmark=fastest, deterministic=not fastest, allow_tf32=False
+        enabled=True, benchmark=fastest, deterministic=not fastest, allow_tf32=tensorfloat32
     )
 
 

@@ -1,5 +1,6 @@
 """PyTorch's network of a cell; what it computes is compared in `test_torch_parity.py`."""
 
+import functools
 import io
 import pickle
 import sys
@@ -53,6 +54,19 @@ def test_best_and_released_runs_agree_and_leave_the_network_alone(network, minib
     assert np.allclose(best.jacobian, released.jacobian, rtol=1e-9, atol=1e-12)
     assert released.jacobian.shape == (8, 8 * 8 * 3)
     assert released.seconds > 0
+
+
+def test_a_compiled_run_gives_the_same(network, minibatch, monkeypatch):
+    # The real compiler takes a minute and a C++ compiler; this one runs what it was given.
+    compiled = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    network = network.double()
+    plain, other = (
+        torch_network.run(network, minibatch[0], at_its_best=True, compiled=compiled)
+        for compiled in (False, True)
+    )
+    assert np.allclose(other.logits, plain.logits, rtol=1e-12)
+    assert np.allclose(other.jacobian, plain.jacobian, rtol=1e-9, atol=1e-12)
 
 
 def test_jacobian_is_the_slope_of_the_summed_logits_in_our_order_of_pixels(network, minibatch):
