@@ -175,7 +175,10 @@ def two_ways(
 def times(matrix: Sequence[Sequence[float]], values: Sequence[jax.Array]) -> list[jax.Array]:
     """A matrix times a vector of arrays, without the zeros."""
     return [
-        sum(factor * value for factor, value in zip(row, values, strict=True) if factor)
+        sum(
+            (factor * value for factor, value in zip(row, values, strict=True) if factor),
+            start=jnp.zeros_like(values[0]),
+        )
         for row in matrix
     ]
 

@@ -138,17 +138,19 @@ def figures_of(gpu_name: str, setting_name: str) -> dict[str, Any]:
     start = time.perf_counter()
     compiled = compiled_for(gpu, setting, cells)
     seconds = time.perf_counter() - start
-    text = compiled.as_text()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    assert text is not None
+    assert memory is not None
     if _TEXT.value:
         Path(_TEXT.value).write_text(text)
-    found, memory = account(text), compiled.memory_analysis().temp_size_in_bytes
+    found = account(text)
     rates = {"bandwidth": gpu.bandwidth, "flop_per_second": gpu.generation.flop[_PRECISION.value]}
     return {
         "gpu": gpu.name,
         "setting": setting_name,
         "cells": cells,
-        "gb_per_step": round(memory / 1e9, 2),
-        "mb_per_cell": round(memory / 1e6 / cells, 1),
+        "gb_per_step": round(memory.temp_size_in_bytes / 1e9, 2),
+        "mb_per_cell": round(memory.temp_size_in_bytes / 1e6 / cells, 1),
         "loops": found.num_loops,
         "loops_of_unknown_length": found.num_unknown,
         "conditionals": found.num_conditionals,
@@ -171,10 +173,7 @@ def compiled_for(gpu: Gpu, setting: Setting, cells: int) -> jax.stages.Compiled:
         "1x1x1", platform="cuda", target_config=as_target_config(gpu), topology="1x1x1"
     )
     mesh = Mesh(np.array(topology.devices), ("cells",))
-    sharded, replicated = (
-        NamedSharding(mesh, PartitionSpec(*axes))  # type: ignore[no-untyped-call]
-        for axes in (("cells",), ())
-    )
+    sharded, replicated = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("cells",), ()))
     network = NasBench201Network(10)
     packer = uniform_packer(
         NASBENCH201,

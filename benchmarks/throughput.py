@@ -149,17 +149,15 @@ def seconds(scorer: CellScorer, step: np.ndarray) -> float:
 
 
 def torch_side(
-    torch_process: ProcessPoolExecutor, images: np.ndarray, **how: bool
+    torch_process: ProcessPoolExecutor, images: np.ndarray, **how: Any
 ) -> Callable[[np.ndarray], float]:
     """Seconds a cell of PyTorch's."""
     sizes = Sizes(CHANNELS, CELLS_PER_STAGE, NUM_CLASSES)
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
 
     def run(step: np.ndarray) -> float:
-        runs = [
-            torch_process.submit(run_cell, cell, images, sizes=sizes, device=device, **how)
-            for cell in step
-        ]
+        one = functools.partial(run_cell, images=images, sizes=sizes, device=device, **how)
+        runs = [torch_process.submit(one, cell) for cell in step]
         return float(np.mean([run.result().seconds for run in runs]))
 
     return run

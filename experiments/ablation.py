@@ -97,14 +97,14 @@ def score(variant: Variant, dataset: Dataset, cells: np.ndarray) -> np.ndarray:
     """The proxies `[A, P]` of cells `[A, E]`."""
     dtype = jnp.float64 if variant.double else jnp.float32
     with jax.enable_x64(variant.double):
-        images, labels = draw_fixed_minibatch(
+        drawn = draw_fixed_minibatch(
             jax.random.key(variant.batch_seed),
             dataset,
             variant.batch,
             augment=False,
             class_balanced=variant.balanced,
         )
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = map(np.asarray, drawn)
         if variant.change is not None:
             images = variant.change(images, labels)
         scorer = compile_scorer(

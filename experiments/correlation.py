@@ -7,6 +7,7 @@ Command:  python -m experiments.correlation --path=cifar10.npz --benchmark=nasbe
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,11 @@ def main(argv: Sequence[str]) -> None:
     @jax.jit
     def jacobian_of(cell: jax.Array) -> jax.Array:
         variables = network.init(jax.random.key(0), images[:1], cell)
-        return input_jacobian(lambda v, x: network.apply(v, x, cell), variables, images)
+
+        def apply_fn(variables: Any, images: jax.Array) -> jax.Array:
+            return network.apply(variables, images, cell)  # type: ignore[return-value]
+
+        return input_jacobian(apply_fn, variables, images)
 
     def scores(jacobian: np.ndarray) -> list[float]:
         return [

@@ -1,10 +1,13 @@
 r"""What it does to the ranking when products are rounded as GPUs and TPUs may do.
 
-A CPU computes products in full. Here the factors of every product are rounded before it, forward
-and backward, to the mantissas that `score.precision` allows an accelerator to keep; sums stay in
-float32, as on the device. Prints the Spearman of the scores with those in float32.
+On a GPU or TPU: what it does there. A CPU computes products in full; there the factors of every
+product are rounded before it, forward and backward, to the mantissas that `score.precision` allows
+an accelerator to keep; sums stay in float32, as on the device. Below float32 an accelerator also
+keeps the outputs of convolutions for the backward pass in bfloat16: with `--kept` a CPU shows what
+that alone does. Prints the Spearman of the scores with those in float32, and the median error.
 
 Command:  python -m experiments.precision --cells=100
+Command:  python -m experiments.precision --cells=100 --kept
 """
 
 import functools
@@ -18,12 +21,12 @@ from absl import app, flags
 from jax import lax
 from tqdm import tqdm
 
-from epe_nas_jax import NasBench201Network
+from epe_nas_jax import NasBench201Network, ScoringConfig, compile_scorer
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.proxies.cell_proxies import cell_proxies
 from epe_nas_jax.runs import runtime
 from epe_nas_jax.scoring.config import PRECISIONS
-from epe_nas_jax.scoring.scorer import shared_weights
+from epe_nas_jax.scoring.step import shared_weights
 from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
 
@@ -32,6 +35,9 @@ _PATH = flags.DEFINE_string("path", "", "Its file.")
 _CELLS = flags.DEFINE_integer("cells", 100, "How many uniformly drawn cells.", lower_bound=3)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
 
+_KEPT = flags.DEFINE_bool("kept", False, "On a CPU: what keeping outputs in halves does.")
+
+_PROXIES = ("epe", "jacob_cov", "grad_entropy", "grad_decay")
 # What an accelerator keeps of a factor, by the precision with which a product is traced.
 _MANTISSA_BITS = {lax.Precision.HIGH: 10, lax.Precision.DEFAULT: 7}
 _PRODUCTS = ("conv_general_dilated", "dot_general")
@@ -42,27 +48,56 @@ def main(argv: Sequence[str]) -> None:
     del argv
     runtime.prepare()
     dataset = load_dataset(_DATASET.value, _PATH.value)
-    images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)
+    minibatch = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)
     network = NasBench201Network(dataset.num_classes)
-    variables = shared_weights(0, network, images)
     cells = prune_dead(np.asarray(sample(jax.random.key(1), _CELLS.value)))
+    is_cpu = jax.default_backend() == "cpu"
+    # Whichever precision below float32: a CPU's products are the same in each.
+    names = PRECISIONS[:2] if is_cpu and _KEPT.value else PRECISIONS
+    score = scores_with_products_rounded if is_cpu and not _KEPT.value else scores_at_once
+    found = {name: score(cells, minibatch, network, name) for name in names}
+    full = found["float32"]
+    for name, scores in found.items():
+        for number, proxy in enumerate(_PROXIES):
+            pair = full[:, number], scores[:, number]
+            spearman = ranking.spearman(*pair)
+            error = np.nanmedian(np.abs(pair[1] / pair[0] - 1))
+            print(
+                f"{name:<14}{proxy:<13} Spearman {spearman and spearman.value:.5f}, "
+                f"median error {error:.1e}"
+            )
+
+
+def scores_at_once(
+    cells: np.ndarray, minibatch: tuple[Any, Any], network: NasBench201Network, precision: str
+) -> np.ndarray:
+    """Scores `[A, P]` of cells `[A, E]` as an accelerator computes them, by groups."""
+    scorer = compile_scorer(
+        *minibatch,
+        seed=0,
+        network=network,
+        config=ScoringConfig(precision=precision, proxies=_PROXIES),
+        vectorise=True,
+        cells_per_step=8 if jax.default_backend() == "cpu" else "auto",
+        devices=jax.local_devices()[:1],
+        progress=True,
+    )
+    return scorer.proxies(cells)
+
+
+def scores_with_products_rounded(
+    cells: np.ndarray, minibatch: tuple[Any, Any], network: NasBench201Network, precision: str
+) -> np.ndarray:
+    """Scores `[A, P]` of cells `[A, E]`, with the factors of products rounded beforehand."""
+    images, labels = minibatch
+    variables = shared_weights(0, network, images)
 
     def score(variables: Any, cell: jax.Array) -> jax.Array:
-        scores, _ = cell_proxies(variables, cell, images, labels, network=network, proxies=("epe",))
-        return scores[0]
+        return cell_proxies(variables, cell, images, labels, network=network, proxies=_PROXIES)[0]
 
-    full = np.zeros(0)
-    for precision in PRECISIONS:
-        with jax.default_matmul_precision(precision):
-            program = jax.jit(rounded(score, variables, cells[0]))
-        progress = tqdm(cells, desc=precision, leave=False)
-        scores = np.array([program(variables, cell) for cell in progress])
-        full = scores if precision == "float32" else full
-        spearman = ranking.spearman(full, scores)
-        error = np.nanmedian(np.abs(scores / full - 1))
-        print(
-            f"{precision:<14} Spearman {spearman and spearman.value:.4f}, median error {error:.1e}"
-        )
+    with jax.default_matmul_precision(precision):
+        program = jax.jit(rounded(score, variables, cells[0]))
+    return np.array([program(variables, cell) for cell in tqdm(cells, desc=precision, leave=False)])
 
 
 def rounded(function: Callable[..., jax.Array], *arguments: Any) -> Callable[..., jax.Array]:

@@ -23,7 +23,7 @@ from epe_nas_jax.data.score_files import read_scores
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, refinement, simulation
-from epe_nas_jax.spaces.nasbench201.genotype import encode, prune_dead
+from epe_nas_jax.spaces.nasbench201.genotype import prune_dead
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _FAST = flags.DEFINE_string("fast", None, "Scores at the cheap setting.", required=True)
@@ -98,7 +98,7 @@ def read_cells() -> Cells:
         fast.loc[known, columns].to_numpy(),
         full.loc[known, columns].to_numpy(),
         np.array([by_arch[arch] for arch in known]),
-        np.asarray(encode(prune_dead(genotypes)))[:, None],
+        NASBENCH201.identity(prune_dead(genotypes)),
     )
 
 

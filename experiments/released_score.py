@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
     program = ast.parse(script.read_text())
     released = load_functions(program)
 
-    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+    jax.config.update("jax_enable_x64", True)
     runtime.prepare()
     cells = np.asarray(sample(jax.random.key(_SEED.value), _CELLS.value))
     cells = cells[has_path(cells)]

@@ -98,7 +98,7 @@ def cheapest_as_good(costs: np.ndarray, rho: np.ndarray, full: int) -> int:
     return int(as_good[np.lexsort((-rho[as_good], costs[as_good]))[0]])
 
 
-def ranked_settings(archs: Sequence[str]) -> list[Ranked]:
+def ranked_settings(archs: list[str]) -> list[Ranked]:
     """All settings with the combined score of each cell, by ranks among all of them."""
     scored = pd.read_csv(_SCORES.value)
     full = pd.read_csv(DRAWN, usecols=["arch", *PROXIES])
@@ -106,6 +106,7 @@ def ranked_settings(archs: Sequence[str]) -> list[Ranked]:
     cells = np.array([parse_arch(arch) for arch in archs])
     objective = objective_of(BEST_RANKING, "log_rank_sum")
     found = []
+    key: Any
     for key, rows in scored.groupby(list(Setting._fields), sort=False):
         setting = Setting(*key)
         if setting == FULL:

@@ -81,8 +81,8 @@ def measure(networks: np.ndarray, images: np.ndarray) -> tuple[list[str], np.nda
 
         return lax.map(one, genotypes)
 
-    cells = PartitionSpec("cells")  # type: ignore[no-untyped-call]
-    every = PartitionSpec()  # type: ignore[no-untyped-call]
+    cells = PartitionSpec("cells")
+    every = PartitionSpec()
     mesh = Mesh(np.array(jax.devices()), ("cells",))
     program = jax.jit(
         jax.shard_map(

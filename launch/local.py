@@ -6,8 +6,8 @@
 What follows `--` goes to `python -m epe_nas_jax.main`. With `--gpus` there is a process for each
 GPU that is named: by its number or, as a slice of a divided GPU (MIG) must be, by its UUID.
 Without, the processes run on the CPU, to try what many hosts do, and each scores as many cells at a
-time as its share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When one
-fails, the others have ten seconds to end by themselves; the exit status is that of the first.
+time as its share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When
+one fails, the others have ten seconds to end by themselves; the exit status is that of the first.
 """
 
 import os

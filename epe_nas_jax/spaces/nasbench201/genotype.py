@@ -76,7 +76,7 @@ def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
     return _TEMPLATE.format(*[OPERATIONS[op] for op in row])
 
 
-def encode(genotypes: jax.Array) -> jax.Array:
+def encode(genotypes: np.ndarray | jax.Array) -> jax.Array:
     """The codes, int32 `[...]`, of genotypes, int32 `[..., E]`."""
     return jnp.sum(genotypes * _PLACE_VALUES.reshape((1,) * (genotypes.ndim - 1) + (-1,)), axis=-1)
 
