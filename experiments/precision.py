@@ -2,12 +2,12 @@ r"""What it does to the ranking when products are rounded as GPUs and TPUs may d
 
 On a GPU or TPU: what it does there. A CPU computes products in full; there the factors of every
 product are rounded before it, forward and backward, to the mantissas that `score.precision` allows
-an accelerator to keep; sums stay in float32, as on the device. Below float32 an accelerator also
-keeps the outputs of convolutions for the backward pass in bfloat16: with `--kept` a CPU shows what
-that alone does. Prints the Spearman of the scores with those in float32, and the median error.
+an accelerator to keep; sums stay in float32, as on the device. With `bfloat16` an accelerator also
+holds in it what layers put out: with `--held` a CPU does so, and rounds no factors otherwise.
+Prints the Spearman of the scores with those in float32, and the median relative change of a score.
 
 Command:  python -m experiments.precision --cells=100
-Command:  python -m experiments.precision --cells=100 --kept
+Command:  python -m experiments.precision --cells=100 --held
 """
 
 import functools
@@ -16,14 +16,17 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from jax import lax
 from tqdm import tqdm
 
-from epe_nas_jax import NasBench201Network, ScoringConfig, compile_scorer
+from epe_nas_jax import NasBench201Network, ScoringConfig, compile_scorer, input_jacobian
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.proxies.cell_proxies import cell_proxies
+from epe_nas_jax.proxies.epe import epe_score
+from epe_nas_jax.proxies.jacobian_proxies import jacob_cov_score
 from epe_nas_jax.runs import runtime
 from epe_nas_jax.scoring.config import PRECISIONS
 from epe_nas_jax.scoring.step import shared_weights
@@ -35,9 +38,9 @@ _PATH = flags.DEFINE_string("path", "", "Its file.")
 _CELLS = flags.DEFINE_integer("cells", 100, "How many uniformly drawn cells.", lower_bound=3)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
 
-_KEPT = flags.DEFINE_bool("kept", False, "On a CPU: what keeping outputs in halves does.")
+_HELD = flags.DEFINE_bool("held", False, "On a CPU: round what layers put out.")
 
-_PROXIES = ("epe", "jacob_cov", "grad_entropy", "grad_decay")
+_PROXIES = ("epe", "jacob_cov")
 # What an accelerator keeps of a factor, by the precision with which a product is traced.
 _MANTISSA_BITS = {lax.Precision.HIGH: 10, lax.Precision.DEFAULT: 7}
 _PRODUCTS = ("conv_general_dilated", "dot_general")
@@ -51,10 +54,12 @@ def main(argv: Sequence[str]) -> None:
     minibatch = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)
     network = NasBench201Network(dataset.num_classes)
     cells = prune_dead(np.asarray(sample(jax.random.key(1), _CELLS.value)))
-    is_cpu = jax.default_backend() == "cpu"
-    # Whichever precision below float32: a CPU's products are the same in each.
-    names = PRECISIONS[:2] if is_cpu and _KEPT.value else PRECISIONS
-    score = scores_with_products_rounded if is_cpu and not _KEPT.value else scores_at_once
+    names: Sequence[str] = PRECISIONS
+    score = scores_at_once
+    if jax.default_backend() == "cpu":
+        score = scores_with_products_rounded
+        if _HELD.value:
+            names, score = ("float32", "bfloat16"), scores_with_layers_rounded
     found = {name: score(cells, minibatch, network, name) for name in names}
     full = found["float32"]
     for name, scores in found.items():
@@ -77,9 +82,6 @@ def scores_at_once(
         seed=0,
         network=network,
         config=ScoringConfig(precision=precision, proxies=_PROXIES),
-        vectorise=True,
-        cells_per_step=8 if jax.default_backend() == "cpu" else "auto",
-        devices=jax.local_devices()[:1],
         progress=True,
     )
     return scorer.proxies(cells)
@@ -98,6 +100,28 @@ def scores_with_products_rounded(
     with jax.default_matmul_precision(precision):
         program = jax.jit(rounded(score, variables, cells[0]))
     return np.array([program(variables, cell) for cell in tqdm(cells, desc=precision, leave=False)])
+
+
+def scores_with_layers_rounded(
+    cells: np.ndarray, minibatch: tuple[Any, Any], network: NasBench201Network, precision: str
+) -> np.ndarray:
+    """Scores `[A, P]` of cells `[A, E]`, what layers put out being held in a precision."""
+    images, labels = minibatch
+    variables = shared_weights(0, network, images)
+    half = functools.partial(network.apply, activation_dtype=jnp.bfloat16)
+    apply = half if precision == "bfloat16" else network.apply
+
+    @jax.jit
+    def score(variables: Any, cell: jax.Array) -> jax.Array:
+        def apply_fn(variables: Any, images: jax.Array) -> Any:
+            return apply(variables, images, cell)
+
+        jacobian = input_jacobian(apply_fn, variables, images)
+        return jnp.stack(
+            [epe_score(jacobian, labels, network.num_classes), jacob_cov_score(jacobian)]
+        )
+
+    return np.array([score(variables, cell) for cell in tqdm(cells, desc=precision, leave=False)])
 
 
 def rounded(function: Callable[..., jax.Array], *arguments: Any) -> Callable[..., jax.Array]:

@@ -78,6 +78,7 @@ def proxies_of_cells(
     network: CellNetwork,
     proxies: tuple[str, ...],
     groups: tuple[EdgeGroups, ...],
+    activation_dtype: str | None,
     have_own_weights: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """Scores many cells in one pass, operations by groups of fixed size; pure, for `jax.jit`.
@@ -93,6 +94,7 @@ def proxies_of_cells(
       network: as in `cell_proxies`.
       proxies: as in `cell_proxies`.
       groups: of each edge.
+      activation_dtype: of what the layers put out; None: that of the images.
       have_own_weights: whether each cell has weights of its own.
 
     Returns:
@@ -100,7 +102,7 @@ def proxies_of_cells(
       an operation for which there is no room.
     """
     axes = 0 if have_own_weights else None, 0, 0, 0
-    apply_fn = _apply_fn(network, proxies, groups=groups)
+    apply_fn = _apply_fn(network, proxies, groups=groups, activation_dtype=activation_dtype)
     one_each = jax.tree.map(
         lambda scalar: jnp.zeros(len(genotypes), scalar.dtype), _scalars(proxies, images.dtype)
     )

@@ -140,7 +140,11 @@ class _Protocol(NamedTuple):
         if have_own_weights:
             variables = jax.vmap(self.own_weights, (None, 0))(weights_key, words)
         minibatches = jax.vmap(self.minibatch, (None, 0))(batch_key, words)
-        kept_dtype = self._kept_dtype()
+        # In halves only what the precision allows: outputs that wait, or all of them.
+        is_single = self.images.dtype == jnp.float32
+        precision = self.config.precision if is_single else "float32"
+        kept_dtype = None if precision == "float32" else "bfloat16"
+        activation_dtype = "bfloat16" if precision == "bfloat16" else None
         return proxies_of_cells(
             variables,
             genotypes,
@@ -148,13 +152,9 @@ class _Protocol(NamedTuple):
             network=self.network,
             proxies=self.config.proxies,
             groups=tuple(EdgeGroups(capacity, kept_dtype) for capacity in capacities),
+            activation_dtype=activation_dtype,
             have_own_weights=have_own_weights,
         )
-
-    def _kept_dtype(self) -> str | None:
-        # Half of the memory. They only scale what batch norm takes away from a cotangent.
-        is_reduced = self.config.precision != "float32" and self.images.dtype == jnp.float32
-        return "bfloat16" if is_reduced else None
 
 
 def _score_shard(

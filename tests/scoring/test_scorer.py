@@ -144,7 +144,7 @@ def test_groups_leave_no_loop_and_a_program_that_is_as_long_for_any_step(at_once
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "bfloat16"])
-def test_outputs_are_kept_in_halves_below_float32(at_once, precision):
+def test_halves_are_held_below_float32(at_once, precision):
     key, images, labels, black = at_once.inputs
     scorer = dataclasses.replace(
         at_once,
@@ -156,6 +156,8 @@ def test_outputs_are_kept_in_halves_below_float32(at_once, precision):
     assert ("bf16" in text) == (precision != "float32")
     # Without a barrier the compiler takes the way there and back for nothing.
     assert bool(re.search("optimization_barrier.*bf16", text)) == (precision != "float32")
+    # All layers, those of the whole network too, only where the precision says so.
+    assert bool(re.search("stablehlo.convolution.*bf16", text)) == (precision == "bfloat16")
 
 
 def test_a_network_without_batch_norm_runs_by_loops(minibatch):

@@ -33,7 +33,8 @@ def normalise(
     mean, variance = batch_moments(x) if moments is None else moments
     inverse_std = lax.rsqrt(variance + BATCH_NORM_EPSILON)
     gain = inverse_std * scale
-    return (x - per_channel(mean)) * per_channel(gain) + per_channel(bias), inverse_std
+    y = (x - per_channel(mean)) * per_channel(gain) + per_channel(bias)
+    return y.astype(x.dtype), inverse_std
 
 
 def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -42,14 +43,20 @@ def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.A
 
 
 def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance `[O]` of `[N, H, W, O]`, both in one pass."""
+    """Mean and variance `[O]` of `[N, H, W, O]`, both in one pass; at least in float32."""
+    x = x.astype(at_least_float32(x.dtype))
     mean = jnp.mean(x, (0, 1, 2))
     return mean, jnp.maximum(jnp.mean(x**2, (0, 1, 2)) - mean**2, 0)
 
 
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+    """In what to add up numbers of a dtype."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def no_deviation(x: jax.Array) -> jax.Array:
     """Zeros `[O]` in the place of the inverse deviation of `[N, H, W, O]`."""
-    return jnp.zeros(x.shape[-1:], x.dtype)
+    return jnp.zeros(x.shape[-1:], at_least_float32(x.dtype))
 
 
 def per_channel(v: jax.Array) -> jax.Array:

@@ -20,12 +20,17 @@ _FEW_CHANNELS = 16
 _IMAGES_AT_ONCE = 8
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves `[N, H, W, C]` with `[h, w, C, O]`: `[N, H/stride, W/stride, O]`, zero-padded.
 
-    With a stride of 2, H and W are even and h and w are 1 or 3, for the input's derivative.
+    With a stride of 2, H and W are even and h and w are 1 or 3, for the input's derivative. The
+    kernel is rounded to the dtype of x, which the result has too.
     """
+    return _convolve_by_rule(x, kernel.astype(x.dtype), stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_by_rule(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     height, width = kernel.shape[:2]
     if height == width == stride == 1:
         return x @ kernel[0, 0]
@@ -76,7 +81,7 @@ def _convolve_pixel_pairs(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _convolve_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, Any]:
-    return convolve(x, kernel, stride), (x, kernel)
+    return _convolve_by_rule(x, kernel, stride), (x, kernel)
 
 
 def _convolve_bwd(stride: int, residuals: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -97,12 +102,12 @@ def _convolve_bwd(stride: int, residuals: Any, dy: jax.Array) -> tuple[jax.Array
     return input_cotangent(kernel, dy, stride), kernel_cotangent
 
 
-convolve.defvjp(_convolve_fwd, _convolve_bwd)
+_convolve_by_rule.defvjp(_convolve_fwd, _convolve_bwd)
 
 
 def _kernel_cotangent(stride: int, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
     # Two pixels at a time would triple the time of this one on CPUs.
-    convolve_plainly = convolve.fun if kernel.shape[:2] == (1, 1) else _convolve
+    convolve_plainly = _convolve_by_rule.fun if kernel.shape[:2] == (1, 1) else _convolve
     _, kernel_vjp = jax.vjp(lambda k: convolve_plainly(x, k, stride), kernel)
     return kernel_vjp(dy)[0]
 
@@ -143,6 +148,7 @@ def input_cotangent(kernel: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Ar
 
     Autodiff would leave the kernel in a layout for which XLA has no fast convolution on CPUs.
     """
+    kernel = kernel.astype(dy.dtype)
     if stride == 1:
         return convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
     # Stride 2: an even pixel saw the kernel's middle tap, an odd one the two others. The four kinds

@@ -16,6 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from epe_nas_jax.spaces.layers.batch_norm import at_least_float32
+
 COLLECTION = "probes"
 PRESENT = "probes_present"
 ENTROPY, SIZE = "entropy", "size"
@@ -55,6 +57,7 @@ def channel_entropy(gradient: jax.Array) -> jax.Array:
       A scalar; NaN if nothing varies.
     """
     rows = gradient.reshape(-1, gradient.shape[-1])
+    rows = rows.astype(at_least_float32(rows.dtype))
     mean = jnp.mean(rows, axis=0)
     # One pass: gradients have means near 0, so that nothing cancels.
     covariance = rows.T @ rows / len(rows) - mean[:, None] * mean[None, :]
@@ -67,7 +70,7 @@ def channel_entropy(gradient: jax.Array) -> jax.Array:
 
 def sum_of_squares(gradient: jax.Array) -> jax.Array:
     """The squared Euclidean norm of a gradient `[N, H, W, C]`: a scalar."""
-    return jnp.sum(jnp.square(gradient))
+    return jnp.sum(jnp.square(gradient.astype(at_least_float32(gradient.dtype))))
 
 
 # What is measured of a gradient, by name.

@@ -108,6 +108,7 @@ class NasBench201Network(nn.Module):
         *,
         use_running_average: bool = False,
         groups: tuple[EdgeGroups, ...] | None = None,
+        activation_dtype: jnp.dtype | None = None,
     ) -> jax.Array:
         """Logits `[N, K]` of images.
 
@@ -117,6 +118,7 @@ class NasBench201Network(nn.Module):
           use_running_average: normalise by running averages; the genotype must be static.
           groups: how the cells under a `jax.vmap` share the operations of each edge, as in
             `operations.apply_operation`; None: by loops.
+          activation_dtype: of what stem, cells and blocks put out; None: that of the images.
 
         Raises:
           InputError: images are not square, floating and of a side divisible by 4.
@@ -137,7 +139,10 @@ class NasBench201Network(nn.Module):
             size = 9 * channels * max(channels, images.shape[-1])
             drawn = draw_layers(key, layer, num_layers, _TENSORS_PER_LAYER, size, dtype)
             if stage == 0:
-                x = Stem(channels, dtype, norm, name="stem")(x, drawn[0])
+                # Few numbers come in and many go out, which many cells at once had to keep.
+                stem = nn.remat(Stem) if groups else Stem
+                x = stem(channels, dtype, norm, name="stem")(x, drawn[0])
+                x = x.astype(activation_dtype or x.dtype)
             else:
                 x = Reduction(channels, dtype, norm, name=f"reduction_{stage - 1}")(x, drawn[0])
             x = x if self.batch_norm else self._divide_by_maximum(x)
@@ -149,7 +154,7 @@ class NasBench201Network(nn.Module):
                 if stage < NUM_STAGES - 1:
                     x = probe(self, ENTROPY, x)
             layer += num_layers
-        x = probe(self, SIZE, x)
+        x = probe(self, SIZE, x).astype(images.dtype)
         size = (channels + 1) * self.num_classes
         drawn = draw_layers(key, layer, 1, _TENSORS_PER_LAYER, size, dtype)
         return Head(self.num_classes, dtype, norm, name="head")(x, drawn[0])

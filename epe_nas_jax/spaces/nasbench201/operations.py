@@ -21,7 +21,13 @@ from jax.custom_batching import custom_vmap
 
 from epe_nas_jax.spaces.base import EdgeGroups
 from epe_nas_jax.spaces.layers import convolution
-from epe_nas_jax.spaces.layers.batch_norm import Normalise, no_deviation, normalise, per_channel
+from epe_nas_jax.spaces.layers.batch_norm import (
+    Normalise,
+    at_least_float32,
+    no_deviation,
+    normalise,
+    per_channel,
+)
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn
 from epe_nas_jax.spaces.layers.grouped_switch import (
     cotangents,
@@ -186,13 +192,15 @@ def _relu_conv_bn_bwd(
 ) -> jax.Array:
     """Input cotangent of ReLU-Conv-BN; the normalised value is read back from the output y."""
     scale, bias = weights.scale, weights.bias
+    dtype = dy.dtype
+    dy, y = (array.astype(at_least_float32(dtype)) for array in (dy, y))
     inverse_scale = jnp.where(scale == 0, 0, 1 / scale)
     mean_dy = jnp.mean(dy, (0, 1, 2))
     mean_dy_normalised = (jnp.mean(dy * y, (0, 1, 2)) - bias * mean_dy) * inverse_scale
     gain = per_channel(scale * inverse_std)
     slope = per_channel(mean_dy_normalised * inverse_scale)
     dz = gain * (dy - per_channel(mean_dy) - slope * (y - per_channel(bias)))
-    dx = convolution.input_cotangent(weights.kernel, dz)
+    dx = convolution.input_cotangent(weights.kernel, dz.astype(dtype))
     # Selecting the zero first is a third faster on CPUs.
     return jnp.where(is_closed, 0, dx)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -125,6 +126,30 @@ def test_network_sows_each_relu_once(minibatch, static):
             f"reduction_{i}/relus_b": stages[i + 1],
         }
     assert per_image == expected
+
+
+def test_layers_in_half_precision_change_a_network_only_a_little(minibatch):
+    images = minibatch[0].astype(np.float32)
+    network = dataclasses.replace(NETWORK, param_dtype=jnp.float32)
+    cell = parse_arch(
+        "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+    )
+    variables = network.init(jax.random.key(0), images, cell)
+
+    def run(activation_dtype):
+        def apply_fn(variables, images):
+            return network.apply(variables, images, cell, activation_dtype=activation_dtype)
+
+        jacobian = jax.jit(functools.partial(input_jacobian, apply_fn))(variables, images)
+        return apply_fn(variables, images), jacobian
+
+    (logits, jacobian), (near_logits, near_jacobian) = run(None), run(jnp.bfloat16)
+    assert near_logits.dtype == near_jacobian.dtype == jnp.float32
+    assert not np.array_equal(near_logits, logits)
+    # Of 8 bits, after some ten layers. A ReLU that opens or closes moves a Jacobian far more.
+    assert np.linalg.norm(near_logits - logits) < 0.05 * np.linalg.norm(logits)
+    cosine = np.sum(near_jacobian * jacobian) / np.linalg.norm(jacobian)
+    assert cosine / np.linalg.norm(near_jacobian) > 0.8
 
 
 @pytest.mark.parametrize(

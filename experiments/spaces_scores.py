@@ -1,0 +1,80 @@
+r"""Scores cells of a table of any search space by all signals of one pass (docs/spaces-ranked.md).
+
+The table names each cell in a column `arch` or `genotype`, or by `adjacency` and `ops`. Different
+cells are drawn from it, or all taken; its accuracies are not read. The network has the benchmark's
+sizes unless others are given.
+
+Command:  python -m experiments.spaces_scores --space=nasbench101 --table=nasbench101.csv.gz \
+              --path=cifar10.npz --cells=2000 --csv=nasbench101_fast.csv
+"""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import pandas as pd
+from absl import app, flags
+
+from epe_nas_jax import score_table
+from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
+from epe_nas_jax.runs import runtime
+from epe_nas_jax.seeds import generator
+from epe_nas_jax.spaces.table import SPACES, space_entry
+
+# Classes, channels of the first stage, cells a stage.
+SIZES = {
+    "nasbench201": (10, 16, 5),
+    "nasbench101": (10, 128, 3),
+    "nasbench301": (10, 32, 2),
+    "transnas_micro": (100, 64, 2),
+}
+SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
+_DIGITS = "%.6g"
+
+_SPACE = flags.DEFINE_enum("space", None, list(SPACES), "Of the cells.", required=True)
+_TABLE = flags.DEFINE_string("table", None, "Cells.", required=True)
+_PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
+_CELLS = flags.DEFINE_integer("cells", 0, "How many different cells; 0: all.", lower_bound=0)
+_SIDE = flags.DEFINE_integer("side", 8, "Pixels.", lower_bound=4)
+_BATCH = flags.DEFINE_integer("batch", 32, "Images in the mini-batch.", lower_bound=2)
+_CHANNELS = flags.DEFINE_integer("channels", 0, "Of the first stage; 0: the benchmark's.")
+_CSV = flags.DEFINE_string("csv", None, "Where to write the scores.", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes a row a cell."""
+    del argv
+    runtime.prepare()
+    entry = space_entry(_SPACE.value)
+    texts = dict.fromkeys(texts_of(pd.read_csv(_TABLE.value)))
+    cells = drawn(list(texts), _CELLS.value)
+    dataset = load_dataset("cifar10", _PATH.value, side=_SIDE.value)
+    images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)
+    num_classes, channels, cells_per_stage = SIZES[_SPACE.value]
+    network = entry.make_network(
+        num_classes, _CHANNELS.value or channels, cells_per_stage, jnp.dtype(jnp.float32)
+    )
+    start = time.perf_counter()
+    table = score_table(cells, images, labels, columns=SIGNALS, network=network, progress=True)
+    seconds = time.perf_counter() - start
+    table.drop(columns=["score", "rank"]).to_csv(_CSV.value, index=False, float_format=_DIGITS)
+    print(f"{len(cells)} cells, {1e3 * seconds / len(cells):.1f} ms a cell, compiling included")
+
+
+def texts_of(table: pd.DataFrame) -> list[str]:
+    """The texts of a table's cells, row by row."""
+    names = [name for name in ("arch", "genotype") if name in table]
+    return list(table[names[0]] if names else table["adjacency"] + ":" + table["ops"])
+
+
+def drawn(cells: list[str], number: int) -> list[str]:
+    """So many of some cells, in their order; all if none is asked for."""
+    if not number:
+        return cells
+    chosen = generator(0).choice(len(cells), number, replace=False)
+    return [cells[place] for place in sorted(chosen)]
+
+
+if __name__ == "__main__":
+    app.run(main)

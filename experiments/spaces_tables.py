@@ -1,0 +1,118 @@
+r"""How signals rank the cells of any search space (docs/spaces-ranked.md).
+
+Joins scores (`experiments/spaces_scores.py`) with a table's accuracies, a row of the table at a
+time. A cell without a score is worse than all others. Intervals are 95 %, by bootstrap over the
+rows. Published scores of the same table are ranked beside ours.
+
+Command:  python -m experiments.spaces_tables --scores=results/nasbench101_zc_fast.csv.gz \
+              --table=nasbench101_zc_500.csv.gz --column=val_accuracy --published=synflow,params
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from absl import app, flags
+from scipy import stats
+
+from epe_nas_jax import BEST_RANKING
+from epe_nas_jax.reports.text import Table, as_markdown
+from epe_nas_jax.search import ranking, simulation
+from experiments.choice import combined, unscored_last
+from experiments.spaces_scores import SIGNALS, texts_of
+
+METHODS = (
+    *((name,) for name in SIGNALS),
+    ("params",),
+    ("mflops",),
+    ("few_pools",),
+    ("little_pooling",),
+    ("wide_convs",),
+    BEST_RANKING,
+    (*BEST_RANKING, "few_pools", "little_pooling", "wide_convs"),
+)
+# Which rows of the table, and scores of these.
+Rows = slice | np.ndarray
+Method = Callable[[Rows], np.ndarray]
+
+_SIZES = (10, 100)
+_SEARCHES = 500
+
+_SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
+_TABLE = flags.DEFINE_string("table", None, "The same cells, trained.", required=True)
+_COLUMN = flags.DEFINE_multi_string("column", None, "Its accuracies.", required=True)
+_WHERE = flags.DEFINE_string("where", "", "Only rows with NAME=VALUE.")
+_PUBLISHED = flags.DEFINE_list("published", [], "Its columns of published scores.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints a table a column as Markdown."""
+    del argv
+    scores = pd.read_csv(_SCORES.value).set_index("arch")
+    trained = pd.read_csv(_TABLE.value)
+    if _WHERE.value:
+        name, value = _WHERE.value.split("=", 1)
+        trained = trained[trained[name] == value]
+    trained = trained.set_index(pd.Index(texts_of(trained)))
+    trained = trained[trained.index.isin(scores.index)]
+    ours = scores.loc[trained.index]
+    printed = [table_of(ours, trained, column) for column in _COLUMN.value]
+    print("\n\n".join(map(as_markdown, printed)))
+
+
+def table_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
+    """How each method orders the rows that have been trained."""
+    is_known = trained[column].notna().to_numpy()
+    ours, trained = ours[is_known], trained[is_known]
+    accuracies = trained[column].to_numpy(np.float64)
+    draws = simulation.draw_searches(len(accuracies), max(_SIZES), num_searches=_SEARCHES, seed=0)
+    methods: dict[str, Method] = {
+        " + ".join(names): functools.partial(_by_ranks, ours, names) for names in METHODS
+    }
+    for name in _PUBLISHED.value:
+        published = unscored_last(trained[name].to_numpy(np.float64))
+        methods[f"{name}, published"] = published.__getitem__
+    rows = [row_of(name, method, accuracies, draws) for name, method in methods.items()]
+    heads = ["Spearman", "95 %", "Kendall", "top 20 %", *(f"N = {size}" for size in _SIZES)]
+    title = f"{column}: {len(accuracies)} rows, best {accuracies.max():.2f}"
+    return Table(title, ["signal", *heads], rows)
+
+
+def _by_ranks(ours: pd.DataFrame, names: Sequence[str], rows: Rows) -> np.ndarray:
+    return combined(ours.iloc[rows], names)
+
+
+def row_of(
+    name: str,
+    method: Method,
+    accuracies: np.ndarray,
+    draws: np.ndarray,
+) -> list[str]:
+    """Rank correlations of a method, and what searches of some sizes choose by it."""
+    scores = method(slice(None))
+    top = ranking.most_accurate(scores, accuracies, 0.2)
+    spearman = ranking.with_interval(_spearman, scores, accuracies)
+    row = [
+        name,
+        f"{spearman.value:.3f}",
+        f"{spearman.low:.2f} to {spearman.high:.2f}",
+        f"{stats.kendalltau(scores, accuracies).statistic:.3f}",
+        f"{_spearman(scores[top], accuracies[top]):.3f}",
+    ]
+    for size in _SIZES:
+        chosen = [accuracies[drawn[np.argmax(method(drawn))]] for drawn in draws[:, :size]]
+        mean, deviation = simulation.spread(np.array(chosen))
+        row.append(f"{mean:.2f} ± {deviation:.2f}")
+    return row
+
+
+def _spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
+    """0 where all are equal, which has no ranks to correlate."""
+    if np.ptp(np.nan_to_num(scores, neginf=-1e300)) == 0:
+        return 0.0
+    return float(stats.spearmanr(scores, accuracies).statistic)
+
+
+if __name__ == "__main__":
+    app.run(main)
