@@ -124,7 +124,7 @@ class Branch(NamedTuple):
             return conv_bn_relu_cotangent(weights, y, inverse_std[vertex], dy)
 
         def pool() -> jax.Array:
-            return max_pool_3x3_cotangent(self.total(vertex, vertices)[0], y, dy)
+            return max_pool_3x3_cotangent(self.total(vertex, vertices)[0], dy)
 
         return self._switch_by_operation(vertex, convolve, pool)
 

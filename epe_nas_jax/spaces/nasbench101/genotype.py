@@ -117,6 +117,8 @@ def from_matrix(matrix: Any, labels: Sequence[str]) -> np.ndarray:
         vertices or edges; labels that do not match, or an unknown one; or no path from input to
         output, but for the empty cell of two vertices.
     """
+    if not isinstance(labels, list | tuple) or not all(isinstance(x, str) for x in labels):
+        raise InputError(f"labels: found {reprlib.repr(labels)}, expected a text for each vertex")
     edges = np.asarray(as_array(matrix, "matrix"))
     if edges.ndim != 2 or edges.shape[0] != edges.shape[1]:
         raise InputError(f"matrix: found shape {edges.shape}, expected a square one")

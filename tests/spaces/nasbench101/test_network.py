@@ -11,11 +11,18 @@ from nasbench101_torch import Network
 from epe_nas_jax import InputError, ScoringConfig, compile_scorer
 from epe_nas_jax.proxies.cell_proxies import cell_proxies
 from epe_nas_jax.spaces.layers import relu_agreement
-from epe_nas_jax.spaces.nasbench101.genotype import OPERATIONS, as_written, parse, prune_dead
+from epe_nas_jax.spaces.nasbench101.genotype import (
+    OPERATIONS,
+    as_written,
+    from_matrix,
+    parse,
+    prune_dead,
+)
 from epe_nas_jax.spaces.nasbench101.layout import layout_of
 from epe_nas_jax.spaces.nasbench101.network import NasBench101Network
 
 # 5 channels: 2 do not divide 5, 3 not 5, 10 and 20, and 4 not 5 and 10.
+PROXIES = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 NETWORK = NasBench101Network(3, channels=5, cells_per_stage=1, param_dtype=jnp.float64)
 C1, C3, POOL = OPERATIONS
 TEXTS = {
@@ -55,8 +62,7 @@ def variables(minibatch):
     )
 
 
-@jax.jit
-def run_traced(variables, images, genotype):
+def run(variables, images, genotype):
     """Logits, in how many ReLUs images agree, and the input Jacobian of their sum."""
 
     def logits(images):
@@ -68,9 +74,7 @@ def run_traced(variables, images, genotype):
     return values, agreement, jacobian
 
 
-def run_static(variables, images, genotype):
-    static = tuple(genotype.tolist())
-    return run_traced.__wrapped__(variables, images, static)
+run_traced, run_static = jax.jit(run), jax.jit(run, static_argnums=2)
 
 
 def torch_network(genotype, variables):
@@ -107,7 +111,7 @@ def torch_network(genotype, variables):
 
 
 def run_torch(variables, images, genotype):
-    """What `run_traced` gives, by PyTorch."""
+    """What `run` gives, by PyTorch."""
     network = torch_network(genotype, variables)
     codes = []
     for module in network.modules():
@@ -148,4 +152,100 @@ def test_a_traced_cell_has_pytorchs_logits_jacobian_and_relus(minibatch, variabl
 @pytest.mark.parametrize("name", STATIC)
 def test_a_static_cell_has_pytorchs_logits_jacobian_and_relus(minibatch, variables, name):
     images, genotype = minibatch[0], CELLS[name]
-    assert_same(run_static(variables, images, genotype), run_torch(variables, images, genotype))
+    got = run_static(variables, images, tuple(genotype.tolist()))
+    assert_same(got, run_torch(variables, images, genotype))
+
+
+def test_a_static_cell_has_the_weights_of_a_traced_one(minibatch):
+    genotype = CELLS["three parts of one source"]
+    every, own = (
+        jax.tree_util.tree_leaves_with_path(
+            jax.jit(NETWORK.init, static_argnums=static)(jax.random.key(1), minibatch[0], cell)
+        )
+        for static, cell in (((), jnp.asarray(genotype)), (2, tuple(genotype.tolist())))
+    )
+    of_path = dict(every)
+    assert 0 < len(own) < len(every)
+    for path, leaf in own:
+        assert np.array_equal(leaf, of_path[path])
+    bounds = {
+        "vertex_2_conv3x3-bn-relu": 1 / np.sqrt(9 * 10),
+        "vertex_4_conv3x3-bn-relu": 1 / np.sqrt(9 * 10),
+        "projection_1": 1 / np.sqrt(5),
+    }
+    for name, bound in bounds.items():
+        kernel = np.asarray(dict(every)[path_of("cell_1", name, "kernel")])
+        # Hundreds of numbers: the largest is near the bound.
+        assert 0.9 * bound < np.abs(kernel).max() < bound
+
+
+def path_of(*names):
+    return tuple(jax.tree_util.DictKey(name) for name in ("params", *names))
+
+
+def raw_form(genotype):
+    """The same cell with two vertices more, one that nobody reads and one that reads nothing."""
+    matrix, labels = as_written(genotype)
+    size = len(matrix)
+    full = np.zeros((size + 2, size + 2), int)
+    place = [0, *range(2, size), size + 1]
+    full[np.ix_(place, place)] = matrix
+    full[0, 1] = full[size, size + 1] = 1
+    return from_matrix(full, [labels[0], POOL, *labels[1:-1], C3, labels[-1]])
+
+
+@pytest.fixture(scope="module")
+def scored(minibatch):
+    """Cells, among them the empty one and one that is not in live form, and their proxies.
+
+    All at once, by `jax.vmap`, as on GPUs.
+    """
+    cells = np.stack([*CELLS.values(), raw_form(CELLS["one part"]), np.zeros(26, np.int32)])
+    config = ScoringConfig(proxies=PROXIES)
+    scorer = compile_scorer(
+        *minibatch, seed=3, network=NETWORK, config=config, prune_dead=False, vectorise=True
+    )
+    return cells, scorer.proxies(cells)
+
+
+@pytest.mark.slow
+def test_scores_of_cells_at_once_are_those_of_each_static_cell(minibatch, scored):
+    weights_key = jax.random.split(jax.random.split(jax.random.key(3), 1)[0])[0]
+    score = jax.jit(
+        lambda variables, images, labels, genotype: cell_proxies(
+            variables, genotype, images, labels, network=NETWORK, proxies=PROXIES
+        )[0],
+        static_argnums=3,
+    )
+    _, found = scored
+    names = [*CELLS]
+    for name in ("one part, and the input", "three parts of one source"):
+        genotype = tuple(CELLS[name].tolist())
+        variables = jax.jit(NETWORK.init, static_argnums=2)(weights_key, minibatch[0], genotype)
+        expected = score(variables, *minibatch, genotype)
+        # Two orders of the same sums; eigenvalues near 0 of 8 images magnify rounding.
+        assert np.allclose(found[names.index(name)], expected, rtol=1e-8, atol=0)
+
+
+def test_dead_vertices_change_no_score_and_the_empty_cell_has_none(scored):
+    cells, found = scored
+    one_part = [*CELLS].index("one part")
+    assert not np.array_equal(prune_dead(cells[-2]), cells[-2])
+    assert np.isfinite(found[:-1]).all()
+    assert np.array_equal(found[-2], found[one_part])
+    empty = dict(zip(PROXIES, found[-1], strict=True))
+    assert {name for name in PROXIES if not np.isnan(empty[name])} <= oracles.WITHOUT_JACOBIAN
+
+
+@pytest.mark.parametrize(
+    ("channels", "genotype", "message"),
+    [
+        (3, np.zeros(26, int), "channels: found 3, expected at least 4"),
+        (4, np.ones(26, int), "genotype 0: found 21 edges"),
+        (4, np.zeros(25, int), "genotypes: found shape"),
+    ],
+)
+def test_network_that_cannot_be_built_is_refused(minibatch, channels, genotype, message):
+    network = NETWORK.clone(channels=channels)
+    with pytest.raises(InputError, match=message):
+        network.init(jax.random.key(0), minibatch[0], tuple(genotype.tolist()))
