@@ -105,7 +105,7 @@ def from_matrix(matrix: Any, labels: Sequence[str]) -> np.ndarray:
     """The genotype of a cell as NAS-Bench-101's code has it: a matrix and the labels of vertices.
 
     Args:
-      matrix: adjacency, `[V, V]` of 0 and 1 (or bool), for 2 to 7 vertices V.
+      matrix: adjacency, a row a vertex, of 0 and 1 (or bool); 2 to 7 vertices.
       labels: of the vertices, the first one `input` and the last one `output`.
 
     Returns:
@@ -169,7 +169,7 @@ def parse(text: str) -> np.ndarray:
 
 
 def _from_triangle(matrix: np.ndarray, labels: list[str]) -> np.ndarray:
-    """The genotype of an upper triangle of 2 to 7 vertices, bool `[V, V]`, and its labels."""
+    """The genotype of an upper triangular matrix of 2 to 7 vertices, bool, and its labels."""
     size = len(matrix)
     if len(labels) != size:
         raise InputError(f"cell: found {len(labels)} operations, expected {size}, one a vertex")
@@ -214,7 +214,7 @@ def format_cell(genotype: Cells) -> str:
 
 
 def as_written(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """A genotype `[E]` as matrix, int `[V, V]`, and V labels, without the vertices that pad it."""
+    """A genotype `[E]` as matrix, int, and labels, without the vertices that pad it."""
     matrix, operations = matrices(row)
     is_there = matrix[1:-1].any(axis=1) | matrix[:, 1:-1].any(axis=0) | (operations != 0)
     size = np.flatnonzero(is_there).max(initial=-1) + 1

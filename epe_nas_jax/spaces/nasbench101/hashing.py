@@ -23,8 +23,8 @@ def graph_hash(matrix: np.ndarray, labels: Sequence[str]) -> str:
     is that of all vertices', sorted (Ying et al. 2019, section 2.1, after Ying 2019).
 
     Args:
-      matrix: adjacency, 0 and 1, `[V, V]`.
-      labels: of the V vertices.
+      matrix: adjacency, 0 and 1, a row a vertex.
+      labels: of the vertices.
     """
     edges = np.asarray(matrix) != 0
     ends = zip(edges.sum(axis=1).tolist(), edges.sum(axis=0).tolist(), labels, strict=True)

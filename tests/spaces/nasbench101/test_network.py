@@ -203,7 +203,13 @@ def scored(minibatch):
     cells = np.stack([*CELLS.values(), raw_form(CELLS["one part"]), np.zeros(26, np.int32)])
     config = ScoringConfig(proxies=PROXIES)
     scorer = compile_scorer(
-        *minibatch, seed=3, network=NETWORK, config=config, prune_dead=False, vectorise=True
+        *minibatch,
+        seed=3,
+        network=NETWORK,
+        config=config,
+        prune_dead=False,
+        vectorise=True,
+        cells_per_step=4,
     )
     return cells, scorer.proxies(cells)
 
