@@ -9,6 +9,8 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import CellNetwork, SearchSpace
 from epe_nas_jax.spaces.darts.network import DartsNetwork
 from epe_nas_jax.spaces.darts.space import DARTS
+from epe_nas_jax.spaces.nasbench101.network import NasBench101Network
+from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
@@ -41,6 +43,7 @@ SPACES = {
     for entry in (
         Entry(NASBENCH201, NasBench201Network, is_trainable=True),
         Entry(DARTS, _darts_network),
+        Entry(NASBENCH101, NasBench101Network),
     )
 }
 

@@ -1,0 +1,120 @@
+"""What the vertices and projections of a cell are made of, and a cell that is known statically.
+
+Each convolution of the benchmark has batch norm and a ReLU behind it (Ying et al. 2019, section
+2.2). The ReLU is left to those who read a vertex: batch norm's output gives both it and what the
+backward pass needs. A max pool of ReLUs is not negative: one more ReLU changes nothing.
+"""
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from epe_nas_jax.spaces.layers import convolution
+from epe_nas_jax.spaces.layers.batch_norm import normalise, per_channel
+from epe_nas_jax.spaces.layers.conv_bn import ConvBN
+from epe_nas_jax.spaces.layers.relu_agreement import relu_agreement
+from epe_nas_jax.spaces.nasbench101.genotype import OPERATIONS
+from epe_nas_jax.spaces.nasbench101.layout import Layout, widths
+from epe_nas_jax.spaces.nasbench101.pooling import max_pool_3x3
+
+POOL = OPERATIONS.index("maxpool3x3")
+
+
+class CellWeights(NamedTuple):
+    """Weights of a cell with O channels; None for what is not built.
+
+    Attributes:
+      convolutions: by the index of their operation those of each inner vertex, from O channels to
+        O: a vertex takes the leading ones of both.
+      projections: of the input to each inner vertex, likewise, and to the output.
+    """
+
+    convolutions: tuple[tuple[ConvBN | None, ...], ...]
+    projections: tuple[ConvBN | None, ...]
+
+
+def leading(weights: ConvBN, channels_in: int, channels: int) -> ConvBN:
+    """The leading channels of weights, the kernel as its own inputs would have it drawn."""
+    kernel = weights.kernel[:, :, :channels_in, :channels]
+    gain = math.sqrt(weights.kernel.shape[2] / channels_in)
+    return ConvBN(kernel * gain, weights.scale[:channels], weights.bias[:channels])
+
+
+def conv_bn(x: jax.Array, weights: ConvBN) -> tuple[jax.Array, jax.Array]:
+    """Convolution and batch norm, `[N, H, H, C]` to `[N, H, H, O]`, and the inverse deviation."""
+    return normalise(convolution.convolve(x, weights.kernel), weights.scale, weights.bias)
+
+
+def conv_bn_relu_cotangent(
+    weights: ConvBN, y: jax.Array, inverse_std: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """The input's cotangent of the ReLU of `conv_bn`.
+
+    Args:
+      weights: those of the convolution and batch norm.
+      y: what `conv_bn` gave, `[N, H, H, O]`.
+      inverse_std: what it gave beside, `[O]`.
+      dy: the cotangent of the ReLU's output.
+    """
+    scale, bias, dy = weights.scale, weights.bias, jnp.where(y <= 0, 0, dy)
+    inverse_scale = jnp.where(scale == 0, 0, 1 / scale)
+    normalised = (y - per_channel(bias)) * per_channel(inverse_scale)
+    mean_dy, slope = jnp.mean(dy, (0, 1, 2)), jnp.mean(dy * normalised, (0, 1, 2))
+    gain = per_channel(scale * inverse_std)
+    dz = gain * (dy - per_channel(mean_dy) - per_channel(slope) * normalised)
+    return convolution.input_cotangent(weights.kernel, dz)
+
+
+def no_agreement(x: jax.Array) -> jax.Array:
+    """The agreement of no ReLUs, zeros int32 `[N, N]`, for x of N images."""
+    return jnp.zeros((len(x), len(x)), jnp.int32)
+
+
+def static_cell(
+    x: jax.Array, weights: CellWeights, layout: Layout, channels: int, *, counts_relus: bool
+) -> tuple[jax.Array, jax.Array]:
+    """A cell that is known statically, of plain operations: `[N, H, H, C]` to `[N, H, H, O]`.
+
+    Args:
+      x: the input.
+      weights: of what the cell has.
+      layout: the cell, in NumPy.
+      channels: O.
+      counts_relus: whether to count in how many ReLUs each two images agree.
+
+    Returns:
+      The output, and these counts, int32 `[N, N]`.
+    """
+    channels_in, num_parts = x.shape[-1], max(int(layout.num_parts), 1)
+    read: list[jax.Array] = []
+    values: list[jax.Array] = []
+
+    def project(number: int, width: int) -> list[jax.Array]:
+        projection = weights.projections[number]
+        if not layout.reads_input[number]:
+            return []
+        assert projection is not None
+        read.append(conv_bn(x, leading(projection, channels_in, width))[0])
+        return [nn.relu(read[-1])]
+
+    for vertex in range(layout.num_vertices):
+        width = int(widths(layout.ranks[vertex], num_parts, channels))
+        sources = [values[i][..., :width] for i in range(vertex) if layout.edges[i, vertex]]
+        inputs = [*sources, *project(vertex, width)]
+        total = sum(inputs[1:], start=inputs[0])
+        operation = int(layout.operations[vertex])
+        if operation == POOL:
+            values.append(max_pool_3x3(total))
+        else:
+            convolution_of_vertex = weights.convolutions[operation][vertex]
+            assert convolution_of_vertex is not None
+            read.append(conv_bn(total, leading(convolution_of_vertex, width, width))[0])
+            values.append(nn.relu(read[-1]))
+    parts = [value for value, is_part in zip(values, layout.is_part, strict=False) if is_part]
+    y = jnp.concatenate(parts, axis=-1) if parts else jnp.zeros((*x.shape[:3], channels), x.dtype)
+    y = sum(project(-1, channels), start=y)
+    agreements = [relu_agreement(each) for each in read] if counts_relus else []
+    return y, sum(agreements, start=no_agreement(x))
