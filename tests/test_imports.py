@@ -36,7 +36,9 @@ SPACES = {
     "layers": set(),
     "nasbench201": {"base", "layers"},
     "darts": {"base", "layers"},
-    "table": {"base", "darts", "nasbench201"},
+    "product": {"base"},
+    "transnas_micro": {"base", "layers", "product"},
+    "table": {"base", "darts", "nasbench201", "transnas_micro"},
 }
 # Pure functions over arrays and keys, but for the modules named.
 CORE = {
