@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.fresh_minibatch = False
 
     config.space = ml_collections.ConfigDict()
-    # nasbench201, darts or transnas_micro.
+    # nasbench201, darts, transnas_micro or nats_sss.
     config.space.name = "nasbench201"
 
     config.network = ml_collections.ConfigDict()

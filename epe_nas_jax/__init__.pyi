@@ -13,6 +13,7 @@ from .spaces.darts.genotype import format_genotype, parse_genotype
 from .spaces.darts.network import DartsNetwork
 from .spaces.nasbench201.genotype import format_arch, parse_arch
 from .spaces.nasbench201.network import NasBench201Network
+from .spaces.nats_sss.network import NatsSssNetwork
 from .spaces.transnas_micro.network import TransNasMicroNetwork
 
 __all__ = (
@@ -21,6 +22,7 @@ __all__ = (
     "DartsNetwork",
     "InputError",
     "NasBench201Network",
+    "NatsSssNetwork",
     "ScoringConfig",
     "TransNasMicroNetwork",
     "__version__",

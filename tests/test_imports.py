@@ -38,7 +38,8 @@ SPACES = {
     "darts": {"base", "layers"},
     "product": {"base"},
     "transnas_micro": {"base", "layers", "product"},
-    "table": {"base", "darts", "nasbench201", "transnas_micro"},
+    "nats_sss": {"base", "layers", "product"},
+    "table": {"base", "darts", "nasbench201", "nats_sss", "transnas_micro"},
 }
 # Pure functions over arrays and keys, but for the modules named.
 CORE = {

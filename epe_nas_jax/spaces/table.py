@@ -11,6 +11,8 @@ from epe_nas_jax.spaces.darts.network import DartsNetwork
 from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from epe_nas_jax.spaces.nats_sss.network import NatsSssNetwork
+from epe_nas_jax.spaces.nats_sss.space import NATS_SSS
 from epe_nas_jax.spaces.transnas_micro.network import TransNasMicroNetwork
 from epe_nas_jax.spaces.transnas_micro.space import TRANSNAS_MICRO
 
@@ -51,6 +53,7 @@ SPACES = {
         Entry(NASBENCH201, NasBench201Network, is_trainable=True),
         Entry(DARTS, _darts_network),
         Entry(TRANSNAS_MICRO, _transnas_micro_network),
+        Entry(NATS_SSS, NatsSssNetwork),
     )
 }
 

@@ -91,8 +91,10 @@ def torch_counts(genotype, side, sizes):
 
 @pytest.mark.parametrize(("side", "sizes"), [(8, SIZES[0]), (32, SIZES[1])])
 def test_costs_are_those_of_the_pytorch_network_module_by_module(side, sizes):
-    expected = [torch_counts(cell, side, sizes) for cell in CELLS]
-    counted = cost.count(CELLS, sizes, side=side)
+    # These have every operation on every edge.
+    cells = CELLS[:6]
+    expected = [torch_counts(cell, side, sizes) for cell in cells]
+    counted = cost.count(cells, sizes, side=side)
     assert list(zip(*map(np.ndarray.tolist, counted), strict=True)) == expected
 
 
