@@ -11,16 +11,22 @@ from .scoring.score_table import score_table
 from .scoring.scorer import CellScorer, compile_scorer, score_cells
 from .spaces.darts.genotype import format_genotype, parse_genotype
 from .spaces.darts.network import DartsNetwork
+from .spaces.nasbench101.network import NasBench101Network
 from .spaces.nasbench201.genotype import format_arch, parse_arch
 from .spaces.nasbench201.network import NasBench201Network
+from .spaces.nats_sss.network import NatsSssNetwork
+from .spaces.transnas_micro.network import TransNasMicroNetwork
 
 __all__ = (
     "BEST_RANKING",
     "CellScorer",
     "DartsNetwork",
     "InputError",
+    "NasBench101Network",
     "NasBench201Network",
+    "NatsSssNetwork",
     "ScoringConfig",
+    "TransNasMicroNetwork",
     "__version__",
     "compile_scorer",
     "epe_score",

@@ -37,7 +37,10 @@ SPACES = {
     "nasbench201": {"base", "layers"},
     "darts": {"base", "layers"},
     "nasbench101": {"base", "layers"},
-    "table": {"base", "darts", "nasbench101", "nasbench201"},
+    "product": {"base"},
+    "transnas_micro": {"base", "layers", "product"},
+    "nats_sss": {"base", "layers", "product"},
+    "table": {"base", "darts", "nasbench101", "nasbench201", "nats_sss", "transnas_micro"},
 }
 # Pure functions over arrays and keys, but for the modules named.
 CORE = {

@@ -160,7 +160,7 @@ def test_float32_scores_are_near_pytorchs(float32_scores):
 # Not strict: other processors round differently, and one may reach it.
 @pytest.mark.xfail(
     strict=False,
-    reason="the aim, missed by one to three cells of 100, on some processors: roundings close ReLUs",
+    reason="the aim, missed by one to three cells of 100, by processor: a rounding closes a ReLU",
 )
 def test_float32_scores_are_pytorchs_to_2e_3(float32_scores):
     assert np.nanmax(np.abs(float32_scores[0] / float32_scores[1] - 1)) < 2e-3

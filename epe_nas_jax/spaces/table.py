@@ -13,6 +13,10 @@ from epe_nas_jax.spaces.nasbench101.network import NasBench101Network
 from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from epe_nas_jax.spaces.nats_sss.network import NatsSssNetwork
+from epe_nas_jax.spaces.nats_sss.space import NATS_SSS
+from epe_nas_jax.spaces.transnas_micro.network import TransNasMicroNetwork
+from epe_nas_jax.spaces.transnas_micro.space import TRANSNAS_MICRO
 
 
 class Entry(NamedTuple):
@@ -38,12 +42,21 @@ def _darts_network(
     return DartsNetwork(num_classes, channels, num_cells, param_dtype=param_dtype)
 
 
+def _transnas_micro_network(
+    num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
+) -> CellNetwork:
+    """The stem puts out C channels; each of five modules has the cells of a stage: 64 and 2."""
+    return TransNasMicroNetwork(num_classes, channels, cells_per_stage, param_dtype=param_dtype)
+
+
 SPACES = {
     entry.space.name: entry
     for entry in (
         Entry(NASBENCH201, NasBench201Network, is_trainable=True),
         Entry(DARTS, _darts_network),
         Entry(NASBENCH101, NasBench101Network),
+        Entry(TRANSNAS_MICRO, _transnas_micro_network),
+        Entry(NATS_SSS, NatsSssNetwork),
     )
 }
 

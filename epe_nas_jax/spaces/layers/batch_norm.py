@@ -37,6 +37,34 @@ def normalise(
     return y.astype(x.dtype), inverse_std
 
 
+def normalise_cotangent(
+    y: jax.Array, scale: jax.Array, bias: jax.Array, inverse_std: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """The input's cotangent of `normalise` by the statistics of the mini-batch.
+
+    The normalised value is read back from the output, so that the input need not be kept.
+
+    Args:
+      y: the output, `[N, H, W, O]`.
+      scale: `[O]`.
+      bias: `[O]`.
+      inverse_std: the inverse deviation, `[O]`.
+      dy: the output's cotangent, `[N, H, W, O]`.
+
+    Returns:
+      `[N, H, W, O]`.
+    """
+    dtype = dy.dtype
+    dy, y = (array.astype(at_least_float32(dtype)) for array in (dy, y))
+    inverse_scale = jnp.where(scale == 0, 0, 1 / scale)
+    mean_dy = jnp.mean(dy, (0, 1, 2))
+    mean_dy_normalised = (jnp.mean(dy * y, (0, 1, 2)) - bias * mean_dy) * inverse_scale
+    gain = per_channel(scale * inverse_std)
+    slope = per_channel(mean_dy_normalised * inverse_scale)
+    dx = gain * (dy - per_channel(mean_dy) - slope * (y - per_channel(bias)))
+    return dx.astype(dtype)
+
+
 def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
     """In the place of `normalise`: leaves x, `[N, H, W, O]`, as it is."""
     return x, no_deviation(x)

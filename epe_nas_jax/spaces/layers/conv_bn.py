@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from epe_nas_jax.spaces.layers import convolution
-from epe_nas_jax.spaces.layers.batch_norm import Normalise, normalise
+from epe_nas_jax.spaces.layers.batch_norm import Normalise, normalise, normalise_cotangent
 
 
 class ConvBN(NamedTuple):
@@ -56,3 +56,29 @@ def relu_conv_bn(
     """
     z = convolution.convolve(nn.relu(x), weights.kernel, stride)
     return norm(z, weights.scale, weights.bias)
+
+
+def relu_conv_bn_cotangent(
+    is_closed: jax.Array,
+    weights: ConvBN,
+    y: jax.Array,
+    inverse_std: jax.Array,
+    dy: jax.Array,
+    stride: int = 1,
+) -> jax.Array:
+    """The input's cotangent of `relu_conv_bn`, normalised by the mini-batch.
+
+    Args:
+      is_closed: where the ReLU is closed, bool `[N, H, W, C]`.
+      weights: of the convolution and the batch norm.
+      y: the output, `[N, H/stride, W/stride, O]`.
+      inverse_std: the inverse deviation, `[O]`.
+      dy: the output's cotangent.
+      stride: of the convolution.
+
+    Returns:
+      `[N, H, W, C]`.
+    """
+    dz = normalise_cotangent(y, weights.scale, weights.bias, inverse_std, dy)
+    # Selecting the zero first is a third faster on CPUs.
+    return jnp.where(is_closed, 0, convolution.input_cotangent(weights.kernel, dz, stride))

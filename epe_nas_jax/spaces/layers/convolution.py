@@ -16,6 +16,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # By parity of a pixel: which kernel tap (last axis) leads to the output pixel above and below.
 _TAPS_OF_PARITY = (((0, 1, 0), (0, 0, 0)), ((0, 0, 1), (1, 0, 0)))
 _FEW_CHANNELS = 16
+_FEW_PIXELS = 4
 # Of 1 to 16 the fastest for the network's three sizes, on two CPU cores.
 _IMAGES_AT_ONCE = 8
 
@@ -34,8 +35,12 @@ def _convolve_by_rule(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array
     height, width = kernel.shape[:2]
     if height == width == stride == 1:
         return x @ kernel[0, 0]
-    if height == width == 3 and stride == 1 and max(x.shape[1:3]) <= 2:
-        return _convolve_all_pixels(x, kernel)
+    if height == width == 3 and max(x.shape[1:3]) <= 2:
+        if stride == 1:
+            return _convolve_all_pixels(x, kernel)
+        # The one window that begins inside the image has all of it.
+        x = x.reshape(len(x), -1)
+        return (x @ kernel[1:, 1:].reshape(x.shape[1], -1)).reshape(len(x), 1, 1, -1)
     few_channels = max(kernel.shape[2:]) <= _FEW_CHANNELS
     if few_channels and stride == 1 and width == 3 and x.shape[2] % 2 == 0:
         return lax.platform_dependent(x, kernel, cpu=_convolve_pixel_pairs, default=_convolve)
@@ -151,8 +156,19 @@ def input_cotangent(kernel: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Ar
     kernel = kernel.astype(dy.dtype)
     if stride == 1:
         return convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
-    # Stride 2: an even pixel saw the kernel's middle tap, an odd one the two others. The four kinds
-    # of pixel are 4C channels of one 2x2 convolution, which needs no zeros between the pixels.
+    if max(dy.shape[1:3]) <= _FEW_PIXELS:
+        return lax.platform_dependent(
+            kernel, dy, cpu=_cotangent_by_taps, default=_cotangent_by_parity
+        )
+    return _cotangent_by_parity(kernel, dy)
+
+
+def _cotangent_by_parity(kernel: jax.Array, dy: jax.Array) -> jax.Array:
+    """Input cotangent at stride 2: an even pixel saw the middle tap, an odd one the two others.
+
+    The four kinds of pixel are 4C channels of one 2x2 convolution, which needs no zeros between the
+    pixels.
+    """
     taps = jnp.asarray(_TAPS_OF_PARITY, kernel.dtype)
     kernel = jnp.einsum("atu,bsv,uvcd->tsdabc", taps, taps, kernel, precision=lax.Precision.HIGHEST)
     n, height, width, _ = dy.shape
@@ -162,3 +178,23 @@ def input_cotangent(kernel: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Ar
     dx = lax.conv_general_dilated(dy, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
     dx = dx.reshape(n, height, width, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return dx.reshape(n, 2 * height, 2 * width, channels)
+
+
+def _cotangent_by_taps(kernel: jax.Array, dy: jax.Array) -> jax.Array:
+    """Input cotangent of a 3x3 kernel at stride 2: one product for all taps, whose parts add up.
+
+    For few pixels it is 3 to 80 times as fast on CPUs as to make the kernel of another convolution.
+    """
+    parts = lax.dot_general(dy, kernel, (((3,), (3,)), ((), ())))
+    # `[N, H, W, 3, 3, C]`; each step turns an axis and its taps into twice as many pixels.
+    return _add_taps(_add_taps(parts, 1, 3), 2, 3)
+
+
+def _add_taps(parts: jax.Array, axis: int, tap_axis: int) -> jax.Array:
+    """Adds the three taps of an axis up at the pixels that they saw at stride 2."""
+    before, middle, after = jnp.unstack(parts, axis=tap_axis)
+    padding = [(0, int(i == axis)) for i in range(before.ndim)]
+    before_next = lax.slice_in_dim(jnp.pad(before, padding), 1, None, axis=axis)
+    pixels = jnp.stack([middle, after + before_next], axis=axis + 1)
+    shape = pixels.shape
+    return pixels.reshape(*shape[:axis], 2 * shape[axis], *shape[axis + 2 :])

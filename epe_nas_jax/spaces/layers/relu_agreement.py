@@ -58,7 +58,11 @@ def _agreement_by_bits(units: jax.Array) -> jax.Array:
 
 
 def sow_relu_agreement(
-    module: nn.Module, name: str, x: jax.Array, num_relus: int | jax.Array = 1
+    module: nn.Module,
+    name: str,
+    x: jax.Array,
+    num_relus: int | jax.Array = 1,
+    num_absent: int | jax.Array = 0,
 ) -> None:
     """Puts the agreement of ReLUs that all read x into a module's collection `relus`.
 
@@ -67,10 +71,11 @@ def sow_relu_agreement(
       name: of the entry, different for each of a module.
       x: what the ReLUs read, `[N, H, W, C]`.
       num_relus: how many of them read it; each counts.
+      num_absent: how many of an image's units are not there, but zeros for every image.
     """
     if module.is_initializing() or not module.is_mutable_collection(COLLECTION):
         return
     none = jnp.zeros((len(x), len(x)), jnp.int32)
     count = jnp.asarray(num_relus, jnp.int32)
     agreement = lax.cond(count > 0, relu_agreement, lambda _: none, lax.stop_gradient(x))
-    module.sow(COLLECTION, name, count * agreement)
+    module.sow(COLLECTION, name, count * (agreement - jnp.asarray(num_absent, jnp.int32)))

@@ -20,15 +20,8 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from epe_nas_jax.spaces.base import EdgeGroups
-from epe_nas_jax.spaces.layers import convolution
-from epe_nas_jax.spaces.layers.batch_norm import (
-    Normalise,
-    at_least_float32,
-    no_deviation,
-    normalise,
-    per_channel,
-)
-from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn
+from epe_nas_jax.spaces.layers.batch_norm import Normalise, no_deviation, normalise
+from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn, relu_conv_bn_cotangent
 from epe_nas_jax.spaces.layers.grouped_switch import (
     cotangents,
     grouped_switch,
@@ -167,11 +160,11 @@ def _skip_connect_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Ar
 
 
 def _nor_conv_1x1_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Array) -> jax.Array:
-    return _relu_conv_bn_bwd(x <= 0, weights.nor_conv_1x1, y, inverse_std, dy)
+    return relu_conv_bn_cotangent(x <= 0, weights.nor_conv_1x1, y, inverse_std, dy)
 
 
 def _nor_conv_3x3_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Array) -> jax.Array:
-    return _relu_conv_bn_bwd(x <= 0, weights.nor_conv_3x3, y, inverse_std, dy)
+    return relu_conv_bn_cotangent(x <= 0, weights.nor_conv_3x3, y, inverse_std, dy)
 
 
 def _avg_pool_3x3_bwd(x: Any, weights: Any, y: Any, inverse_std: Any, dy: jax.Array) -> jax.Array:
@@ -185,24 +178,6 @@ _BACKWARD = (
     _nor_conv_3x3_bwd,
     _avg_pool_3x3_bwd,
 )
-
-
-def _relu_conv_bn_bwd(
-    is_closed: jax.Array, weights: ConvBN, y: jax.Array, inverse_std: jax.Array, dy: jax.Array
-) -> jax.Array:
-    """Input cotangent of ReLU-Conv-BN; the normalised value is read back from the output y."""
-    scale, bias = weights.scale, weights.bias
-    dtype = dy.dtype
-    dy, y = (array.astype(at_least_float32(dtype)) for array in (dy, y))
-    inverse_scale = jnp.where(scale == 0, 0, 1 / scale)
-    mean_dy = jnp.mean(dy, (0, 1, 2))
-    mean_dy_normalised = (jnp.mean(dy * y, (0, 1, 2)) - bias * mean_dy) * inverse_scale
-    gain = per_channel(scale * inverse_std)
-    slope = per_channel(mean_dy_normalised * inverse_scale)
-    dz = gain * (dy - per_channel(mean_dy) - slope * (y - per_channel(bias)))
-    dx = convolution.input_cotangent(weights.kernel, dz.astype(dtype))
-    # Selecting the zero first is a third faster on CPUs.
-    return jnp.where(is_closed, 0, dx)
 
 
 # By groups of fixed size. What keeps the input or drops it (`none`) needs none.
@@ -302,7 +277,7 @@ def _operations_of_cells_bwd(
             bits, y, inverse_std = kept[_CONVOLUTIONS.index(number)]
             is_closed = jnp.unpackbits(bits, axis=1, count=dy.shape[1]).astype(bool)
             name = OPERATIONS[number]
-            backward = jax.vmap(_relu_conv_bn_bwd, (0, axis, 0, 0, 0))
+            backward = jax.vmap(relu_conv_bn_cotangent, (0, axis, 0, 0, 0))
             y = y.astype(dy.dtype)
             results.append(backward(is_closed, getattr(own, name), y, inverse_std, taken))
         else:

@@ -2,7 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax.spaces.layers.batch_norm import no_deviation, normalise, without_norm
+from epe_nas_jax.spaces.layers.batch_norm import (
+    no_deviation,
+    normalise,
+    normalise_cotangent,
+    without_norm,
+)
 
 CHANNELS = 3
 X = jax.random.normal(jax.random.key(0), (4, 6, 6, CHANNELS), jnp.float64)
@@ -29,3 +34,12 @@ def test_without_norm_leaves_values_as_they_are():
     assert np.array_equal(y, X)
     assert np.array_equal(deviation, no_deviation(X))
     assert np.array_equal(deviation, np.zeros(CHANNELS))
+
+
+def test_cotangent_from_the_output_is_autodiffs():
+    scale, bias = jnp.array([2.0, -0.5, 0.0]), jnp.array([7.0, 0.0, 1.0])
+    y, inverse_std = normalise(X, scale, bias)
+    dy = jax.random.normal(jax.random.key(1), X.shape, jnp.float64)
+    _, vjp = jax.vjp(lambda x: normalise(x, scale, bias)[0], X)
+    got = normalise_cotangent(y, scale, bias, inverse_std, dy)
+    assert np.allclose(got, vjp(dy)[0], rtol=1e-9, atol=1e-12)

@@ -1,9 +1,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from epe_nas_jax.spaces.layers.batch_norm import without_norm
-from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams, relu_conv_bn
+from epe_nas_jax.spaces.layers.conv_bn import (
+    ConvBN,
+    ConvBNParams,
+    relu_conv_bn,
+    relu_conv_bn_cotangent,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -33,3 +39,15 @@ def test_relu_convolution_and_norm_follow_each_other():
         assert np.allclose(deviation, inverse_std, rtol=1e-10)
         plain, _ = relu_conv_bn(jnp.asarray(x), weights, stride, norm=without_norm)
         assert np.allclose(plain, z, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2)])
+def test_cotangent_from_the_output_is_autodiffs(size, stride):
+    x = RNG.normal(size=(5, 4, 4, 2))
+    kernel = RNG.normal(size=(size, size, 2, 3))
+    weights = ConvBN(jnp.asarray(kernel), jnp.array([2.0, -1.0, 0.0]), jnp.arange(3.0))
+    (y, inverse_std), vjp = jax.vjp(lambda x: relu_conv_bn(x, weights, stride), jnp.asarray(x))
+    dy = jnp.asarray(RNG.normal(size=y.shape))
+    expected = vjp((dy, jnp.zeros_like(inverse_std)))[0]
+    got = relu_conv_bn_cotangent(x <= 0, weights, y, inverse_std, dy, stride)
+    assert np.allclose(got, expected, rtol=1e-9, atol=1e-12)

@@ -47,6 +47,20 @@ def test_an_image_as_small_as_a_window_is_convolved_as_any_other(kernel, shape):
     assert is_product == (max(shape) <= 2)
 
 
+@pytest.mark.parametrize("side", [2, 4, 8, 10, 12])
+def test_a_stride_of_two_has_every_other_pixel_and_autodiffs_cotangent(kernel, side):
+    keys = jax.random.split(jax.random.key(1))
+    x = jax.random.normal(keys[0], (4, side, side, CHANNELS), jnp.float64)
+    kernel = jnp.concatenate([kernel, 2 * kernel[..., :1]], axis=-1)
+    # At stride 1 they are tested against sums over windows above.
+    every_other = convolution.convolve(x, kernel)[:, ::2, ::2]
+    assert np.allclose(convolution.convolve(x, kernel, 2), every_other, rtol=1e-11, atol=1e-12)
+    dy = jax.random.normal(keys[1], every_other.shape, jnp.float64)
+    _, vjp = jax.vjp(lambda x: convolution._convolve(x, kernel, 2), x)
+    got = convolution.input_cotangent(kernel, dy, 2)
+    assert np.allclose(got, vjp(dy)[0], rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_of_the_convolution_match_finite_differences(x, kernel, stride):
     check_grads(

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from epe_nas_jax.spaces.layers.relu_agreement import (
     _agreement_by_bits,
     _agreement_by_product,
     relu_agreement,
+    sow_relu_agreement,
 )
 
 
@@ -18,3 +20,19 @@ def test_agreement_counts_units(shape, count):
     expected = (units[:, None] == units[None, :]).sum(axis=2)
     got = count(jnp.asarray(x if count is relu_agreement else units))
     assert np.array_equal(got, expected)
+
+
+class _Relus(nn.Module):
+    @nn.compact
+    def __call__(self, x, num_relus, num_absent):
+        sow_relu_agreement(self, "relus", x, num_relus, num_absent)
+
+
+@pytest.mark.parametrize("num_relus", [0, 1, 3])
+def test_units_that_are_not_there_do_not_count(num_relus):
+    x = np.random.default_rng(0).normal(size=(4, 2, 2, 5))
+    # Of the last two channels there is nothing but zeros.
+    padded = np.where(np.arange(5) < 3, x, 0)
+    _, sown = _Relus().apply({}, padded, num_relus, 2 * 2 * 2, mutable=["relus"])
+    (got,) = sown["relus"]["relus"]
+    assert np.array_equal(got, num_relus * relu_agreement(x[..., :3]))

@@ -1,0 +1,49 @@
+"""The micro search space of TransNAS-Bench-101 as the rest of the package sees it."""
+
+import functools
+
+import numpy as np
+
+from epe_nas_jax.spaces.base import CellGraph, GraphEdge, GraphNode, SearchSpace
+from epe_nas_jax.spaces.transnas_micro import genotype as cells
+
+_NODES = (
+    GraphNode("in", 150, 34),
+    GraphNode("1", 64, 158),
+    GraphNode("2", 236, 214),
+    GraphNode("out", 150, 338),
+)
+# The edge from input to output would run through the others.
+_BENDS = {(0, 3): (462.0, 186.0)}
+_KINDS = {"skip_connect": "skip", "nor_conv_1x1": "conv", "nor_conv_3x3": "conv"}
+
+
+def _graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
+    is_live = cells.prune_dead(genotype) != 0
+    edges = [
+        GraphEdge(*edge, cells.OPERATIONS[op], _KINDS[cells.OPERATIONS[op]], live, _BENDS.get(edge))
+        for edge, op, live in zip(cells.EDGES, genotype, is_live, strict=True)
+        if op
+    ]
+    return (CellGraph("", 372, 372, _NODES, tuple(edges)),)
+
+
+TRANSNAS_MICRO = SearchSpace(
+    name="transnas_micro",
+    num_edges=cells.PRODUCT.num_entries,
+    parse=cells.parse,
+    format=cells.format_cell,
+    check=cells.PRODUCT.check,
+    identity=cells.PRODUCT.identity,
+    sample=cells.PRODUCT.sample,
+    sample_with_replacement=functools.partial(cells.PRODUCT.sample, replace=True),
+    mutate=cells.PRODUCT.mutate,
+    neighbours=cells.PRODUCT.neighbours,
+    every=cells.PRODUCT.every,
+    prune_dead=cells.prune_dead,
+    has_path=cells.has_path,
+    relative_work=cells.relative_work,
+    graphs=_graphs,
+    # A skip computes something in one place and nothing in another: no form of NAS-Bench-201's.
+    canonical_form=None,
+)

@@ -1,0 +1,160 @@
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epe_nas_jax import InputError, TransNasMicroNetwork
+from epe_nas_jax.spaces.transnas_micro import cost
+from epe_nas_jax.spaces.transnas_micro.genotype import PRODUCT, parse, prune_dead
+
+# Every operation on every edge, a cell with dead operations, and one without a path.
+CELLS = np.array(
+    [
+        *[np.roll([0, 1, 2, 3, 0, 1], shift) for shift in range(6)],
+        *[[op] * 6 for op in range(4)],
+        [3, 0, 2, 1, 0, 0],
+        [0, 0, 3, 0, 2, 2],
+    ]
+)
+SIZES = [cost.Sizes(4, 1, 3, True), cost.Sizes(8, 2, 10, False), cost.Sizes(6, 3, 120, True)]
+CLASSES = {"class_object": 100, "class_scene": 63}
+
+
+def network_of(sizes):
+    num_classes, last_activation = sizes.num_classes, sizes.last_activation
+    return TransNasMicroNetwork(
+        num_classes, sizes.channels, sizes.cells_per_module, last_activation
+    )
+
+
+def published_sizes(task):
+    """The benchmark's own channels and cells, and its head."""
+    return cost.Sizes(64, 2, CLASSES[task], last_activation=False)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_parameters_are_the_leaves_of_the_built_network(sizes):
+    images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+
+    def built_parameters(genotype):
+        init = network_of(sizes).init
+        shapes = jax.eval_shape(lambda x: init(jax.random.key(0), x, genotype), images)
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    expected = [built_parameters(cell.tolist()) for cell in CELLS]
+    assert network_of(sizes).cost(CELLS, side=8).params.tolist() == expected
+
+
+def torch_counts(genotype, side, sizes):
+    """Parameters of the PyTorch network, and FLOPs by hooks on it, module by module."""
+    torch = pytest.importorskip("torch")
+    reference = pytest.importorskip("transnas_torch")
+    network = reference.torch_network(
+        genotype,
+        sizes.channels,
+        sizes.cells_per_module,
+        sizes.num_classes,
+        last_activation=sizes.last_activation,
+    )
+    flops = 0
+
+    def count(module, inputs, output):
+        nonlocal flops
+        values = output[0].numel()
+        if isinstance(module, torch.nn.Conv2d):
+            kernel = module.kernel_size[0] * module.kernel_size[1]
+            flops += kernel * module.in_channels * values
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            flops += 2 * values
+        elif isinstance(module, torch.nn.ReLU):
+            flops += values
+        elif isinstance(module, reference.FactorizedReduce):
+            # Its ReLU is a function.
+            flops += inputs[0][0].numel()
+        elif isinstance(module, torch.nn.AdaptiveAvgPool2d):
+            flops += values * (inputs[0].shape[2] + 1) * (inputs[0].shape[3] + 1)
+        elif isinstance(module, torch.nn.Linear):
+            flops += module.in_features * module.out_features
+
+    for module in network.modules():
+        module.register_forward_hook(count)
+    # Two images, of which one is counted: batch norm takes no single values.
+    network(torch.zeros(2, 3, side, side))
+    return sum(parameter.numel() for parameter in network.parameters()), flops
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(8, SIZES[0]), (32, SIZES[1])])
+def test_costs_are_those_of_the_pytorch_network_module_by_module(side, sizes):
+    # These have every operation on every edge.
+    cells = CELLS[:6]
+    expected = [torch_counts(cell, side, sizes) for cell in cells]
+    counted = cost.count(cells, sizes, side=side)
+    assert list(zip(*map(np.ndarray.tolist, counted), strict=True)) == expected
+
+
+# Rows of NASLib's table: parameters, and MFLOPs at 256 pixels with 9 digits.
+PUBLISHED = {
+    ("class_object", "64-41414-0_00_202"): (1612932, 407.562752),
+    ("class_object", "64-41414-1_31_230"): (14727044, 3062.06566),
+    ("class_object", "64-41414-2_12_101"): (1960580, 459.729408),
+    ("class_scene", "64-41414-1_01_013"): (7898463, 1630.4128),
+    ("class_scene", "64-41414-3_13_001"): (14023007, 2916.6551),
+}
+
+
+def assert_published(cells, task, params, mflops):
+    counted = cost.count(cells, published_sizes(task), side=256)
+    assert np.array_equal(counted.params, params)
+    assert np.allclose(counted.flops / 1e6, mflops, rtol=5e-9, atol=0)
+
+
+@pytest.mark.parametrize(("row", "counts"), PUBLISHED.items())
+def test_counts_are_the_published_ones_of_some_cells(row, counts):
+    task, text = row
+    assert_published(parse(text)[None], task, *[[count] for count in counts])
+
+
+@pytest.mark.skipif("EPE_NAS_JAX_DATA" not in os.environ, reason="needs the published tables")
+@pytest.mark.parametrize("task", CLASSES)
+def test_counts_are_the_published_ones_of_every_row(task):
+    folder = Path(os.environ["EPE_NAS_JAX_DATA"])
+    table = pd.read_csv(folder / "transnasbench101_micro_zc.csv.gz")
+    rows = table[table["task"] == task]
+    assert len(rows) == 711
+    cells = np.array([parse(arch) for arch in rows["arch"]])
+    assert_published(cells, task, rows["params"], rows["mflops"])
+
+
+@given(st.lists(st.integers(0, PRODUCT.size - 1), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_dead_operations_do_not_count_where_only_live_ones_do(codes):
+    cells = PRODUCT.decode(np.array(codes))
+    built, live, pruned = (
+        cost.count(rows, SIZES[1], side=32, live=live)
+        for rows, live in ((cells, False), (cells, True), (prune_dead(cells), False))
+    )
+    for name in ("params", "flops"):
+        assert np.array_equal(getattr(live, name), getattr(pruned, name))
+        assert (getattr(live, name) <= getattr(built, name)).all()
+
+
+def test_a_dead_convolution_counts_by_default():
+    dead = np.array([[0, 0, 3, 3, 0, 0]])
+    built, live = (cost.count(dead, SIZES[1], side=32, live=live) for live in (False, True))
+    assert built.params > live.params
+    assert built.flops > live.flops
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(np.full((1, 6), 4), "found operation index 4"), (np.zeros(6, int), r"found shape \(6,\)")],
+)
+def test_bad_genotypes_are_refused(rows, message):
+    with pytest.raises(InputError, match=message):
+        cost.count(rows, SIZES[0], side=32)
