@@ -20,19 +20,12 @@ from epe_nas_jax import score_table
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.runs import runtime
 from epe_nas_jax.seeds import generator
-from epe_nas_jax.spaces.table import SPACES, space_entry
+from epe_nas_jax.spaces.table import space_entry
+from experiments.spaces import SIGNALS, SIZES, texts_of
 
-# Classes, channels of the first stage, cells a stage.
-SIZES = {
-    "nasbench201": (10, 16, 5),
-    "nasbench101": (10, 128, 3),
-    "nasbench301": (10, 32, 2),
-    "transnas_micro": (100, 64, 2),
-}
-SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 _DIGITS = "%.6g"
 
-_SPACE = flags.DEFINE_enum("space", None, list(SPACES), "Of the cells.", required=True)
+_SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "Cells.", required=True)
 _PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
 _CELLS = flags.DEFINE_integer("cells", 0, "How many different cells; 0: all.", lower_bound=0)
@@ -60,12 +53,6 @@ def main(argv: Sequence[str]) -> None:
     seconds = time.perf_counter() - start
     table.drop(columns=["score", "rank"]).to_csv(_CSV.value, index=False, float_format=_DIGITS)
     print(f"{len(cells)} cells, {1e3 * seconds / len(cells):.1f} ms a cell, compiling included")
-
-
-def texts_of(table: pd.DataFrame) -> list[str]:
-    """The texts of a table's cells, row by row."""
-    names = [name for name in ("arch", "genotype") if name in table]
-    return list(table[names[0]] if names else table["adjacency"] + ":" + table["ops"])
 
 
 def drawn(cells: list[str], number: int) -> list[str]:

@@ -20,7 +20,7 @@ from epe_nas_jax import BEST_RANKING
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, simulation
 from experiments.choice import combined, unscored_last
-from experiments.spaces_scores import SIGNALS, texts_of
+from experiments.spaces import SIGNALS, texts_of
 
 METHODS = (
     *((name,) for name in SIGNALS),
@@ -37,7 +37,7 @@ Rows = slice | np.ndarray
 Method = Callable[[Rows], np.ndarray]
 
 _SIZES = (10, 100)
-_SEARCHES = 500
+_SEARCHES, _RESAMPLES = 500, 200
 
 _SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "The same cells, trained.", required=True)
@@ -92,7 +92,7 @@ def row_of(
     """Rank correlations of a method, and what searches of some sizes choose by it."""
     scores = method(slice(None))
     top = ranking.most_accurate(scores, accuracies, 0.2)
-    spearman = ranking.with_interval(_spearman, scores, accuracies)
+    spearman = ranking.with_interval(_spearman, scores, accuracies, num_resamples=_RESAMPLES)
     row = [
         name,
         f"{spearman.value:.3f}",
