@@ -1,6 +1,13 @@
 """What experiments on several search spaces share: signals, sizes, the texts of a table's cells."""
 
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
 import pandas as pd
+
+from epe_nas_jax.scoring.columns import COLUMNS, RunCells
+from epe_nas_jax.spaces.table import space_entry
 
 SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 
@@ -11,6 +18,23 @@ SIZES = {
     "nasbench301": (10, 32, 2),
     "transnas_micro": (100, 64, 2),
 }
+
+
+# What the genotype alone tells, but for `params` and `mflops` as built.
+COUNTS = tuple(name for name, column in COLUMNS.items() if not column.is_limit)
+# Chosen by `experiments/spaces_choice.py`.
+COMMON = ("grad_entropy", "few_pools", "wide_convs", "all_wide_convs", "mean_convs")
+
+
+def read_scores(path: str, archs: Sequence[str], space_name: str) -> pd.DataFrame:
+    """Scores of some cells, a row each, with the counts of their genotypes beside them."""
+    scores = pd.read_csv(path).set_index("arch").loc[list(archs)]
+    missing = [name for name in COUNTS if name not in scores]
+    entry = space_entry(space_name)
+    network = entry.make_network(*SIZES[space_name], jnp.dtype(jnp.float32))
+    genotypes = np.stack([entry.space.parse(arch) for arch in archs])
+    cells = RunCells(genotypes, network, side=32)
+    return scores.assign(**{name: COLUMNS[name].values(cells) for name in missing})
 
 
 def texts_of(table: pd.DataFrame) -> list[str]:

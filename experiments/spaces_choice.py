@@ -1,6 +1,6 @@
 r"""Chooses one sum of signals for all search spaces (docs/spaces-ranked.md).
 
-The rule: of all sums of up to six columns that whose mean Spearman with accuracy is highest, over
+The rule: of all sums of up to five columns that whose mean Spearman with accuracy is highest, over
 500 cells of NAS-Bench-201 by CIFAR-10 and the 500 rows of NAS-Bench-Suite-Zero's table of
 NAS-Bench-101. Prints the best sums, and of each number of columns the best. What is chosen is
 reported on all other cells and spaces (`experiments/spaces_tables.py`).
@@ -23,17 +23,10 @@ from epe_nas_jax.data.accuracies import read_accuracies
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from experiments.choice import CHOSEN_ON, combined, drawn_cells
-from experiments.spaces import SIGNALS, texts_of
+from experiments.spaces import COUNTS, SIGNALS, read_scores, texts_of
 
-COLUMNS = (
-    *SIGNALS,
-    "live_params",
-    "live_mflops",
-    "few_pools",
-    "little_pooling",
-    "wide_convs",
-)
-_MOST_COLUMNS = 6
+COLUMNS = (*SIGNALS, *COUNTS)
+_MOST_COLUMNS = 5
 _RESULTS = Path(__file__).parent.parent / "results"
 _SHOWN = 8
 
@@ -85,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
 def nasbench201() -> Sample:
     """The 500 cells on which rankings of NAS-Bench-201 were chosen."""
     archs = drawn_cells()[::CHOSEN_ON]
-    scores = pd.read_csv(_RESULTS / "space_cifar10_fast.csv.gz").set_index("arch").loc[archs]
+    scores = read_scores(str(_RESULTS / "space_cifar10_fast.csv.gz"), archs, "nasbench201")
     by_arch = read_accuracies(_NB201.value, "cifar10_test_200", space=NASBENCH201)
     return Sample("NAS-Bench-201", scores, np.array([by_arch[arch] for arch in archs]))
 
@@ -93,9 +86,9 @@ def nasbench201() -> Sample:
 def nasbench101() -> Sample:
     """The 500 rows of the published table, which has some cells more than once."""
     trained = pd.read_csv(_NB101.value)
-    scores = pd.read_csv(_RESULTS / "nasbench101_zc_fast.csv.gz").set_index("arch")
-    accuracies = trained["val_accuracy"].to_numpy(np.float64)
-    return Sample("NAS-Bench-101", scores.loc[texts_of(trained)], accuracies)
+    path = str(_RESULTS / "nasbench101_zc_fast.csv.gz")
+    scores = read_scores(path, texts_of(trained), "nasbench101")
+    return Sample("NAS-Bench-101", scores, trained["val_accuracy"].to_numpy(np.float64))
 
 
 def correlation(sample: Sample, names: Sequence[str]) -> float:

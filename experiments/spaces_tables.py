@@ -4,8 +4,9 @@ Joins scores (`experiments/spaces_scores.py`) with a table's accuracies, a row o
 time. A cell without a score is worse than all others. Intervals are 95 %, by bootstrap over the
 rows. Published scores of the same table are ranked beside ours.
 
-Command:  python -m experiments.spaces_tables --scores=results/nasbench101_zc_fast.csv.gz \
-              --table=nasbench101_zc_500.csv.gz --column=val_accuracy --published=synflow,params
+Command:  python -m experiments.spaces_tables --space=nasbench101 \
+              --scores=results/nasbench101_zc_fast.csv.gz --table=nasbench101_zc_500.csv.gz \
+              --column=val_accuracy --published=synflow,params
 """
 
 import functools
@@ -20,17 +21,13 @@ from epe_nas_jax import BEST_RANKING
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, simulation
 from experiments.choice import combined, unscored_last
-from experiments.spaces import SIGNALS, texts_of
+from experiments.spaces import COMMON, COUNTS, SIGNALS, SIZES, read_scores, texts_of
 
 METHODS = (
-    *((name,) for name in SIGNALS),
-    ("params",),
-    ("mflops",),
-    ("few_pools",),
-    ("little_pooling",),
-    ("wide_convs",),
+    *((name,) for name in (*SIGNALS, "live_params", "live_mflops")),
+    *((name,) for name in COUNTS if not name.startswith("live_")),
     BEST_RANKING,
-    (*BEST_RANKING, "few_pools", "little_pooling", "wide_convs"),
+    COMMON,
 )
 # Which rows of the table, and scores of these.
 Rows = slice | np.ndarray
@@ -39,6 +36,7 @@ Method = Callable[[Rows], np.ndarray]
 _SIZES = (10, 100)
 _SEARCHES, _RESAMPLES = 500, 200
 
+_SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
 _SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "The same cells, trained.", required=True)
 _COLUMN = flags.DEFINE_multi_string("column", None, "Its accuracies.", required=True)
@@ -49,14 +47,14 @@ _PUBLISHED = flags.DEFINE_list("published", [], "Its columns of published scores
 def main(argv: Sequence[str]) -> None:
     """Prints a table a column as Markdown."""
     del argv
-    scores = pd.read_csv(_SCORES.value).set_index("arch")
+    scored = set(pd.read_csv(_SCORES.value)["arch"])
     trained = pd.read_csv(_TABLE.value)
     if _WHERE.value:
         name, value = _WHERE.value.split("=", 1)
         trained = trained[trained[name] == value]
     trained = trained.set_index(pd.Index(texts_of(trained)))
-    trained = trained[trained.index.isin(scores.index)]
-    ours = scores.loc[trained.index]
+    trained = trained[trained.index.isin(scored)]
+    ours = read_scores(_SCORES.value, list(trained.index), _SPACE.value)
     printed = [table_of(ours, trained, column) for column in _COLUMN.value]
     print("\n\n".join(map(as_markdown, printed)))
 

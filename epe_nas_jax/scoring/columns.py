@@ -53,11 +53,16 @@ class RunCells:
           counts: how much an edge counts.
           reduce: from the paths through a cell to a number; of several cells they are added up.
         """
+        return self._of_graphs(lambda graph: reduce(paths.count_on_paths(graph, counts)))
+
+    def on_edges(self, counts: paths.Counts) -> np.ndarray:
+        """What lies on all paths together, `[A]`, an edge counting once."""
+        return self._of_graphs(lambda graph: paths.count_on_edges(graph, counts))
+
+    def _of_graphs(self, number: Callable[[CellGraph], float]) -> np.ndarray:
+        """A number of each cell's graph, `[A]`; of several cells they are added up."""
         graphs, cell = self._graphs
-        values = [
-            sum(reduce(paths.count_on_paths(g, counts)) for g in of_cell) for of_cell in graphs
-        ]
-        return np.array(values, np.float64)[cell]
+        return np.array([sum(map(number, of_cell)) for of_cell in graphs], np.float64)[cell]
 
     @functools.cached_property
     def _graphs(self) -> tuple[list[tuple[CellGraph, ...]], np.ndarray]:
@@ -123,6 +128,16 @@ COLUMNS = {
             "wide_convs",
             lambda cells: cells.on_paths(paths.is_wide_conv, paths.most),
             "the most convolutions wider than one pixel on a path from input to output",
+        ),
+        Column(
+            "all_wide_convs",
+            lambda cells: cells.on_edges(paths.is_wide_conv),
+            "convolutions wider than one pixel on any path from input to output",
+        ),
+        Column(
+            "mean_convs",
+            lambda cells: cells.on_paths(paths.is_conv, paths.mean),
+            "the mean number of convolutions on a path from input to output",
         ),
     )
 }

@@ -25,6 +25,22 @@ def is_wide_conv(edge: GraphEdge) -> bool:
     return edge.kind == "conv" and not edge.operation.endswith("1x1")
 
 
+def is_conv(edge: GraphEdge) -> bool:
+    """Whether an edge is a convolution."""
+    return edge.kind == "conv"
+
+
+def count_on_edges(graph: CellGraph, counts: Counts) -> float:
+    """How much lies on all paths together, an edge counting once; NaN without a path.
+
+    Args:
+      graph: as in `count_on_paths`.
+      counts: how much an edge counts.
+    """
+    live = [edge for edge in graph.edges if edge.is_live]
+    return float(sum(map(counts, live))) if live else np.nan
+
+
 def count_on_paths(graph: CellGraph, counts: Counts) -> Counter[int]:
     """How many paths there are by how much lies on them.
 

@@ -32,7 +32,7 @@ AGAIN = {
 }
 COUNTS = [
     *("params", "mflops", "live_params", "live_mflops"),
-    *("few_pools", "little_pooling", "wide_convs"),
+    *("few_pools", "little_pooling", "wide_convs", "all_wide_convs", "mean_convs"),
 ]
 
 

@@ -61,7 +61,7 @@ def test_work_directory_holds_the_files_of_the_contract(finished):
     }
     rows = read_scores(workdir)
     costs = ["params", "mflops", "live_params", "live_mflops"]
-    counts = [*costs, "few_pools", "little_pooling", "wide_convs"]
+    counts = [*costs, "few_pools", "little_pooling", "wide_convs", "all_wide_convs", "mean_convs"]
     assert list(rows[0]) == ["arch", "score", "jacob_cov", *counts, "accuracy"]
     assert len(rows) == config.search.num_samples
     summary = json.loads((workdir / "summary.json").read_text())

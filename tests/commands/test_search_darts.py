@@ -67,7 +67,7 @@ def test_a_darts_search_leaves_the_files_of_every_search(finished):
     }
     table = pd.read_csv(finished / "scores.csv")
     costs = ["params", "mflops", "live_params", "live_mflops"]
-    counts = [*costs, "few_pools", "little_pooling", "wide_convs"]
+    counts = [*costs, "few_pools", "little_pooling", "wide_convs", "all_wide_convs", "mean_convs"]
     assert list(table) == ["arch", "score", *counts, "accuracy"]
     assert len(table) == table["arch"].nunique() == 5
     cells = np.array([parse_genotype(arch) for arch in table["arch"]])

@@ -64,7 +64,13 @@ def test_every_space_has_every_column(name):
         prefix = "live_" if live else ""
         assert np.array_equal(values.pop(f"{prefix}params"), params)
         assert np.allclose(values.pop(f"{prefix}mflops"), flops / 1e6, rtol=1e-12)
-    assert set(values) == {"few_pools", "little_pooling", "wide_convs"}
+    assert set(values) == {
+        "few_pools",
+        "little_pooling",
+        "wide_convs",
+        "all_wide_convs",
+        "mean_convs",
+    }
     has_path = space.has_path(genotypes)
     for counts in values.values():
         assert np.array_equal(~np.isnan(counts), has_path)
@@ -73,7 +79,7 @@ def test_every_space_has_every_column(name):
 def test_what_lies_on_paths_is_that_of_the_live_form_and_of_no_size():
     cells = np.asarray(NASBENCH201.sample(jax.random.key(1), 40))
     live = NASBENCH201.prune_dead(cells)
-    for name in ("few_pools", "little_pooling", "wide_convs"):
+    for name in ("few_pools", "little_pooling", "wide_convs", "all_wide_convs", "mean_convs"):
         values = COLUMNS[name].values
         found = values(RunCells(cells, NasBench201Network(10), side=32))
         other = values(RunCells(live, NasBench201Network(3, 4, 1), side=8))

@@ -61,17 +61,31 @@ def test_columns_are_counts_of_an_enumeration_of_paths(space, paths_of):
     found = {
         name: column.values(RunCells(cells, network, side=32))
         for name, column in (
-            (name, COLUMNS[name]) for name in ("few_pools", "little_pooling", "wide_convs")
+            (name, COLUMNS[name])
+            for name in ("few_pools", "little_pooling", "wide_convs", "mean_convs")
         )
     }
     for row, cell in enumerate(cells):
-        expected = np.zeros(3)
+        expected = np.zeros(4)
         for of_cell in paths_of(cell):
             pools = [sum(op in POOLS for op in path) for path in of_cell]
             wide = [sum(op in WIDE for op in path) for path in of_cell]
-            expected += [-min(pools), -np.mean(pools), max(wide)] if of_cell else np.nan
+            convs = [sum("conv" in op for op in path) for path in of_cell]
+            counts = (
+                [-min(pools), -np.mean(pools), max(wide), np.mean(convs)] if of_cell else np.nan
+            )
+            expected += counts
         values = [of_column[row] for of_column in found.values()]
         assert np.allclose(values, expected, rtol=1e-12, equal_nan=True)
+
+
+def test_wide_convolutions_of_all_paths_count_once_each():
+    cells = np.asarray(NASBENCH201.sample(jax.random.key(2), 60))
+    column = COLUMNS["all_wide_convs"]
+    found = column.values(RunCells(cells, NasBench201Network(10), side=32))
+    live = NASBENCH201.prune_dead(cells)
+    expected = np.sum(live == nasbench201.OPERATIONS.index("nor_conv_3x3"), axis=1).astype(float)
+    assert np.array_equal(found, np.where(live.any(axis=1), expected, np.nan), equal_nan=True)
 
 
 def test_a_skip_around_pools_leaves_a_path_without_any():
@@ -100,3 +114,4 @@ def test_without_a_path_there_are_no_counts():
     counted = paths.count_on_paths(graph, paths.is_pool)
     assert not counted
     assert np.isnan([paths.fewest(counted), paths.most(counted), paths.mean(counted)]).all()
+    assert np.isnan(paths.count_on_edges(graph, paths.is_pool))
