@@ -56,7 +56,20 @@ def main(argv: Sequence[str]) -> None:
     trained = trained[trained.index.isin(scored)]
     ours = read_scores(_SCORES.value, list(trained.index), _SPACE.value)
     printed = [table_of(ours, trained, column) for column in _COLUMN.value]
+    printed.append(spread_of(ours[~ours.index.duplicated()]))
     print("\n\n".join(map(as_markdown, printed)))
+
+
+def spread_of(ours: pd.DataFrame) -> Table:
+    """Between what values signals lie, and how they go with the number of wide convolutions."""
+    rows = []
+    for name in SIGNALS:
+        known = ours[[name, "all_wide_convs"]].dropna()
+        low, middle, high = known[name].quantile([0.25, 0.5, 0.75])
+        wide = stats.spearmanr(*known.to_numpy().T).statistic
+        rows.append([name, *(f"{value:.2f}" for value in (low, middle, high, wide))])
+    heads = ["signal", "a quarter below", "median", "a quarter above", "Spearman, all_wide_convs"]
+    return Table(f"values of {len(ours)} different cells", heads, rows)
 
 
 def table_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:

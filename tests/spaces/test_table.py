@@ -155,7 +155,8 @@ def test_pruning_takes_operations_away_and_is_idempotent(space, cells):
     pruned = space.prune_dead(cells)
     assert np.array_equal(space.prune_dead(pruned), pruned)
     assert np.array_equal(space.check(pruned), pruned)
-    assert np.array_equal(np.where(pruned != 0, cells, 0), pruned)
+    # Operations are taken away, and those that stay may move up.
+    assert (np.sort(pruned, axis=1) <= np.sort(cells, axis=1)).all()
     # Its argument is left as it was, and a row is pruned as it is among others.
     assert np.array_equal(space.prune_dead(cells[3]), pruned[3])
     assert np.array_equal(space.has_path(pruned), space.has_path(cells))
