@@ -37,7 +37,9 @@ def read_scores(path: str, archs: Sequence[str], space_name: str) -> pd.DataFram
     return scores.assign(**{name: COLUMNS[name].values(cells) for name in missing})
 
 
-def texts_of(table: pd.DataFrame) -> list[str]:
-    """The texts of a table's cells, row by row."""
+def texts_of(table: pd.DataFrame, space_name: str) -> list[str]:
+    """The texts of a table's cells, row by row, as the space writes them."""
     names = [name for name in ("arch", "genotype") if name in table]
-    return list(table[names[0]] if names else table["adjacency"] + ":" + table["ops"])
+    texts = table[names[0]] if names else table["adjacency"] + ":" + table["ops"]
+    space = space_entry(space_name).space
+    return [space.format(space.parse(text)) for text in texts]

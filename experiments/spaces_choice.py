@@ -87,7 +87,7 @@ def nasbench101() -> Sample:
     """The 500 rows of the published table, which has some cells more than once."""
     trained = pd.read_csv(_NB101.value)
     path = str(_RESULTS / "nasbench101_zc_fast.csv.gz")
-    scores = read_scores(path, texts_of(trained), "nasbench101")
+    scores = read_scores(path, texts_of(trained, "nasbench101"), "nasbench101")
     return Sample("NAS-Bench-101", scores, trained["val_accuracy"].to_numpy(np.float64))
 
 

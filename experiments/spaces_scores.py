@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     runtime.prepare()
     entry = space_entry(_SPACE.value)
-    texts = dict.fromkeys(texts_of(pd.read_csv(_TABLE.value)))
+    texts = dict.fromkeys(texts_of(pd.read_csv(_TABLE.value), _SPACE.value))
     cells = drawn(list(texts), _CELLS.value)
     dataset = load_dataset("cifar10", _PATH.value, side=_SIDE.value)
     images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     if _WHERE.value:
         name, value = _WHERE.value.split("=", 1)
         trained = trained[trained[name] == value]
-    trained = trained.set_index(pd.Index(texts_of(trained)))
+    trained = trained.set_index(pd.Index(texts_of(trained, _SPACE.value)))
     trained = trained[trained.index.isin(scored)]
     ours = read_scores(_SCORES.value, list(trained.index), _SPACE.value)
     printed = [table_of(ours, trained, column) for column in _COLUMN.value]

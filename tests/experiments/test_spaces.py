@@ -22,6 +22,7 @@ def test_scores_come_in_the_order_of_the_cells_with_all_counts_beside_them():
 
 @pytest.mark.parametrize("name", ["arch", "genotype"])
 def test_a_cell_is_named_by_a_column_or_by_matrix_and_labels(name):
-    assert texts_of(pd.DataFrame({name: ["a", "b"]})) == ["a", "b"]
-    table = pd.DataFrame({"adjacency": ["1"], "ops": ["input,output"]})
-    assert texts_of(table) == ["1:input,output"]
+    text = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    assert texts_of(pd.DataFrame({name: [text, text]}), "nasbench201") == [text, text]
+    table = pd.DataFrame({"adjacency": ["101-11-1"], "ops": ["input,maxpool3x3,maxpool3x3,output"]})
+    assert texts_of(table, "nasbench101") == ["101-11-1:input,maxpool3x3,maxpool3x3,output"]
