@@ -15,7 +15,6 @@ SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 SIZES = {
     "nasbench201": (10, 16, 5),
     "nasbench101": (10, 128, 3),
-    "nasbench301": (10, 32, 2),
     "transnas_micro": (100, 64, 2),
 }
 
