@@ -170,8 +170,9 @@ class CellNetwork(Protocol):
     def apply(self) -> Callable[..., Any]:
         """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced.
 
-        Where `group_work` says so it takes `groups` too, the `EdgeGroups` of each edge, for the
-        cells under a `jax.vmap`.
+        Where `group_work` says so it takes two keywords for the cells under a `jax.vmap`: `groups`,
+        the `EdgeGroups` of each edge, and `activation_dtype`, of what layers put out (None: as the
+        images).
         """
 
     @property
