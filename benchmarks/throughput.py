@@ -4,7 +4,8 @@ Each side has a process of its own, as its users run it: in one process PyTorch 
 memory that JAX has already taken from the system. Ours is timed from genotypes to scores, weights
 drawn included; PyTorch's is one forward and backward pass, its compute alone. Both are warm, and
 compilation is apart. Random images do: the time does not depend on the pixels. On GPUs a
-`--precision` below float32 lets PyTorch at its best round to TF32 too.
+`--precision=tensorfloat32` lets PyTorch at its best round so too; with bfloat16 it still rounds to
+TF32, and the two sides differ.
 
 Command:  python -m benchmarks.throughput --cells=100 --turns=3 --json=throughput.json
 """

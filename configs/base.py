@@ -57,7 +57,8 @@ def get_config() -> ml_collections.ConfigDict:
     # "shared" weights for all cells, or "independent" ones for each.
     config.score.init = "shared"
     # What GPUs and TPUs may round factors to: "float32" (not at all), "tensorfloat32", "bfloat16".
-    # With these two they also keep outputs of convolutions in bfloat16 for the backward pass.
+    # With these two they also keep outputs of convolutions in bfloat16 for the backward pass, and
+    # with the last one layers put out bfloat16 (nasbench201 only).
     config.score.precision = "float32"
     # Scores are averaged over this many draws of the weights.
     config.score.num_inits = 1

@@ -67,10 +67,8 @@ def main(argv: Sequence[str]) -> None:
             pair = full[:, number], scores[:, number]
             spearman = ranking.spearman(*pair)
             error = np.nanmedian(np.abs(pair[1] / pair[0] - 1))
-            print(
-                f"{name:<14}{proxy:<13} Spearman {spearman and spearman.value:.5f}, "
-                f"median error {error:.1e}"
-            )
+            rho = "none" if spearman is None else f"{spearman.value:.5f}"
+            print(f"{name:<14}{proxy:<13} Spearman {rho}, median error {error:.1e}")
 
 
 def scores_at_once(
@@ -108,7 +106,7 @@ def scores_with_layers_rounded(
     """Scores `[A, P]` of cells `[A, E]`, what layers put out being held in a precision."""
     images, labels = minibatch
     variables = shared_weights(0, network, images)
-    half = functools.partial(network.apply, activation_dtype=jnp.bfloat16)
+    half = functools.partial(network.apply, activation_dtype="bfloat16")
     apply = half if precision == "bfloat16" else network.apply
 
     @jax.jit

@@ -1,8 +1,8 @@
-r"""Scores cells of a table of any search space by all signals of one pass (docs/spaces-ranked.md).
+r"""Scores cells of a table of a search space by all signals of one pass (docs/spaces-ranked.md).
 
 The table names each cell in a column `arch` or `genotype`, or by `adjacency` and `ops`. Different
 cells are drawn from it, or all taken; its accuracies are not read. The network has the benchmark's
-sizes unless others are given.
+sizes.
 
 Command:  python -m experiments.spaces_scores --space=nasbench101 --table=nasbench101.csv.gz \
               --path=cifar10.npz --cells=2000 --csv=nasbench101_fast.csv
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import pandas as pd
 from absl import app, flags
 
-from epe_nas_jax import score_table
+from epe_nas_jax import InputError, score_table
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.runs import runtime
 from epe_nas_jax.seeds import generator
@@ -31,7 +31,6 @@ _PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
 _CELLS = flags.DEFINE_integer("cells", 0, "How many different cells; 0: all.", lower_bound=0)
 _SIDE = flags.DEFINE_integer("side", 8, "Pixels.", lower_bound=4)
 _BATCH = flags.DEFINE_integer("batch", 32, "Images in the mini-batch.", lower_bound=2)
-_CHANNELS = flags.DEFINE_integer("channels", 0, "Of the first stage; 0: the benchmark's.")
 _CSV = flags.DEFINE_string("csv", None, "Where to write the scores.", required=True)
 
 
@@ -44,10 +43,7 @@ def main(argv: Sequence[str]) -> None:
     cells = drawn(list(texts), _CELLS.value)
     dataset = load_dataset("cifar10", _PATH.value, side=_SIDE.value)
     images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, _BATCH.value, augment=False)
-    num_classes, channels, cells_per_stage = SIZES[_SPACE.value]
-    network = entry.make_network(
-        num_classes, _CHANNELS.value or channels, cells_per_stage, jnp.dtype(jnp.float32)
-    )
+    network = entry.make_network(*SIZES[_SPACE.value], jnp.dtype(jnp.float32))
     start = time.perf_counter()
     table = score_table(cells, images, labels, columns=SIGNALS, network=network, progress=True)
     seconds = time.perf_counter() - start
@@ -59,6 +55,8 @@ def drawn(cells: list[str], number: int) -> list[str]:
     """So many of some cells, in their order; all if none is asked for."""
     if not number:
         return cells
+    if number > len(cells):
+        raise InputError(f"cells: found {number}, expected at most {len(cells)}")
     chosen = generator(0).choice(len(cells), number, replace=False)
     return [cells[place] for place in sorted(chosen)]
 

@@ -1,4 +1,4 @@
-r"""How signals rank the cells of any search space (docs/spaces-ranked.md).
+r"""How signals rank the cells of several search spaces (docs/spaces-ranked.md).
 
 Joins scores (`experiments/spaces_scores.py`) with a table's accuracies, a row of the table at a
 time. A cell without a score is worse than all others. Intervals are 95 %, by bootstrap over the
@@ -17,7 +17,7 @@ import pandas as pd
 from absl import app, flags
 from scipy import stats
 
-from epe_nas_jax import BEST_RANKING
+from epe_nas_jax import BEST_RANKING, InputError
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, simulation
 from experiments.choice import combined, unscored_last
@@ -40,7 +40,6 @@ _SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required
 _SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "The same cells, trained.", required=True)
 _COLUMN = flags.DEFINE_multi_string("column", None, "Its accuracies.", required=True)
-_WHERE = flags.DEFINE_string("where", "", "Only rows with NAME=VALUE.")
 _PUBLISHED = flags.DEFINE_list("published", [], "Its columns of published scores.")
 
 
@@ -49,11 +48,10 @@ def main(argv: Sequence[str]) -> None:
     del argv
     scored = set(pd.read_csv(_SCORES.value)["arch"])
     trained = pd.read_csv(_TABLE.value)
-    if _WHERE.value:
-        name, value = _WHERE.value.split("=", 1)
-        trained = trained[trained[name] == value]
     trained = trained.set_index(pd.Index(texts_of(trained, _SPACE.value)))
     trained = trained[trained.index.isin(scored)]
+    if trained.empty:
+        raise InputError(f"{_SCORES.value}: found no cell of {_TABLE.value}, expected some")
     ours = read_scores(_SCORES.value, list(trained.index), _SPACE.value)
     printed = [table_of(ours, trained, column) for column in _COLUMN.value]
     printed.append(spread_of(ours[~ours.index.duplicated()]))

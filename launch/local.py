@@ -22,9 +22,14 @@ from absl import app, flags
 
 GRACE_SECONDS = 10
 
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 2, "How many on the CPU.", lower_bound=1)
-_GPUS = flags.DEFINE_list("gpus", [], "GPUs, a process each, as CUDA_VISIBLE_DEVICES names them.")
-flags.register_validator("gpus", lambda gpus: len(set(gpus)) == len(gpus), "expected each GPU once")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many on the CPU.", lower_bound=1)
+_GPUS = flags.DEFINE_list("gpus", None, "GPUs, a process each, as CUDA_VISIBLE_DEVICES names them.")
+flags.register_validator(
+    "gpus",
+    lambda gpus: gpus is None or (all(gpus) and len(set(gpus)) == len(gpus) > 0),
+    "expected names of GPUs, each once",
+)
+flags.mark_flags_as_mutual_exclusive(["num_processes", "gpus"])
 
 
 def start(
@@ -116,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
-    processes += start(argv[1:], _NUM_PROCESSES.value, _GPUS.value)
+    processes += start(argv[1:], _NUM_PROCESSES.value or 2, _GPUS.value or ())
     sys.exit(wait(processes))
 
 

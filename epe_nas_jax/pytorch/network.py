@@ -288,7 +288,7 @@ def _network_classes(checkout: str) -> tuple[Any, Any]:
 def _algorithms(
     torch: Any, *, fastest: bool, tensorfloat32: bool
 ) -> contextlib.AbstractContextManager[Any]:
-    """The released code also asks for deterministic algorithms, unmeasured."""
+    """How cuDNN computes; the released code asks for deterministic algorithms, unmeasured."""
     return torch.backends.cudnn.flags(
         enabled=True, benchmark=fastest, deterministic=not fastest, allow_tf32=tensorfloat32
     )

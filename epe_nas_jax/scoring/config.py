@@ -18,9 +18,9 @@ class ScoringConfig:
         `"independent"`: every cell has weights of its own, as in the released code.
       proxies: names from `proxies.table.PROXIES`; the first one is the score.
       precision: what GPUs and TPUs may round the factors of products to, convolutions included;
-        CPUs always compute in full, and so do correlations everywhere. Where cells run at once, the
-        outputs of convolutions wait for the backward pass in bfloat16 below `"float32"`, and with
-        `"bfloat16"` all layers but stem and head put out bfloat16.
+        CPUs always compute in full, and so do correlations everywhere. Where cells run by groups of
+        fixed size (NAS-Bench-201 on GPUs and TPUs), outputs of convolutions wait for the backward
+        pass in bfloat16 below `"float32"`; with `"bfloat16"` stem, cells and blocks put it out too.
       num_inits: how many times weights are drawn; the scores are averaged.
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
         from which every cell draws N, as in the released code.

@@ -171,8 +171,8 @@ class CellNetwork(Protocol):
         """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced.
 
         Where `group_work` says so it takes two keywords for the cells under a `jax.vmap`: `groups`,
-        the `EdgeGroups` of each edge, and `activation_dtype`, of what layers put out (None: as the
-        images).
+        the `EdgeGroups` of each edge, and `activation_dtype`, the name of the dtype of what layers
+        put out (None: that of the images).
         """
 
     @property

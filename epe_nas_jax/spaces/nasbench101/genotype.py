@@ -350,7 +350,7 @@ def neighbours(genotype: np.ndarray) -> np.ndarray:
 
 
 def mutate(key: jax.Array, genotypes: Cells) -> np.ndarray:
-    """Changes every cell in one place: to one of its `neighbours`, drawn uniformly.
+    """Changes every cell in one place: to one of its `neighbours`, if any, drawn uniformly.
 
     The mutation of the benchmark's paper (Ying et al. 2019, section 4.2) flips each edge and
     changes each operation at random, one of each on average, until the cell is valid. Here it is
@@ -367,5 +367,6 @@ def mutate(key: jax.Array, genotypes: Cells) -> np.ndarray:
     children = np.array(genotypes, np.int32)
     for child, draw in zip(children, draws, strict=True):
         near = neighbours(child)
-        child[:] = near[int(draw * len(near))]
+        if len(near):
+            child[:] = near[int(draw * len(near))]
     return children

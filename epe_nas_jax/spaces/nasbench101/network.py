@@ -204,9 +204,10 @@ class Cell(nn.Module):
 
 
 def _layout_of(genotype: Genotype) -> Layout | Plan:
-    """The layout of a static genotype, or the plan of a traced one."""
-    if isinstance(genotype, jax.Array):
-        return plan_of(layout_of(genotype, jnp))
+    """The layout of a static genotype, or the plan of one of which any entry is traced."""
+    is_traced = isinstance(genotype, jax.Array)
+    if is_traced or any(isinstance(entry, jax.Array) for entry in genotype):
+        return plan_of(layout_of(jnp.asarray(genotype, jnp.int32), jnp))
     return layout_of(check_genotypes(np.asarray(genotype)[None])[0])
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from epe_nas_jax.spaces.layers import convolution
-from epe_nas_jax.spaces.layers.batch_norm import normalise, per_channel
+from epe_nas_jax.spaces.layers.batch_norm import normalise, normalise_cotangent
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN
 from epe_nas_jax.spaces.layers.relu_agreement import relu_agreement
 from epe_nas_jax.spaces.nasbench101.genotype import OPERATIONS
@@ -59,12 +59,8 @@ def conv_bn_relu_cotangent(
       inverse_std: what it gave beside, `[O]`.
       dy: the cotangent of the ReLU's output.
     """
-    scale, bias, dy = weights.scale, weights.bias, jnp.where(y <= 0, 0, dy)
-    inverse_scale = jnp.where(scale == 0, 0, 1 / scale)
-    normalised = (y - per_channel(bias)) * per_channel(inverse_scale)
-    mean_dy, slope = jnp.mean(dy, (0, 1, 2)), jnp.mean(dy * normalised, (0, 1, 2))
-    gain = per_channel(scale * inverse_std)
-    dz = gain * (dy - per_channel(mean_dy) - per_channel(slope) * normalised)
+    dy = jnp.where(y <= 0, 0, dy)
+    dz = normalise_cotangent(y, weights.scale, weights.bias, inverse_std, dy)
     return convolution.input_cotangent(weights.kernel, dz)
 
 

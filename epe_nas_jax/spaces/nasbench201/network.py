@@ -108,7 +108,7 @@ class NasBench201Network(nn.Module):
         *,
         use_running_average: bool = False,
         groups: tuple[EdgeGroups, ...] | None = None,
-        activation_dtype: jnp.dtype | None = None,
+        activation_dtype: str | None = None,
     ) -> jax.Array:
         """Logits `[N, K]` of images.
 

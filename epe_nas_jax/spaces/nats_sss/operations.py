@@ -7,7 +7,7 @@ a kernel has in their place. No kernel depends on the genotype, so that under `j
 networks share dense convolutions.
 
 On CPUs, where networks run one after another, a convolution runs on the first quarter of the
-channels, or on the first two or three, if those that are there are among them.
+channels, or on the first two or three quarters, if they contain all that are there.
 """
 
 import functools

@@ -78,8 +78,8 @@ class TransNasMicroNetwork(nn.Module):
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
         """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
         # A cell keeps 6 edges and 3 nodes; a module of half the side and twice the channels halves.
-        # The stem keeps two inputs of batch norm, a ReLU's and an output.
-        kept = 5 + 9 * self.cells_per_module * (1 / 2 + 1 / 2 + 1 / 4 + 1 / 4 + 1 / 8)
+        # The stem keeps two inputs of batch norm, a ReLU's of two units, and an output.
+        kept = 6 + 9 * self.cells_per_module * (1 / 2 + 1 / 2 + 1 / 4 + 1 / 4 + 1 / 8)
         return kept * math.prod(batch_shape[:3]) / 16 * self.channels
 
     def cost(

@@ -143,7 +143,7 @@ def test_layers_in_half_precision_change_a_network_only_a_little(minibatch):
         jacobian = jax.jit(functools.partial(input_jacobian, apply_fn))(variables, images)
         return apply_fn(variables, images), jacobian
 
-    (logits, jacobian), (near_logits, near_jacobian) = run(None), run(jnp.bfloat16)
+    (logits, jacobian), (near_logits, near_jacobian) = run(None), run("bfloat16")
     assert near_logits.dtype == near_jacobian.dtype == jnp.float32
     assert not np.array_equal(near_logits, logits)
     # Of 8 bits, after some ten layers. A ReLU that opens or closes moves a Jacobian far more.
