@@ -57,6 +57,11 @@ def _agreement_by_bits(units: jax.Array) -> jax.Array:
     return num_units - by_distance[jnp.minimum(ahead, num_images - ahead), earlier]
 
 
+def counts_relus(module: nn.Module) -> bool:
+    """Whether a module's collection `relus` is asked for."""
+    return not module.is_initializing() and module.is_mutable_collection(COLLECTION)
+
+
 def sow_relu_agreement(
     module: nn.Module, name: str, x: jax.Array, num_relus: int | jax.Array = 1
 ) -> None:
@@ -68,7 +73,7 @@ def sow_relu_agreement(
       x: what the ReLUs read, `[N, H, W, C]`.
       num_relus: how many of them read it; each counts.
     """
-    if module.is_initializing() or not module.is_mutable_collection(COLLECTION):
+    if not counts_relus(module):
         return
     none = jnp.zeros((len(x), len(x)), jnp.int32)
     count = jnp.asarray(num_relus, jnp.int32)

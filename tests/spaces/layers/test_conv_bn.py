@@ -33,3 +33,14 @@ def test_relu_convolution_and_norm_follow_each_other():
         assert np.allclose(deviation, inverse_std, rtol=1e-10)
         plain, _ = relu_conv_bn(jnp.asarray(x), weights, stride, norm=without_norm)
         assert np.allclose(plain, z, rtol=1e-12)
+
+
+def test_without_scale_and_bias_there_is_a_kernel_only():
+    drawn = RNG.normal(size=(1, 1, 2, 4))
+    module = ConvBNParams(drawn.shape, jnp.float64, affine=False)
+    variables = module.init(jax.random.key(0), drawn)
+    assert variables["params"].keys() == {"kernel"}
+    weights = module.apply(variables, drawn)
+    assert np.array_equal(weights.kernel, drawn)
+    assert np.array_equal(weights.scale, np.ones(4))
+    assert np.array_equal(weights.bias, np.zeros(4))
