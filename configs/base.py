@@ -35,12 +35,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.fresh_minibatch = False
 
     config.space = ml_collections.ConfigDict()
-    # nasbench201 or darts.
+    # nasbench201, darts or nasbench301.
     config.space.name = "nasbench201"
 
     config.network = ml_collections.ConfigDict()
     # Channels of the first of three stages, and cells in each; between the stages stand reduction
-    # blocks (nasbench201) or cells (darts, whose paper has 36 channels and 6 cells a stage).
+    # blocks (nasbench201) or cells (darts, whose paper has 36 channels and 6 cells a stage;
+    # nasbench301: 32 and 2).
     config.network.channels = 16
     config.network.cells_per_stage = 5
 

@@ -13,6 +13,7 @@ from .spaces.darts.genotype import format_genotype, parse_genotype
 from .spaces.darts.network import DartsNetwork
 from .spaces.nasbench201.genotype import format_arch, parse_arch
 from .spaces.nasbench201.network import NasBench201Network
+from .spaces.nasbench301.network import NasBench301Network
 
 __all__ = (
     "BEST_RANKING",
@@ -20,6 +21,7 @@ __all__ = (
     "DartsNetwork",
     "InputError",
     "NasBench201Network",
+    "NasBench301Network",
     "ScoringConfig",
     "__version__",
     "compile_scorer",

@@ -88,4 +88,4 @@ def test_a_column(tmp_path):
 def test_a_command(tmp_path):
     folder = extended("A command", tmp_path)
     code = "from epe_nas_jax.commands.table import main; main()"
-    assert run(folder, "-c", code, "spaces").split() == ["nasbench201", "darts"]
+    assert run(folder, "-c", code, "spaces").split() == ["nasbench201", "darts", "nasbench301"]

@@ -36,7 +36,8 @@ SPACES = {
     "layers": set(),
     "nasbench201": {"base", "layers"},
     "darts": {"base", "layers"},
-    "table": {"base", "darts", "nasbench201"},
+    "nasbench301": {"base", "darts"},
+    "table": {"base", "darts", "nasbench201", "nasbench301"},
 }
 # Pure functions over arrays and keys, but for the modules named.
 CORE = {

@@ -11,6 +11,8 @@ from epe_nas_jax.spaces.darts.network import DartsNetwork
 from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from epe_nas_jax.spaces.nasbench301.network import NasBench301Network
+from epe_nas_jax.spaces.nasbench301.space import NASBENCH301
 
 
 class Entry(NamedTuple):
@@ -36,11 +38,20 @@ def _darts_network(
     return DartsNetwork(num_classes, channels, num_cells, param_dtype=param_dtype)
 
 
+def _nasbench301_network(
+    num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
+) -> CellNetwork:
+    """Two reduction cells between the stages: the benchmark's 8 cells are 2 a stage."""
+    num_cells = 3 * cells_per_stage + 2
+    return NasBench301Network(num_classes, channels, num_cells, param_dtype=param_dtype)
+
+
 SPACES = {
     entry.space.name: entry
     for entry in (
         Entry(NASBENCH201, NasBench201Network, is_trainable=True),
         Entry(DARTS, _darts_network),
+        Entry(NASBENCH301, _nasbench301_network),
     )
 }
 
