@@ -35,13 +35,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.fresh_minibatch = False
 
     config.space = ml_collections.ConfigDict()
-    # nasbench201, darts, nasbench101, transnas_micro or nats_sss.
+    # nasbench201, darts, nasbench301, nasbench101, transnas_micro or nats_sss.
     config.space.name = "nasbench201"
 
     config.network = ml_collections.ConfigDict()
     # Channels of the first of three stages, and cells in each; between the stages stand reduction
-    # blocks (nasbench201) or cells (darts, whose paper has 36 channels and 6 cells a stage). Other
-    # spaces have stages of their own (docs/spaces.md).
+    # blocks (nasbench201) or cells (darts, whose paper has 36 channels and 6 cells a stage;
+    # nasbench301: 32 and 2). Other spaces have stages of their own (docs/spaces.md).
     config.network.channels = 16
     config.network.cells_per_stage = 5
 

@@ -14,6 +14,7 @@ from .spaces.darts.network import DartsNetwork
 from .spaces.nasbench101.network import NasBench101Network
 from .spaces.nasbench201.genotype import format_arch, parse_arch
 from .spaces.nasbench201.network import NasBench201Network
+from .spaces.nasbench301.network import NasBench301Network
 from .spaces.nats_sss.network import NatsSssNetwork
 from .spaces.transnas_micro.network import TransNasMicroNetwork
 
@@ -24,6 +25,7 @@ __all__ = (
     "InputError",
     "NasBench101Network",
     "NasBench201Network",
+    "NasBench301Network",
     "NatsSssNetwork",
     "ScoringConfig",
     "TransNasMicroNetwork",

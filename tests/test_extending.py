@@ -88,5 +88,5 @@ def test_a_column(tmp_path):
 def test_a_command(tmp_path):
     folder = extended("A command", tmp_path)
     code = "from epe_nas_jax.commands.table import main; main()"
-    spaces = ["nasbench201", "darts", "nasbench101", "transnas_micro", "nats_sss"]
+    spaces = ["nasbench201", "darts", "nasbench301", "nasbench101", "transnas_micro", "nats_sss"]
     assert run(folder, "-c", code, "spaces").split() == spaces

@@ -36,11 +36,20 @@ SPACES = {
     "layers": set(),
     "nasbench201": {"base", "layers"},
     "darts": {"base", "layers"},
+    "nasbench301": {"base", "darts"},
     "nasbench101": {"base", "layers"},
     "product": {"base"},
     "transnas_micro": {"base", "layers", "product"},
     "nats_sss": {"base", "layers", "product"},
-    "table": {"base", "darts", "nasbench101", "nasbench201", "nats_sss", "transnas_micro"},
+    "table": {
+        "base",
+        "darts",
+        "nasbench101",
+        "nasbench201",
+        "nasbench301",
+        "nats_sss",
+        "transnas_micro",
+    },
 }
 # Pure functions over arrays and keys, but for the modules named.
 CORE = {

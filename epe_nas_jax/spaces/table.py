@@ -13,6 +13,8 @@ from epe_nas_jax.spaces.nasbench101.network import NasBench101Network
 from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+from epe_nas_jax.spaces.nasbench301.network import NasBench301Network
+from epe_nas_jax.spaces.nasbench301.space import NASBENCH301
 from epe_nas_jax.spaces.nats_sss.network import NatsSssNetwork
 from epe_nas_jax.spaces.nats_sss.space import NATS_SSS
 from epe_nas_jax.spaces.transnas_micro.network import TransNasMicroNetwork
@@ -42,6 +44,14 @@ def _darts_network(
     return DartsNetwork(num_classes, channels, num_cells, param_dtype=param_dtype)
 
 
+def _nasbench301_network(
+    num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
+) -> CellNetwork:
+    """Two reduction cells between the stages: the benchmark's 8 cells are 2 a stage."""
+    num_cells = 3 * cells_per_stage + 2
+    return NasBench301Network(num_classes, channels, num_cells, param_dtype=param_dtype)
+
+
 def _transnas_micro_network(
     num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
 ) -> CellNetwork:
@@ -54,6 +64,7 @@ SPACES = {
     for entry in (
         Entry(NASBENCH201, NasBench201Network, is_trainable=True),
         Entry(DARTS, _darts_network),
+        Entry(NASBENCH301, _nasbench301_network),
         Entry(NASBENCH101, NasBench101Network),
         Entry(TRANSNAS_MICRO, _transnas_micro_network),
         Entry(NATS_SSS, NatsSssNetwork),

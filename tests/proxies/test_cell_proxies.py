@@ -174,18 +174,3 @@ def test_a_network_that_lacks_what_a_proxy_needs_is_refused_by_its_name(minibatc
         return
     with pytest.raises(InputError, match=f"proxy {proxy.name}: found a network without"):
         trace(Bare(), ("epe", proxy.name), minibatch)
-
-
-def test_nwot_of_a_network_that_sows_no_relus_is_refused(minibatch):
-    images, labels = minibatch
-    network = DartsNetwork(num_classes=3, channels=4, num_cells=3, param_dtype=jnp.float64)
-    cell = parse_genotype(DARTS_V2)
-
-    def score():
-        variables = network.init(jax.random.key(0), images, cell)
-        return cell_proxies(
-            variables, cell, images, labels, network=network, proxies=("epe", "nwot")
-        )
-
-    with pytest.raises(InputError, match="proxy nwot: found a network without a collection"):
-        jax.eval_shape(score)

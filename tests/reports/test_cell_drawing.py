@@ -8,7 +8,7 @@ import pytest
 
 from epe_nas_jax.reports.cell_drawing import cell_drawing
 from epe_nas_jax.spaces.base import CellGraph, GraphEdge, GraphNode
-from epe_nas_jax.spaces.darts.genotype import CELL_EDGES, NODES, OPERATIONS
+from epe_nas_jax.spaces.darts.edges import CELL_EDGES, NODES, OPERATIONS
 from epe_nas_jax.spaces.darts.published import DARTS_V2
 from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201

@@ -11,7 +11,7 @@ from epe_nas_jax import NasBench201Network
 from epe_nas_jax.scoring.columns import COLUMNS, RunCells
 from epe_nas_jax.spaces import paths
 from epe_nas_jax.spaces.base import CellGraph, GraphEdge
-from epe_nas_jax.spaces.darts import genotype as darts
+from epe_nas_jax.spaces.darts import edges as darts
 from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.nasbench201 import genotype as nasbench201
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201

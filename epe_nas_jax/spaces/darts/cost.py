@@ -3,6 +3,9 @@
 A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1, a 3x3
 pool 9 a value that it puts out, the global pool 1 a value that it reads; nothing for sums and
 biases. `spaces.nasbench201.cost` counts in the same way, except for the global pool.
+
+Where batch norm has no scale and offset it counts 1 a value, and the global pool of a side h counts
+(h + 1)^2 a channel, as in the tables of NAS-Bench-301's networks.
 """
 
 import itertools
@@ -11,18 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from epe_nas_jax.spaces.base import Cost
-from epe_nas_jax.spaces.darts.genotype import (
+from epe_nas_jax.spaces.darts.edges import (
     CELL_EDGES,
     NODES,
     NUM_CELL_EDGES,
     OPERATIONS,
-    check_genotypes,
-    prune_dead,
+    OPERATIONS_OF,
 )
+from epe_nas_jax.spaces.darts.genotype import prune_dead
 
 STEM_MULTIPLIER = 3
 
-_BATCH_NORM, _RELU, _POOL = 2, 1, 9
+_BATCH_NORM, _PLAIN_NORM, _RELU, _POOL = 2, 1, 1, 9
 
 
 class Sizes(NamedTuple):
@@ -33,12 +36,14 @@ class Sizes(NamedTuple):
       num_cells: number of cells.
       num_classes: K.
       last_activation: whether batch norm and ReLU stand before the global pool.
+      plain_norm: as `DartsNetwork.plain_norm`.
     """
 
     channels: int
     num_cells: int
     num_classes: int
     last_activation: bool
+    plain_norm: bool = False
 
 
 def count(
@@ -52,17 +57,13 @@ def count(
     """Parameters, and FLOPs of one image's forward pass.
 
     Args:
-      genotypes: the cells, int `[A, E]`.
+      genotypes: the cells, checked, int `[A, E]`.
       sizes: of the network.
       side: H.
       image_channels: of the images.
       live: leave out operations of nodes without edges, as `genotype.prune_dead`.
-
-    Raises:
-      InputError: the rows are not genotypes of the space.
     """
-    cells = check_genotypes(genotypes)
-    cells = (prune_dead(cells) if live else cells).reshape(-1, 2, NUM_CELL_EDGES)
+    cells = (prune_dead(genotypes) if live else genotypes).reshape(-1, 2, NUM_CELL_EDGES)
     width = STEM_MULTIPLIER * sizes.channels
     params = np.full(len(cells), 9 * image_channels * width + 2 * width, np.int64)
     stem = 9 * image_channels + _BATCH_NORM
@@ -78,7 +79,7 @@ def count(
                 params += width * channels + 2 * channels
                 flops += _RELU * width * its_side**2
                 flops += channels * last[1] ** 2 * (width + _BATCH_NORM)
-            edges = _edges(channels, last[1], is_reduction)
+            edges = _edges(channels, last[1], is_reduction, sizes.plain_norm)
             which = cells[:, int(is_reduction)]
             for edge, (of_params, of_flops) in enumerate(edges):
                 params += of_params[which[:, edge]]
@@ -90,36 +91,43 @@ def count(
         params += 2 * width
         flops += width * side**2 * (_BATCH_NORM + _RELU)
     params += (width + 1) * sizes.num_classes
-    flops += width * side**2 + width * sizes.num_classes
+    flops += width * (side + sizes.plain_norm) ** 2 + width * sizes.num_classes
     return Cost(params, flops)
 
 
-def _edges(channels: int, side: int, is_reduction: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Parameters and FLOPs of every operation, int64 `[operations]` each, on every edge."""
-    by_stride = {
-        stride: np.array([_operation(name, channels, side, stride) for name in OPERATIONS]).T
-        for stride in (1, 2)
-    }
-    halved = np.array([_operation(name, channels, side // 2, 1) for name in OPERATIONS]).T
+def _edges(
+    channels: int, side: int, is_reduction: bool, plain_norm: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Parameters and FLOPs of every value, int64 `[values]` each, on every edge."""
+
+    def table(side: int, stride: int) -> np.ndarray:
+        rows = [_operation(name, channels, side, stride, plain_norm) for name in OPERATIONS]
+        return np.array(rows, np.int64)[OPERATIONS_OF].sum(axis=1).T
+
+    normal, reducing, halved = table(side, 1), table(side, 2), table(side // 2, 1)
     edges = []
     for source, _ in CELL_EDGES:
-        table = by_stride[1]
+        own = normal
         if is_reduction:
-            table = by_stride[2] if source < 2 else halved
-        edges.append((table[0], table[1]))
+            own = reducing if source < NODES[0] else halved
+        edges.append((own[0], own[1]))
     return edges
 
 
-def _operation(name: str, channels: int, side: int, stride: int) -> tuple[int, int]:
+def _operation(
+    name: str, channels: int, side: int, stride: int, plain_norm: bool
+) -> tuple[int, int]:
     """Parameters and FLOPs of an operation on `[side, side, channels]`."""
     values_in, values = channels * side**2, channels * (side // stride) ** 2
-    pointwise = channels**2 + 2 * channels, values * (channels + _BATCH_NORM)
+    norm = _PLAIN_NORM if plain_norm else _BATCH_NORM
+    norm_params = 0 if plain_norm else 2 * channels
+    pointwise = channels**2 + norm_params, values * (channels + norm)
     if name == "none" or (name == "skip_connect" and stride == 1):
         return 0, 0
     if name == "skip_connect":
         return pointwise[0], _RELU * values_in + pointwise[1]
     if name.endswith("pool_3x3"):
-        return 0, _POOL * values
+        return 0, (_POOL + (_PLAIN_NORM if plain_norm else 0)) * values
     taps = int(name[-1]) ** 2
     params = taps * channels + pointwise[0]
     after_depthwise = taps * values + pointwise[1]

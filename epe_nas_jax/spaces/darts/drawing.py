@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from epe_nas_jax.spaces.base import CellGraph, GraphEdge, GraphNode
-from epe_nas_jax.spaces.darts import genotype as cells
+from epe_nas_jax.spaces.darts import edges as cells
+from epe_nas_jax.spaces.darts.genotype import prune_dead
 
 _TITLES = ("normal cell", "reduction cell")
 _KINDS = {"skip": "skip", "sep": "conv", "dil": "conv", "max": "pool", "avg": "pool"}
@@ -37,35 +38,37 @@ _OUTPUT = len(_NODES) - 1
 def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
     """The normal and the reduction cell of a genotype, int `[E]`, as they are drawn."""
     halves = np.asarray(genotype).reshape(2, cells.NUM_CELL_EDGES)
-    live = cells.prune_dead(np.asarray(genotype)).reshape(2, cells.NUM_CELL_EDGES)
+    live_halves = prune_dead(np.asarray(genotype)).reshape(2, cells.NUM_CELL_EDGES)
     return tuple(
-        CellGraph(title, _WIDTH, _HEIGHT, _NODES, (*_inputs(ops, live_ops), *_outputs(live_ops)))
-        for title, ops, live_ops in zip(_TITLES, halves, live, strict=True)
+        CellGraph(title, _WIDTH, _HEIGHT, _NODES, (*_inputs(values, live), *_outputs(live)))
+        for title, values, live in zip(_TITLES, halves, live_halves, strict=True)
     )
 
 
-def _inputs(ops: np.ndarray, live_ops: np.ndarray) -> list[GraphEdge]:
-    """The edges with an operation, of operations `[E / 2]`."""
+def _inputs(values: np.ndarray, live: np.ndarray) -> list[GraphEdge]:
+    """The edges with an operation, of values `[E / 2]`; a pair is drawn as two edges."""
     edges = []
     for target in cells.NODES:
         into = [
-            (source, edge)
-            for edge, (source, end) in enumerate(cells.CELL_EDGES)
-            if end == target and ops[edge]
+            (cells.CELL_EDGES[edge][0], op, bool(live[edge]))
+            for edge in cells.EDGES_INTO[target]
+            for op in cells.OPERATIONS_OF[values[edge]]
+            if op
         ]
-        for (source, edge), side in zip(into, _sides([source for source, _ in into]), strict=True):
-            name = cells.OPERATIONS[ops[edge]]
+        sides = _sides([source for source, _, _ in into])
+        for (source, op, is_live), side in zip(into, sides, strict=True):
+            name = cells.OPERATIONS[op]
             kind = _KINDS[name.split("_")[0]]
             via = _way(source, target, side)
-            edges.append(GraphEdge(source, target, name, kind, bool(live_ops[edge]), via=via))
+            edges.append(GraphEdge(source, target, name, kind, is_live, via=via))
     return edges
 
 
-def _outputs(live_ops: np.ndarray) -> list[GraphEdge]:
+def _outputs(live: np.ndarray) -> list[GraphEdge]:
     """The edges to the output, which join nodes and have no operation."""
     last = cells.NODES[-1]
     lane = _MIDDLE + _TO_OUTPUT_LANE
-    reached = {target for edge, (_, target) in enumerate(cells.CELL_EDGES) if live_ops[edge]}
+    reached = {target for edge, (_, target) in enumerate(cells.CELL_EDGES) if live[edge]}
     edges = []
     for node in cells.NODES:
         via = ((lane, _NODES[node].y + _INTO_LANE), (lane, _NODES[last].y + _INTO_LANE))

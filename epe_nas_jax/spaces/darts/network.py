@@ -10,11 +10,14 @@ and ReLU of xautodl's `NASNetonCIFAR`. DARTS has none (`last_activation=False`):
 end in a batch norm, whose sum over the mini-batch no image changes, so that the summed logits of
 such a network have a zero input Jacobian, and it has no EPE-NAS score.
 
-Genotypes are static or traced, and weights drawn, as in `spaces.nasbench201.network`.
+Genotypes are static or traced, weights drawn, and ReLUs and gradients measured as in
+`spaces.nasbench201.network`.
 """
 
 import itertools
-from typing import Any
+import operator
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,8 +26,15 @@ import numpy as np
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import Cost, Genotype, SearchSpace
-from epe_nas_jax.spaces.darts import cost, operations
-from epe_nas_jax.spaces.darts.genotype import CELL_EDGES, NODES, NUM_CELL_EDGES, OPERATIONS
+from epe_nas_jax.spaces.darts import cost, operations, traced
+from epe_nas_jax.spaces.darts.edges import (
+    CELL_EDGES,
+    EDGES_INTO,
+    NODES,
+    NUM_CELL_EDGES,
+    OPERATIONS,
+    OPERATIONS_OF,
+)
 from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import normalise
@@ -32,6 +42,11 @@ from epe_nas_jax.spaces.layers.checks import check_images
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams, relu_conv_bn
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, SIZE, probe
 from epe_nas_jax.spaces.layers.init import draw_layers, scale_to_fan_in
+from epe_nas_jax.spaces.layers.relu_agreement import (
+    COLLECTION,
+    counts_relus,
+    sow_relu_agreement,
+)
 
 # Number of an operation's first drawn tensor on an edge, and kernel size. Tensor 0: skip_connect's.
 _SEPARABLE = {
@@ -45,6 +60,22 @@ _TENSORS_PER_EDGE = 13
 _TENSORS_PER_PREPROCESSING = 4
 _FIRST_EDGE_TENSOR = 2 * _TENSORS_PER_PREPROCESSING
 _TENSORS_PER_LAYER = _FIRST_EDGE_TENSOR + _TENSORS_PER_EDGE * NUM_CELL_EDGES
+# Tensors of second operations, of which a node has one at most; their keys are those of layers that
+# no network has.
+_SECOND_TENSORS_PER_LAYER = _TENSORS_PER_EDGE * len(NODES)
+_SECOND_LAYERS = 10**6
+
+
+class Drawn(NamedTuple):
+    """What is drawn for the weights of a cell, or of several cells with an axis in front.
+
+    Attributes:
+      tensors: those of convolutions before the edges, and of the operations of each edge.
+      second: those of second operations on an edge, for each node; None if there are no pairs.
+    """
+
+    tensors: jax.Array
+    second: jax.Array | None
 
 
 class DartsNetwork(nn.Module):
@@ -56,7 +87,13 @@ class DartsNetwork(nn.Module):
       num_cells: number of cells, at least 3.
       last_activation: batch norm and ReLU before the pooling; without them a score is noise.
       param_dtype: dtype of the weights.
+      plain_norm: whether the batch norms of operations have no scale and offset, and one stands
+        behind each pool, as in the network that DARTS searches with. A fact of the space.
+      has_pairs: whether an edge may have two operations, as `edges` has them. Likewise.
     """
+
+    plain_norm: ClassVar[bool] = False
+    has_pairs: ClassVar[bool] = False
 
     num_classes: int
     channels: int = 36
@@ -84,8 +121,15 @@ class DartsNetwork(nn.Module):
         self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
     ) -> Cost:
         """Parameters and FLOPs of the networks of cells `[A, E]`, for images of side H."""
-        sizes = cost.Sizes(self.channels, self.num_cells, self.num_classes, self.last_activation)
-        return cost.count(genotypes, sizes, side=side, image_channels=image_channels, live=live)
+        sizes = cost.Sizes(
+            self.channels,
+            self.num_cells,
+            self.num_classes,
+            self.last_activation,
+            self.plain_norm,
+        )
+        cells = self.space.check(genotypes)
+        return cost.count(cells, sizes, side=side, image_channels=image_channels, live=live)
 
     @nn.compact
     def __call__(self, images: jax.Array, genotype: Genotype) -> jax.Array:
@@ -110,14 +154,19 @@ class DartsNetwork(nn.Module):
         kernel = scale_to_fan_in(draw(0, 1, 9 * shape[2] * shape[3])[0, 0], shape)
         kernel, scale, bias = ConvBNParams(shape, dtype, name="stem")(kernel)
         before = last = normalise(convolution.convolve(images, kernel), scale, bias)[0]
+        # The first cell reads the stem as both of its inputs.
+        sow_relu_agreement(self, "relus_stem", last, 3)
 
         starts = (0, self.num_cells // 3, 2 * self.num_cells // 3, self.num_cells)
         for stage, (start, stop) in enumerate(itertools.pairwise(starts)):
             channels = self.channels * 2**stage
-            drawn = draw(1 + start, stop - start, channels * max(channels, 25))
+            drawn = self._draw_cells(key, start, stop - start, channels * max(channels, 25))
             for i in range(start, stop):
-                cell = DartsCell(channels, stage > 0 and i == start, dtype, name=f"cell_{i}")
-                before, last = last, cell(before, last, genotype, drawn[i - start])
+                is_reduction = stage > 0 and i == start
+                cell = DartsCell(channels, is_reduction, self.plain_norm, dtype, name=f"cell_{i}")
+                own = jax.tree.map(operator.itemgetter(i - start), drawn)
+                before, last = last, cell(before, last, genotype, own)
+                sow_relu_agreement(self, f"relus_{i}", last, min(2, self.num_cells - 1 - i))
                 if stage < 2:
                     last = probe(self, ENTROPY, last)
         last = probe(self, SIZE, last)
@@ -126,15 +175,27 @@ class DartsNetwork(nn.Module):
             size = last.shape[-1:]
             scale = self.param("last_scale", nn.initializers.ones, size, dtype)
             bias = self.param("last_bias", nn.initializers.zeros, size, dtype)
-            last = nn.relu(normalise(last, scale, bias)[0])
+            last = normalise(last, scale, bias)[0]
+            sow_relu_agreement(self, "relus_last", last)
+            last = nn.relu(last)
         features = jnp.mean(last, axis=(1, 2))
         width = features.shape[-1]
-        drawn = draw(1 + self.num_cells, 1, width * self.num_classes)[0]
-        kernel = scale_to_fan_in(drawn[0], (width, self.num_classes))
-        offset = scale_to_fan_in(drawn[1], (self.num_classes,), fan_in=width)
+        row = draw(1 + self.num_cells, 1, width * self.num_classes)[0]
+        kernel = scale_to_fan_in(row[0], (width, self.num_classes))
+        offset = scale_to_fan_in(row[1], (self.num_classes,), fan_in=width)
         kernel = self.param("classifier_kernel", lambda _: kernel)
         offset = self.param("classifier_bias", lambda _: offset)
         return features @ kernel + offset[None, :]
+
+    def _draw_cells(self, key: jax.Array | None, first: int, num_cells: int, size: int) -> Drawn:
+        """What is drawn for some cells, a row a cell."""
+        dtype = self.param_dtype
+        tensors = draw_layers(key, 1 + first, num_cells, _TENSORS_PER_LAYER, size, dtype)
+        if not self.has_pairs:
+            return Drawn(tensors, None)
+        layer = _SECOND_LAYERS + first
+        number = _SECOND_TENSORS_PER_LAYER
+        return Drawn(tensors, draw_layers(key, layer, num_cells, number, size, dtype))
 
 
 class DartsCell(nn.Module):
@@ -143,31 +204,77 @@ class DartsCell(nn.Module):
     Attributes:
       channels: C, channels of a node.
       is_reduction: whether it halves the size.
+      plain_norm: as in `DartsNetwork`.
       param_dtype: dtype of the weights.
     """
 
     channels: int
     is_reduction: bool
+    plain_norm: bool
     param_dtype: jnp.dtype
 
     @nn.compact
     def __call__(
-        self, before: jax.Array, last: jax.Array, genotype: Genotype, drawn: jax.Array
+        self, before: jax.Array, last: jax.Array, genotype: Genotype, drawn: Drawn
     ) -> jax.Array:
-        nodes = [self._preprocess(0, before, last, drawn), self._preprocess(1, last, last, drawn)]
+        inputs = [
+            self._preprocess(0, before, last, drawn.tensors),
+            self._preprocess(1, last, last, drawn.tensors),
+        ]
         first = NUM_CELL_EDGES if self.is_reduction else 0
+        values = genotype[first : first + NUM_CELL_EDGES]
+        if isinstance(values[0], jax.Array):
+            nodes = self._traced_nodes(jnp.asarray(values), inputs, drawn)
+        else:
+            nodes = self._static_nodes(np.asarray(values), inputs, drawn)
+        for source, x in enumerate([*inputs, *nodes[:-1]]):
+            num_relus = operations.num_relus_of_input(self._form(source).stride)
+            readers = [edge for edge, ends in enumerate(CELL_EDGES) if ends[0] == source]
+            counts = jnp.asarray(num_relus)[jnp.asarray(values)[np.array(readers)]]
+            sow_relu_agreement(self, f"relus_{source}", x, counts.sum())
+        return jnp.concatenate(nodes, axis=-1)
+
+    def _static_nodes(
+        self, values: np.ndarray, inputs: list[jax.Array], drawn: Drawn
+    ) -> list[jax.Array]:
+        """Nodes 2 to 5 of static values of edges."""
+        nodes = list(inputs)
         for node in NODES:
             incoming = []
-            for edge, (source, target) in enumerate(CELL_EDGES):
-                if target == node:
-                    op = genotype[first + edge]
-                    op = op if isinstance(op, jax.Array) else int(op)
-                    stride = 2 if self.is_reduction and source < 2 else 1
-                    start = _FIRST_EDGE_TENSOR + edge * _TENSORS_PER_EDGE
-                    weights = self._edge_weights(op, edge, stride, drawn[start:])
-                    incoming.append(operations.apply_operation(op, nodes[source], weights, stride))
+            for edge in EDGES_INTO[node]:
+                source, _ = CELL_EDGES[edge]
+                form = self._form(source)
+                for number, op in enumerate(OPERATIONS_OF[values[edge]]):
+                    if op or not number:
+                        names = (OPERATIONS[op],)
+                        weights = self._weights(number, edge, names, drawn)
+                        y, inner = operations.apply_operation(op, nodes[source], weights, form)
+                        incoming.append(y)
+                        if inner is not None:
+                            sow_relu_agreement(self, f"second_relus_{edge}_{number}", inner)
             nodes.append(sum(incoming[1:], start=incoming[0]))
-        return jnp.concatenate([nodes[node] for node in NODES], axis=-1)
+        return nodes[len(inputs) :]
+
+    def _traced_nodes(
+        self, values: jax.Array, inputs: list[jax.Array], drawn: Drawn
+    ) -> list[jax.Array]:
+        """Nodes 2 to 5 of traced values of edges."""
+        weights = [self._weights(0, edge, OPERATIONS, drawn) for edge in range(NUM_CELL_EDGES)]
+        if drawn.second is not None:
+            # The first edge into a node has every operation that any edge into it may have.
+            weights += [self._weights(1, EDGES_INTO[node][0], OPERATIONS, drawn) for node in NODES]
+        counts = counts_relus(self)
+        nodes, agreement = traced.nodes_of_cell(
+            values, inputs, weights, self._form(0), counts_relus=counts
+        )
+        if counts:
+            self.sow(COLLECTION, "second_relus", agreement)
+        return nodes
+
+    def _form(self, source: int) -> operations.Form:
+        """How operations on a node are built."""
+        stride = 2 if self.is_reduction and source < NODES[0] else 1
+        return operations.Form(stride, pool_norm=self.plain_norm)
 
     def _preprocess(
         self, number: int, x: jax.Array, last: jax.Array, drawn: jax.Array
@@ -180,34 +287,46 @@ class DartsCell(nn.Module):
             return operations.factorized_reduce(x, weights)
         return relu_conv_bn(x, weights)[0]
 
-    def _edge_weights(
-        self, op: int | jax.Array, edge: int, stride: int, drawn: jax.Array
+    def _weights(
+        self, number: int, edge: int, names: Sequence[str], drawn: Drawn
     ) -> operations.DartsEdgeWeights:
-        def is_built(name: str) -> bool:
-            return isinstance(op, jax.Array) or OPERATIONS[op] == name
+        """The weights of some operations as the first (0) or second (1) one of an edge.
 
-        def separable(name: str, number: int, size: int) -> operations.SeparableConvBN:
-            return self._separable(f"edge_{edge}_{name}", size, drawn[number : number + 2])
-
-        skip_connect = None
-        if stride == 2 and is_built("skip_connect"):
-            skip_connect = self._pointwise(f"edge_{edge}_skip_connect", self.channels, drawn[0])
-        weights: dict[str, Any] = dict.fromkeys(_SEPARABLE)
-        for name, (number, size) in _SEPARABLE.items():
-            if is_built(name) and name.startswith("sep"):
-                weights[name] = (
-                    separable(f"{name}_0", number, size),
-                    separable(f"{name}_1", number + 2, size),
-                )
-            elif is_built(name):
-                weights[name] = separable(name, number, size)
-        return operations.DartsEdgeWeights(skip_connect, **weights)
+        A node has at most one second operation: those of all its edges share their weights.
+        """
+        source, node = CELL_EDGES[edge]
+        if number:
+            assert drawn.second is not None
+            own, place = drawn.second[_TENSORS_PER_EDGE * (node - NODES[0]) :], f"second_{node}"
+        else:
+            start = _FIRST_EDGE_TENSOR + _TENSORS_PER_EDGE * edge
+            own, place = drawn.tensors[start:], f"edge_{edge}"
+        weights: dict[str, Any] = {}
+        for name in names:
+            if name == "skip_connect" and self._form(source).stride == 2:
+                weights[name] = self._pointwise(f"{place}_{name}", self.channels, own[0], edge=True)
+            elif name in _SEPARABLE:
+                first, size = _SEPARABLE[name]
+                if name.startswith("sep"):
+                    weights[name] = (
+                        self._separable(f"{place}_{name}_0", size, own[first:]),
+                        self._separable(f"{place}_{name}_1", size, own[first + 2 :]),
+                    )
+                else:
+                    weights[name] = self._separable(f"{place}_{name}", size, own[first:])
+        return operations.DartsEdgeWeights(**weights)
 
     def _separable(self, name: str, size: int, drawn: jax.Array) -> operations.SeparableConvBN:
         depthwise = scale_to_fan_in(drawn[0], (size, size, 1, self.channels))
         depthwise = self.param(f"{name}_depthwise", lambda _: depthwise)
-        return operations.SeparableConvBN(depthwise, self._pointwise(name, self.channels, drawn[1]))
+        pointwise = self._pointwise(name, self.channels, drawn[1], edge=True)
+        return operations.SeparableConvBN(depthwise, pointwise)
 
-    def _pointwise(self, name: str, channels_in: int, drawn: jax.Array) -> ConvBN:
+    def _pointwise(
+        self, name: str, channels_in: int, drawn: jax.Array, *, edge: bool = False
+    ) -> ConvBN:
+        """A pointwise convolution with batch norm, of an edge or before the edges."""
         shape = (1, 1, channels_in, self.channels)
-        return ConvBNParams(shape, self.param_dtype, name=name)(scale_to_fan_in(drawn, shape))
+        affine = not (edge and self.plain_norm)
+        module = ConvBNParams(shape, self.param_dtype, affine, name=name)
+        return module(scale_to_fan_in(drawn, shape))

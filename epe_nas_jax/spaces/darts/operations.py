@@ -1,30 +1,22 @@
-"""Candidate operations of DARTS cells (Liu et al. 2019, section 3.1.1), as its evaluation network.
+"""Candidate operations of DARTS cells (Liu et al. 2019, section 3.1.1).
 
-`apply_operation` has two forms: with a Python int only that operation is built; with a traced index
-one program serves any cells. The backward pass then runs the operation again from the edge's input,
-which is all that is kept.
-
-Pools have no batch norm, unlike those of DARTS's search network.
+Each gives its output, and what a second ReLU within it reads; None where it has no second one.
 """
 
-import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jax import lax
 
+from epe_nas_jax.spaces.darts.edges import OPERATIONS, OPERATIONS_OF
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import normalise
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN
-from epe_nas_jax.spaces.layers.grouped_switch import (
-    cotangents,
-    grouped_switch,
-    is_differentiated,
-    values_of,
-)
-from epe_nas_jax.spaces.layers.pooling import avg_pool_3x3
+from epe_nas_jax.spaces.layers.depthwise import convolve_depthwise
+from epe_nas_jax.spaces.layers.pooling import avg_pool_3x3, max_pool_3x3
 
 
 class SeparableConvBN(NamedTuple):
@@ -42,30 +34,49 @@ class SeparableConvBN(NamedTuple):
 class DartsEdgeWeights(NamedTuple):
     """Weights of the candidate operations of one edge; None for an operation that is not built."""
 
-    skip_connect: ConvBN | None
-    sep_conv_3x3: tuple[SeparableConvBN, SeparableConvBN] | None
-    sep_conv_5x5: tuple[SeparableConvBN, SeparableConvBN] | None
-    dil_conv_3x3: SeparableConvBN | None
-    dil_conv_5x5: SeparableConvBN | None
+    skip_connect: ConvBN | None = None
+    sep_conv_3x3: tuple[SeparableConvBN, SeparableConvBN] | None = None
+    sep_conv_5x5: tuple[SeparableConvBN, SeparableConvBN] | None = None
+    dil_conv_3x3: SeparableConvBN | None = None
+    dil_conv_5x5: SeparableConvBN | None = None
 
 
-def apply_operation(
-    op: int | jax.Array, x: jax.Array, weights: DartsEdgeWeights, stride: int
-) -> jax.Array:
+class Form(NamedTuple):
+    """How operations are built on an edge.
+
+    Attributes:
+      stride: 1, or 2 on the edges of a reduction cell that leave its inputs.
+      pool_norm: whether a batch norm without scale and offset stands behind pools.
+    """
+
+    stride: int
+    pool_norm: bool
+
+
+Output = tuple[jax.Array, jax.Array | None]
+
+
+def apply_operation(op: int, x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
     """Applies one candidate operation to an edge's input.
 
     Args:
-      op: index into `genotype.OPERATIONS`; a Python int is static, an array is traced.
+      op: index into `genotype.OPERATIONS`.
       x: the source node, `[N, H, H, C]`.
-      weights: the edge's weights; a traced index needs those of every operation.
-      stride: 1, or 2 on the edges of a reduction cell that leave its inputs.
+      weights: those of the operation at least.
+      form: how it is built.
 
     Returns:
-      The edge's output, `[N, H/stride, H/stride, C]`.
+      The edge's output, `[N, H/stride, H/stride, C]`; and what a second ReLU reads, of that shape,
+      or None.
     """
-    if isinstance(op, jax.Array):
-        return _traced_operation(op, x, weights, stride)
-    return _OPERATIONS[op](x, weights, stride)
+    return _OPERATIONS[op](x, weights, form)
+
+
+def num_relus_of_input(stride: int) -> np.ndarray:
+    """How many ReLUs read the source of an edge of a stride, for every value of the edge: int32."""
+    with_relu = [name.startswith(("sep", "dil")) for name in OPERATIONS]
+    with_relu[OPERATIONS.index("skip_connect")] = stride == 2
+    return np.array(with_relu, np.int32)[OPERATIONS_OF].sum(axis=1, dtype=np.int32)
 
 
 def factorized_reduce(x: jax.Array, weights: ConvBN) -> jax.Array:
@@ -79,84 +90,46 @@ def factorized_reduce(x: jax.Array, weights: ConvBN) -> jax.Array:
     return normalise(jnp.concatenate(halves, axis=-1), weights.scale, weights.bias)[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _traced_operation(
-    op: jax.Array, x: jax.Array, weights: DartsEdgeWeights, stride: int
-) -> jax.Array:
-    return grouped_switch(op, _forward_branches(stride), x, weights)
+def _none(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
+    return jnp.zeros_like(x[:, :: form.stride, :: form.stride]), None
 
 
-def _traced_operation_fwd(op: Any, x: Any, weights: Any, stride: int) -> tuple[jax.Array, Any]:
-    weights_too = is_differentiated(weights)
-    op, x, weights = values_of((op, x, weights))
-    y = grouped_switch(op, _forward_branches(stride), x, weights)
-    # What is differentiated, and what is not.
-    return y, (op, (x, weights), ()) if weights_too else (op, (x,), (weights,))
+def _max_pool_3x3(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
+    return _pooled(max_pool_3x3(x, form.stride), form), None
 
 
-def _traced_operation_bwd(stride: int, residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
-    op, differentiated, constant = residuals
-    if isinstance(dy, jax.custom_derivatives.SymbolicZero):
-        return None, jnp.zeros_like(differentiated[0]), None
-    cotangents = grouped_switch(op, _backward_branches(stride), differentiated, constant, dy)
-    return None, *cotangents, *[jax.tree.map(jnp.zeros_like, weights) for weights in constant]
+def _avg_pool_3x3(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
+    return _pooled(avg_pool_3x3(x)[:, :: form.stride, :: form.stride], form), None
 
 
-_traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)
-
-
-def _forward_branches(stride: int) -> list[Any]:
-    return [functools.partial(operation, stride=stride) for operation in _OPERATIONS]
-
-
-def _backward_branches(stride: int) -> list[Any]:
-    return [functools.partial(cotangents, operation) for operation in _forward_branches(stride)]
-
-
-def _none(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
-    return jnp.zeros_like(x[:, ::stride, ::stride])
-
-
-def _max_pool_3x3(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
-    window, strides = (1, 3, 3, 1), (1, stride, stride, 1)
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)
-
-
-def _avg_pool_3x3(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
-    return avg_pool_3x3(x)[:, ::stride, ::stride]
-
-
-def _skip_connect(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
-    if stride == 1:
-        return x
+def _skip_connect(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
+    if form.stride == 1:
+        return x, None
     assert weights.skip_connect is not None
-    return factorized_reduce(x, weights.skip_connect)
+    return factorized_reduce(x, weights.skip_connect), None
 
 
-def _sep_conv_3x3(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
+def _sep_conv_3x3(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
     assert weights.sep_conv_3x3 is not None
-    first, second = weights.sep_conv_3x3
-    return _separable(_separable(x, first, stride), second)
+    return _separable_twice(x, weights.sep_conv_3x3, form)
 
 
-def _sep_conv_5x5(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
+def _sep_conv_5x5(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
     assert weights.sep_conv_5x5 is not None
-    first, second = weights.sep_conv_5x5
-    return _separable(_separable(x, first, stride), second)
+    return _separable_twice(x, weights.sep_conv_5x5, form)
 
 
-def _dil_conv_3x3(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
+def _dil_conv_3x3(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
     assert weights.dil_conv_3x3 is not None
-    return _separable(x, weights.dil_conv_3x3, stride, dilation=2)
+    return _separable(x, weights.dil_conv_3x3, form.stride, dilation=2), None
 
 
-def _dil_conv_5x5(x: jax.Array, weights: DartsEdgeWeights, stride: int) -> jax.Array:
+def _dil_conv_5x5(x: jax.Array, weights: DartsEdgeWeights, form: Form) -> Output:
     assert weights.dil_conv_5x5 is not None
-    return _separable(x, weights.dil_conv_5x5, stride, dilation=2)
+    return _separable(x, weights.dil_conv_5x5, form.stride, dilation=2), None
 
 
-_OPERATIONS = (
+_OPERATIONS: tuple[Callable[[jax.Array, DartsEdgeWeights, Form], Output], ...] = (
     _none,
     _max_pool_3x3,
     _avg_pool_3x3,
@@ -168,19 +141,25 @@ _OPERATIONS = (
 )
 
 
+def _pooled(x: jax.Array, form: Form) -> jax.Array:
+    """What a pool puts out, normalised where the form has it so."""
+    if not form.pool_norm:
+        return x
+    channels = x.shape[-1:]
+    return normalise(x, jnp.ones(channels, x.dtype), jnp.zeros(channels, x.dtype))[0]
+
+
+def _separable_twice(
+    x: jax.Array, weights: tuple[SeparableConvBN, SeparableConvBN], form: Form
+) -> Output:
+    inner = _separable(x, weights[0], form.stride)
+    return _separable(inner, weights[1]), inner
+
+
 def _separable(
     x: jax.Array, weights: SeparableConvBN, stride: int = 1, *, dilation: int = 1
 ) -> jax.Array:
     """ReLU, depthwise convolution, pointwise convolution, batch norm."""
-    padding = dilation * (weights.depthwise.shape[0] // 2)
-    x = lax.conv_general_dilated(
-        nn.relu(x),
-        weights.depthwise,
-        (stride, stride),
-        ((padding, padding), (padding, padding)),
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+    x = convolve_depthwise(nn.relu(x), weights.depthwise, stride, dilation)
     kernel, scale, bias = weights.pointwise
     return normalise(convolution.convolve(x, kernel), scale, bias)[0]

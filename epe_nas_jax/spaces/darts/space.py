@@ -5,10 +5,11 @@ import functools
 from epe_nas_jax.spaces.base import SearchSpace
 from epe_nas_jax.spaces.darts import drawing
 from epe_nas_jax.spaces.darts import genotype as cells
+from epe_nas_jax.spaces.darts.edges import NUM_EDGES
 
 DARTS = SearchSpace(
     name="darts",
-    num_edges=cells.NUM_EDGES,
+    num_edges=NUM_EDGES,
     parse=cells.parse_genotype,
     format=cells.format_genotype,
     check=cells.check_genotypes,

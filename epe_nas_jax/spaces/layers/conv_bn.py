@@ -30,17 +30,23 @@ class ConvBNParams(nn.Module):
     Attributes:
       shape: of the kernel, `[h, w, C, O]`.
       param_dtype: dtype of the weights.
+      affine: whether batch norm has a scale and a bias; else these are ones and zeros.
     """
 
     shape: tuple[int, ...]
     param_dtype: jnp.dtype
+    affine: bool = True
 
     @nn.compact
     def __call__(self, drawn: jax.Array) -> ConvBN:
         """The weights, given a kernel of the shape; it is only used where they are made."""
         channels = self.shape[-1:]
+        kernel = self.param("kernel", lambda _: drawn)
+        if not self.affine:
+            ones = jnp.ones(channels, self.param_dtype)
+            return ConvBN(kernel, ones, jnp.zeros_like(ones))
         return ConvBN(
-            kernel=self.param("kernel", lambda _: drawn),
+            kernel=kernel,
             scale=self.param("scale", nn.initializers.ones, channels, self.param_dtype),
             bias=self.param("bias", nn.initializers.zeros, channels, self.param_dtype),
         )

@@ -1,5 +1,6 @@
 """A switch that stays a switch under `jax.vmap`: rows are grouped by branch."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,6 +58,95 @@ def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *op
 
     differentiable.defvjp(forward, backward)
     return differentiable(index, operands)
+
+
+def switch_on_entry(
+    index: jax.Array,
+    branches: Sequence[Callable[..., Any]],
+    stack: jax.Array,
+    entry: jax.Array,
+    *operands: Any,
+    is_plain: bool = False,
+) -> Any:
+    """`grouped_switch` of branches whose first argument is an entry of a stack.
+
+    Alone, a branch reads the stack itself, and nothing is copied. In groups the entries are taken
+    first, so that the groups do not copy whole stacks.
+
+    Args:
+      index: which branch, int32 scalar in range.
+      branches: functions of an entry and the operands.
+      stack: what the entries are taken from, along the first axis.
+      entry: which entry, int32 scalar in range.
+      *operands: pytrees of arrays, given to the chosen branch.
+      is_plain: not grouped, so that JAX can differentiate it backwards.
+
+    Returns:
+      What the chosen branch returns.
+    """
+
+    def take(stack: jax.Array, entry: jax.Array) -> jax.Array:
+        return lax.dynamic_index_in_dim(stack, entry, keepdims=False)
+
+    def switch(index: jax.Array, stack: jax.Array, entry: jax.Array, operands: Any) -> Any:
+        def on_stack(branch: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda: branch(take(stack, entry), *operands)
+
+        return lax.switch(index, [on_stack(branch) for branch in branches])
+
+    def of_row(index: jax.Array, stack: jax.Array, entry: jax.Array, operands: Any) -> Any:
+        return grouped_switch(index, branches, take(stack, entry), *operands)
+
+    if not is_plain:
+        switch = _with_rule(switch, of_row)
+    return switch(index, stack, entry, operands)
+
+
+def choose(which: jax.Array, choices: Sequence[Any], *, is_plain: bool = False) -> Any:
+    """One of some pytrees of the same shapes, of which nothing else is copied.
+
+    Args:
+      which: its number, int32 scalar in range.
+      choices: the pytrees.
+      is_plain: as in `switch_on_entry`.
+    """
+
+    def switch(which: jax.Array, choices: Sequence[Any]) -> Any:
+        return lax.switch(which, [functools.partial(lambda own: own, own) for own in choices])
+
+    # A switch of a row would be a choice between copies of all.
+    def of_row(which: jax.Array, choices: Sequence[Any]) -> Any:
+        def take(*own: jax.Array) -> jax.Array:
+            return lax.dynamic_index_in_dim(jnp.stack(own), which, keepdims=False)
+
+        return jax.tree.map(take, *choices)
+
+    return (switch if is_plain else _with_rule(switch, of_row))(which, choices)
+
+
+@custom_vmap
+def largest(number: jax.Array) -> jax.Array:
+    """The number; under `jax.vmap` the largest one of all rows, for each of them."""
+    return number
+
+
+@largest.def_vmap
+def _(axis_size: int, in_batched: list[bool], number: jax.Array) -> tuple[jax.Array, bool]:
+    del axis_size, in_batched
+    return jnp.max(number), False
+
+
+def _with_rule(alone: Callable[..., Any], of_row: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that under `jax.vmap` computes a row in another way than alone."""
+    function = custom_vmap(alone)
+
+    @function.def_vmap
+    def _(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[Any, Any]:
+        axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
+        out = jax.vmap(of_row, tuple(axes), axis_size=axis_size)(*arguments)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return function
 
 
 def block_size(num_rows: int) -> int:

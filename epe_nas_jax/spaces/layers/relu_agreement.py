@@ -57,6 +57,11 @@ def _agreement_by_bits(units: jax.Array) -> jax.Array:
     return num_units - by_distance[jnp.minimum(ahead, num_images - ahead), earlier]
 
 
+def counts_relus(module: nn.Module) -> bool:
+    """Whether a module's collection `relus` is asked for."""
+    return not module.is_initializing() and module.is_mutable_collection(COLLECTION)
+
+
 def sow_relu_agreement(
     module: nn.Module,
     name: str,
@@ -73,7 +78,7 @@ def sow_relu_agreement(
       num_relus: how many of them read it; each counts.
       num_absent: how many of an image's units are not there, but zeros for every image.
     """
-    if module.is_initializing() or not module.is_mutable_collection(COLLECTION):
+    if not counts_relus(module):
         return
     none = jnp.zeros((len(x), len(x)), jnp.int32)
     count = jnp.asarray(num_relus, jnp.int32)

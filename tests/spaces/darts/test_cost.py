@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from epe_nas_jax import DartsNetwork, InputError, format_genotype, parse_genotype
 from epe_nas_jax.spaces.darts import cost, published
-from epe_nas_jax.spaces.darts.genotype import CELL_EDGES, OPERATIONS, prune_dead, sample
+from epe_nas_jax.spaces.darts.edges import CELL_EDGES, OPERATIONS
+from epe_nas_jax.spaces.darts.genotype import prune_dead, sample
 
 KNOWN = {
     name: parse_genotype(getattr(published, name))
@@ -60,7 +61,10 @@ def work_of(jaxpr):
     for equation in jaxpr.eqns:
         name, out = equation.primitive.name, equation.outvars[0].aval
         shapes = [variable.aval.shape for variable in equation.invars]
-        if name == "conv_general_dilated":
+        is_depthwise = len(shapes) > 1 and len(shapes[1]) == 4 and shapes[1][2] == 1
+        if name == "custom_vjp_call" and is_depthwise:
+            total += out.size * int(np.prod(shapes[1][:3]))
+        elif name == "conv_general_dilated":
             height, width, channels_of_group, _ = shapes[1]
             total += out.size * height * width * channels_of_group
         elif name == "dot_general":

@@ -4,14 +4,13 @@ import pytest
 
 from epe_nas_jax.spaces.darts import published
 from epe_nas_jax.spaces.darts.drawing import graphs
-from epe_nas_jax.spaces.darts.genotype import (
+from epe_nas_jax.spaces.darts.edges import (
     CELL_EDGES,
     NODES,
     NUM_EDGES,
     OPERATIONS,
-    parse_genotype,
-    sample,
 )
+from epe_nas_jax.spaces.darts.genotype import parse_genotype, sample
 
 KINDS = {
     **{"max_pool_3x3": "pool", "avg_pool_3x3": "pool", "skip_connect": "skip"},

@@ -9,6 +9,7 @@ from refusals import refusal
 from epe_nas_jax import InputError, format_genotype, parse_genotype
 from epe_nas_jax.spaces.darts import genotype as space
 from epe_nas_jax.spaces.darts import published
+from epe_nas_jax.spaces.darts.edges import CELL_EDGES, NODES, OPERATIONS
 
 TEXT = published.DARTS_V2
 KNOWN = ("DARTS_V1", "DARTS_V2", "PC_DARTS", "P_DARTS", "GDAS")
@@ -20,12 +21,12 @@ def genotypes(draw):
     cells, row = [], []
     for _ in range(2):
         pairs = []
-        edge_ops = dict.fromkeys(space.CELL_EDGES, 0)
-        for node in space.NODES:
+        edge_ops = dict.fromkeys(CELL_EDGES, 0)
+        for node in NODES:
             sources = draw(st.permutations(range(node)))[:2]
             for source in sources:
                 op = draw(st.integers(0, 7))
-                pairs.append((space.OPERATIONS[op], source))
+                pairs.append((OPERATIONS[op], source))
                 edge_ops[source, node] = op
         cells.append(pairs)
         row += edge_ops.values()
@@ -71,7 +72,7 @@ def test_samples_are_valid_different_and_have_every_operation_and_source():
     counts = np.stack([np.sum(rows == op, axis=0) for op in range(1, 8)])
     assert (counts > 0).all()
     # An edge into node n is there with probability 2 / n.
-    for edge, (_, node) in enumerate(space.CELL_EDGES):
+    for edge, (_, node) in enumerate(CELL_EDGES):
         assert np.isclose(counts[:, edge].sum() / 500, 2 / node, atol=0.1)
 
 
@@ -119,10 +120,8 @@ def reads_of(row):
     """What every node of both cells reads: a set of (source, operation), 8 of them."""
     reads = []
     for cell in np.reshape(row, (2, 14)):
-        for node in space.NODES:
-            edges = [
-                (s, op) for (s, n), op in zip(space.CELL_EDGES, cell, strict=True) if n == node
-            ]
+        for node in NODES:
+            edges = [(s, op) for (s, n), op in zip(CELL_EDGES, cell, strict=True) if n == node]
             reads.append(frozenset((source, int(op)) for source, op in edges if op))
     return tuple(reads)
 
@@ -145,7 +144,7 @@ def all_reads(node):
     return [frozenset(), *some, *pairs]
 
 
-ALL_READS = {node: all_reads(node) for node in space.NODES}
+ALL_READS = {node: all_reads(node) for node in NODES}
 
 
 @given(genotypes())
@@ -159,7 +158,7 @@ def test_neighbours_are_all_valid_cells_at_one_change(case):
     expected = {
         (*reads[:i], after, *reads[i + 1 :])
         for i, before in enumerate(reads)
-        for after in ALL_READS[space.NODES[i % 4]]
+        for after in ALL_READS[NODES[i % 4]]
         if is_one_change(before, after)
     }
     assert len(found) == len(expected)
@@ -201,10 +200,10 @@ def test_mutations_are_all_neighbours_and_equally_likely():
 def reached(cell):
     """Nodes of a cell, 14 operations, that an input reaches, found by walking from the inputs."""
     nodes = {0, 1}
-    for _ in space.NODES:
+    for _ in NODES:
         nodes |= {
             target
-            for (source, target), op in zip(space.CELL_EDGES, cell, strict=True)
+            for (source, target), op in zip(CELL_EDGES, cell, strict=True)
             if op and source in nodes
         }
     return nodes
@@ -218,7 +217,7 @@ def test_live_form_and_path_are_those_of_a_walk_from_the_inputs(case, kept):
     expected = [
         op if source in reached(cell) else 0
         for cell in row.reshape(2, 14)
-        for (source, _), op in zip(space.CELL_EDGES, cell, strict=True)
+        for (source, _), op in zip(CELL_EDGES, cell, strict=True)
     ]
     assert live.tolist() == expected
     assert np.array_equal(space.prune_dead(live), live)
@@ -227,12 +226,12 @@ def test_live_form_and_path_are_those_of_a_walk_from_the_inputs(case, kept):
 
 def test_edges_from_an_empty_node_are_dead():
     row = np.zeros((1, 28), int)
-    row[0, space.CELL_EDGES.index((2, 3))] = 3
-    row[0, space.CELL_EDGES.index((3, 4))] = 4
-    row[0, space.CELL_EDGES.index((0, 4))] = 5
+    row[0, CELL_EDGES.index((2, 3))] = 3
+    row[0, CELL_EDGES.index((3, 4))] = 4
+    row[0, CELL_EDGES.index((0, 4))] = 5
     row[0, 14] = 1
     live = space.prune_dead(row)
-    assert np.flatnonzero(live).tolist() == [space.CELL_EDGES.index((0, 4)), 14]
+    assert np.flatnonzero(live).tolist() == [CELL_EDGES.index((0, 4)), 14]
 
 
 # Python reads it, but does not write so many digits.

@@ -51,3 +51,14 @@ def test_cotangent_from_the_output_is_autodiffs(size, stride):
     expected = vjp((dy, jnp.zeros_like(inverse_std)))[0]
     got = relu_conv_bn_cotangent(x <= 0, weights, y, inverse_std, dy, stride)
     assert np.allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_without_scale_and_bias_there_is_a_kernel_only():
+    drawn = RNG.normal(size=(1, 1, 2, 4))
+    module = ConvBNParams(drawn.shape, jnp.float64, affine=False)
+    variables = module.init(jax.random.key(0), drawn)
+    assert variables["params"].keys() == {"kernel"}
+    weights = module.apply(variables, drawn)
+    assert np.array_equal(weights.kernel, drawn)
+    assert np.array_equal(weights.scale, np.ones(4))
+    assert np.array_equal(weights.bias, np.zeros(4))

@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epe_nas_jax.spaces.layers.grouped_switch import block_size, grouped_switch
+from epe_nas_jax.spaces.layers.grouped_switch import (
+    block_size,
+    choose,
+    grouped_switch,
+    largest,
+    switch_on_entry,
+)
 
 
 def test_grouped_switch_runs_each_branch_on_its_own_rows_only():
@@ -54,3 +60,44 @@ def test_gradients_are_those_of_the_branch(index, is_batched):
         assert np.allclose(found, [expected(0.1, 3), expected(0.3, 3)], rtol=1e-12)
     else:
         assert np.isclose(jax.jit(jax.grad(run, 1))(index, 0.1), expected(0.1, 3), rtol=1e-12)
+
+
+def test_an_entry_of_a_stack_is_given_to_the_branch_of_each_row():
+    rng = np.random.default_rng(0)
+    stacks, index, entry = rng.normal(size=(6, 3, 2)), rng.integers(0, 2, 6), rng.integers(0, 3, 6)
+    branches = [lambda x, s: x + s, lambda x, s: x * s]
+
+    def run(index, stack, entry):
+        return switch_on_entry(index, branches, stack, entry, jnp.float64(3))
+
+    expected = [branches[i](stack[e], 3) for i, e, stack in zip(index, entry, stacks, strict=True)]
+    assert np.allclose(jax.jit(jax.vmap(run))(index, stacks, entry), expected, rtol=1e-14)
+    for row in range(2):
+        alone = jax.jit(run)(index[row], stacks[row], entry[row])
+        assert np.allclose(alone, expected[row], rtol=1e-14)
+
+    def plain(stack, index, entry):
+        return switch_on_entry(index, branches, stack, entry, jnp.float64(3), is_plain=True).sum()
+
+    gradient = jax.grad(plain)(jnp.asarray(stacks[0]), 1, 2)
+    assert np.array_equal(gradient, [[0, 0], [0, 0], [3, 3]])
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_one_of_some_trees_is_chosen_alone_and_for_rows(is_plain):
+    trees = [{"a": jnp.full(2, number), "b": (jnp.float64(-number),)} for number in range(3)]
+
+    def run(which, trees):
+        return choose(which, trees, is_plain=is_plain)
+
+    assert jax.tree.all(jax.tree.map(np.array_equal, jax.jit(run)(1, trees), trees[1]))
+    rows = jax.jit(jax.vmap(run, (0, None)))(jnp.array([2, 0, 2, 1]), trees)
+    assert rows["a"].tolist() == [[2, 2], [0, 0], [2, 2], [1, 1]]
+    assert rows["b"][0].tolist() == [-2, 0, -2, -1]
+
+
+def test_the_largest_number_of_all_rows_is_one_for_all():
+    assert largest(jnp.int32(3)) == 3
+    numbers = jnp.array([1, 4, 2])
+    assert jax.vmap(largest)(numbers).tolist() == [4, 4, 4]
+    assert jax.vmap(largest, out_axes=None)(numbers) == 4
