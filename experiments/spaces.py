@@ -14,6 +14,7 @@ SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 # Classes, channels of the first stage and cells a stage, as the benchmarks have them.
 SIZES = {
     "nasbench201": (10, 16, 5),
+    "nasbench301": (10, 32, 2),
     "nasbench101": (10, 128, 3),
     "transnas_micro": (100, 64, 2),
 }
