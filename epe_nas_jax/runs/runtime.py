@@ -1,14 +1,13 @@
 """How a command sets JAX up, before anything asks JAX for its devices."""
 
-import importlib
 import logging
 import os
 
 import jax
 import platformdirs
-from threadpoolctl import threadpool_limits
 
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.scoring.blas import one_blas_thread
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,7 +17,7 @@ def prepare() -> None:
 
     Each core then scores cells of its own. Programs are kept in the user's cache directory.
     `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` may say
-    otherwise. BLAS and LAPACK always get one thread: more would take cores from other cells.
+    otherwise. BLAS and LAPACK always get one thread.
     """
     if not os.environ.get("JAX_NUM_CPU_DEVICES"):
         num_cores = len(os.sched_getaffinity(0))
@@ -30,9 +29,7 @@ def prepare() -> None:
             _LOG.warning("compiled programs are not kept for the next run: %s", error)
         else:
             jax.config.update("jax_compilation_cache_dir", directory)  # type: ignore[no-untyped-call]
-    # JAX takes its LAPACK from there, and only a library that is loaded can be limited.
-    importlib.import_module("scipy.linalg")
-    threadpool_limits(1, user_api="blas")
+    one_blas_thread()
 
 
 def check_devices() -> None:

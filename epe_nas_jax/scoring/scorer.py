@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.scoring.blas import one_blas_thread
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.scoring.packing import Packer, has_room, pack, uniform_packer
 from epe_nas_jax.scoring.planning import (
@@ -204,11 +205,12 @@ class CellScorer:
             for shard in np.split(genotypes, len(self.devices)):
                 assert has_room(shard, step.capacities)
         # NaN is a result here: a user who looks for NaN elsewhere would be stopped by it.
-        with jax.debug_nans(False):
+        with jax.debug_nans(False), one_blas_thread():
             static = self._static(step.capacities)
             found = score_step(words, step.is_cell, genotypes, *self.inputs, **static)
+            by_slot = [np.asarray(array) for array in found]
         order = np.argsort(step.slots[step.is_cell])
-        proxies, e = (np.asarray(by_slot)[step.is_cell][order] for by_slot in found)
+        proxies, e = (array[step.is_cell][order] for array in by_slot)
         return proxies, e
 
     def _static(self, capacities: Capacities | None) -> dict[str, Any]:
@@ -257,7 +259,8 @@ def compile_scorer(
       black: a normalised black pixel, `[3]`, for augmentation; by default zeros.
       devices: devices of one kind, by default all that this process has.
       vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
-        once on GPUs and TPUs, and one after another on CPUs.
+        once on GPUs and TPUs, and one after another on CPUs. At once on as many CPU devices as
+        there are cores, jaxlib 0.10 can wait for ever in the eigenvalues of a batch of matrices.
       num_together: how many cells are scored at a time at most, if that is known; GPUs and TPUs
         make their steps no larger then.
       num_processes: how many processes like this share the steps, as `CellScorer.steps` lets them.
