@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from epe_nas_jax.data import text_tables
 from epe_nas_jax.scoring.columns import COLUMNS, RunCells
 from epe_nas_jax.spaces.table import space_entry
 
@@ -40,7 +41,7 @@ def read_scores(path: str, archs: Sequence[str], space_name: str) -> pd.DataFram
 
 def texts_of(table: pd.DataFrame, space_name: str) -> list[str]:
     """The texts of a table's cells, row by row, as the space writes them."""
-    names = [name for name in ("arch", "genotype") if name in table]
-    texts = table[names[0]] if names else table["adjacency"] + ":" + table["ops"]
     space = space_entry(space_name).space
+    names = ("arch",) if "arch" in table else space.table_columns
+    texts = text_tables.texts_of_cells([list(table[name]) for name in names])
     return [space.format(space.parse(text)) for text in texts]

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from epe_nas_jax.data import text_tables
 from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.data.table import DATASETS
-from epe_nas_jax.data.text_tables import ARCH
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import SearchSpace
 
@@ -39,6 +38,7 @@ def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, 
 
     * A CSV table with a header, an `arch` column of cells and one of accuracies. The separator may
       be a comma, a semicolon or a tab, and the decimal mark a comma; a percent sign may follow.
+      Tables of some spaces name cells by other columns (`SearchSpace.table_columns`).
     * JSON: a list of records with these two keys, one such record a line, or an object from cell to
       such a record or to the accuracy itself, in which case the column is not asked for.
     * NATS-Bench's file `NATS-tss-v1_0-*.pickle.pbz2` or its folder `NATS-tss-v1_0-*-simple`, read
@@ -65,9 +65,11 @@ def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, 
     if place.is_dir() or place.suffix == ".pbz2":
         archs, found = _read_nats(path, place, column)
     else:
-        wanted = (ARCH, column)
+        names = text_tables.columns_of_cells(path, space, expected=_EXPECTED)
+        wanted = (*names, column)
         table = text_tables.read_table(path, wanted, expected=_EXPECTED, value_name=column)
-        archs, found = (table.columns[name] for name in wanted)
+        archs = text_tables.texts_of_cells([table.columns[name] for name in names])
+        found = table.columns[column]
     if not archs:
         raise InputError(f"{path}: found no cells, expected accuracies")
     cells = text_tables.cells_of(path, archs, space)

@@ -106,6 +106,29 @@ def read_header(path: str, *, expected: str) -> list[str]:
         return [key.strip() for key in first]
 
 
+def columns_of_cells(path: str, space: SearchSpace, *, expected: str) -> tuple[str, ...]:
+    """The columns that name a table's cells: `arch`, or else those of the space.
+
+    Args:
+      path: the file, as for `read_table`.
+      space: the search space of the cells.
+      expected: what the file should be, for messages.
+
+    Raises:
+      InputError: the file is missing or broken.
+    """
+    found = {name.casefold() for name in read_header(path, expected=expected)}
+    is_of_space = ARCH not in found and found.issuperset(space.table_columns)
+    return space.table_columns if is_of_space else (ARCH,)
+
+
+def texts_of_cells(columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """The cells' texts, row by row, from the columns that name them."""
+    if len(columns) == 1:
+        return list(columns[0])
+    return [":".join(map(str, row)) for row in zip(*columns, strict=True)]
+
+
 def cells_of(path: str, archs: Iterable[Any], space: SearchSpace) -> list[str]:
     """Writes cells as their space does.
 

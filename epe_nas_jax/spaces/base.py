@@ -117,6 +117,8 @@ class SearchSpace:
       relative_work: how long each of `[A, E]` takes to score, in any unit: `[A]`.
       graphs: what a genotype `[E]` looks like, a graph a cell; the live edges are those on a path.
       canonical_form: one text for cells `[E]` that are isomorphic; None if that is not known.
+      table_columns: where a table has no column `arch`, those that name its cells: their entries,
+        with colons between them, are a cell's text.
     """
 
     name: str
@@ -135,6 +137,7 @@ class SearchSpace:
     relative_work: Callable[[np.ndarray], np.ndarray]
     graphs: Callable[[np.ndarray], tuple[CellGraph, ...]]
     canonical_form: Callable[[Iterable[int]], str] | None
+    table_columns: tuple[str, ...] = ("arch",)
 
 
 class Cost(NamedTuple):

@@ -13,6 +13,7 @@ from epe_nas_jax import InputError
 from epe_nas_jax.data import accuracies
 from epe_nas_jax.spaces.darts.published import DARTS_V1
 from epe_nas_jax.spaces.darts.space import DARTS
+from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 A = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
@@ -160,6 +161,27 @@ def test_cells_of_another_space_are_named_as_it_names_them(write):
         accuracies.read_accuracies(twice, "top1", space=DARTS)
     with pytest.raises(InputError, match="expected the form Genotype"):
         accuracies.read_accuracies(write(f"arch,top1\n{A},10\n"), "top1", space=DARTS)
+
+
+@pytest.mark.parametrize("header", ["Adjacency,ops", "ops,adjacency"])
+def test_cells_in_the_columns_of_a_benchmark(write, header):
+    cells = {"Adjacency": "1", "adjacency": "1", "ops": '"input,output"'}
+    row = ",".join(cells[name] for name in header.split(","))
+    path = write(f"hash,{header},val\nx,{row},93\n")
+    table = accuracies.read_accuracies(path, "val", space=NASBENCH101)
+    assert table == {"1:input,output": 93.0}
+
+
+def test_a_column_arch_comes_before_those_of_a_benchmark(write):
+    path = write('arch,adjacency,ops,val\n"1:input,output",x,y,93\n')
+    table = accuracies.read_accuracies(path, "val", space=NASBENCH101)
+    assert table == {"1:input,output": 93.0}
+
+
+def test_without_all_columns_of_a_benchmark_arch_is_expected(write):
+    path = write("adjacency,val\n1,93\n")
+    with pytest.raises(InputError, match="expected a column 'arch', found adjacency, val"):
+        accuracies.read_accuracies(path, "val", space=NASBENCH101)
 
 
 def nats_results(arch_index, arch, runs):

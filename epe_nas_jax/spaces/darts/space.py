@@ -24,4 +24,5 @@ DARTS = SearchSpace(
     relative_work=cells.relative_work,
     graphs=drawing.graphs,
     canonical_form=None,
+    table_columns=("genotype",),
 )

@@ -33,4 +33,5 @@ NASBENCH101 = SearchSpace(
     relative_work=_relative_work,
     graphs=drawing.graphs,
     canonical_form=cells.module_hash,
+    table_columns=("adjacency", "ops"),
 )
