@@ -33,7 +33,7 @@ METHODS = (
 Rows = slice | np.ndarray
 Method = Callable[[Rows], np.ndarray]
 
-_SIZES = (10, 100)
+_SIZES = (10, 100, 1000)
 _SEARCHES, _RESAMPLES = 500, 200
 
 _SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
@@ -75,15 +75,16 @@ def table_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
     is_known = trained[column].notna().to_numpy()
     ours, trained = ours[is_known], trained[is_known]
     accuracies = trained[column].to_numpy(np.float64)
-    draws = simulation.draw_searches(len(accuracies), max(_SIZES), num_searches=_SEARCHES, seed=0)
+    sizes = [size for size in _SIZES if size < len(accuracies)]
+    draws = simulation.draw_searches(len(accuracies), max(sizes), num_searches=_SEARCHES, seed=0)
     methods: dict[str, Method] = {
         " + ".join(names): functools.partial(_by_ranks, ours, names) for names in METHODS
     }
     for name in _PUBLISHED.value:
         published = unscored_last(trained[name].to_numpy(np.float64))
         methods[f"{name}, published"] = published.__getitem__
-    rows = [row_of(name, method, accuracies, draws) for name, method in methods.items()]
-    heads = ["Spearman", "95 %", "Kendall", "top 20 %", *(f"N = {size}" for size in _SIZES)]
+    rows = [row_of(name, method, accuracies, draws, sizes) for name, method in methods.items()]
+    heads = ["Spearman", "95 %", "Kendall", "top 20 %", *(f"N = {size}" for size in sizes)]
     title = f"{column}: {len(accuracies)} rows, best {accuracies.max():.2f}"
     return Table(title, ["signal", *heads], rows)
 
@@ -97,6 +98,7 @@ def row_of(
     method: Method,
     accuracies: np.ndarray,
     draws: np.ndarray,
+    sizes: Sequence[int],
 ) -> list[str]:
     """Rank correlations of a method, and what searches of some sizes choose by it."""
     scores = method(slice(None))
@@ -109,7 +111,7 @@ def row_of(
         f"{stats.kendalltau(scores, accuracies).statistic:.3f}",
         f"{_spearman(scores[top], accuracies[top]):.3f}",
     ]
-    for size in _SIZES:
+    for size in sizes:
         chosen = [accuracies[drawn[np.argmax(method(drawn))]] for drawn in draws[:, :size]]
         mean, deviation = simulation.spread(np.array(chosen))
         row.append(f"{mean:.2f} ± {deviation:.2f}")

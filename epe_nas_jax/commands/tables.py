@@ -55,12 +55,14 @@ class _Job(NamedTuple):
 
     Attributes:
       datasets: the scored cells.
+      space: name of the search space of the cells.
       published: the file of published proxies; empty without one.
       ms_per_cell: what scoring a cell takes, if known.
       simulate: how many searches, and their seed.
     """
 
     datasets: list[_Dataset]
+    space: str
     published: str
     ms_per_cell: float | None
     simulate: dict[str, int]
@@ -170,16 +172,19 @@ def _check(
         others = score_files.read_published(published, name, space=known) if published else None
         datasets.append(_Dataset(path_of[name], len(read), cells, others))
     simulate = {"num_searches": num_searches, "seed": check_seed(seed)}
-    return _Job(datasets, published, ms_per_cell, simulate)
+    return _Job(datasets, space, published, ms_per_cell, simulate)
 
 
 def _collect(job: _Job, check_stop: Callable[[], None]) -> _Found:
     """Simulates and correlates, data set after data set."""
-    found = _Found([], [], [_PUBLISHED_NOTE])
+    is_published = job.space == paper_tables.PUBLISHED_SPACE
+    found = _Found([], [], [_PUBLISHED_NOTE] if is_published else [])
     for path, num_scored, cells, published in job.datasets:
         found.notes.extend(_notes(cells, path, num_scored))
         found.searches.extend(
-            paper_tables.search_rows(cells, ms_per_cell=job.ms_per_cell, **job.simulate)
+            paper_tables.search_rows(
+                cells, space=job.space, ms_per_cell=job.ms_per_cell, **job.simulate
+            )
         )
         compared = {_SCORED: cells}
         if published is not None:

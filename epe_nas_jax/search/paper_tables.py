@@ -16,6 +16,7 @@ SIZES = (10, 100, 500, 1000)
 # What part of the cells, by accuracy, correlations are computed on.
 PARTS = {"all": 1.0, "top 20 %": 0.2, "top 10 %": 0.1}
 
+PUBLISHED_SPACE = "nasbench201"
 # EPE-NAS's README (github.com/VascoLopes/EPE-NAS): mean test accuracy of 3 runs, seconds a search.
 PUBLISHED: dict[int, dict[str, float]] = {
     10: {"seconds": 2.77, "cifar10": 92.63, "cifar100": 70.10, "imagenet16_120": 41.92},
@@ -26,7 +27,12 @@ PUBLISHED: dict[int, dict[str, float]] = {
 
 
 def search_rows(
-    cells: ScoredCells, *, num_searches: int, seed: int, ms_per_cell: float | None = None
+    cells: ScoredCells,
+    *,
+    num_searches: int,
+    seed: int,
+    space: str = PUBLISHED_SPACE,
+    ms_per_cell: float | None = None,
 ) -> list[dict[str, Any]]:
     """Simulated random searches beside the published ones, random choice and the best possible.
 
@@ -34,6 +40,7 @@ def search_rows(
       cells: scored cells of a data set, from which the searches draw.
       num_searches: how many searches of each length.
       seed: of the draws.
+      space: name of the cells' space; only of `PUBLISHED_SPACE` there are published searches.
       ms_per_cell: what scoring a cell takes, if known.
 
     Returns:
@@ -61,7 +68,7 @@ def search_rows(
     rows = [row("a cell at random", None, **spreads(accuracies))]
     for size in SIZES:
         published = PUBLISHED[size]
-        if cells.dataset in published:
+        if space == PUBLISHED_SPACE and cells.dataset in published:
             rows.append(
                 row(
                     "EPE-NAS, published",

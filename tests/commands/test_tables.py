@@ -18,6 +18,7 @@ from epe_nas_jax.data.score_files import with_accuracies
 from epe_nas_jax.runs.stopping import StopRequested
 from epe_nas_jax.search import paper_tables
 from epe_nas_jax.spaces.nasbench201.genotype import decode
+from epe_nas_jax.spaces.transnas_micro.space import TRANSNAS_MICRO
 
 ROOT = Path(__file__).parents[2]
 DATA = os.environ.get("EPE_NAS_JAX_DATA", "")
@@ -105,6 +106,22 @@ def test_a_search_among_all_cells_always_chooses_the_best_score(files):
     assert row["test_mean"] == pytest.approx(accuracies[scores["score"].idxmax()])
     assert row["test_deviation"] == pytest.approx(0, abs=1e-9)
     assert "seconds" not in row
+
+
+def test_a_space_without_published_searches_has_none_beside_its_own(tmp_path):
+    texts = [TRANSNAS_MICRO.format(row) for row in TRANSNAS_MICRO.every()[1000:1012]]
+    scores = pd.DataFrame({"arch": texts, "score": range(12)})
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    scores.rename(columns={"score": "best"}).to_csv(tmp_path / "table.csv", index=False)
+    text = tables.make_tables(
+        [f"cifar10={tmp_path / 'scores.csv'}"],
+        str(tmp_path / "table.csv"),
+        columns=["cifar10=best"],
+        num_searches=20,
+        space="transnas_micro",
+    )
+    assert "EPE-NAS, ours" in text
+    assert "published" not in text
 
 
 def test_the_best_of_the_cells_drawn_is_as_counting_gives_it(files, made):
