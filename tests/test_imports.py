@@ -34,7 +34,7 @@ SPACES = {
     "base": set(),
     "paths": {"base"},
     "layers": set(),
-    "nasbench201": {"base", "layers"},
+    "nasbench201": {"base", "layers", "product"},
     "darts": {"base", "layers"},
     "nasbench301": {"base", "darts"},
     "nasbench101": {"base", "layers"},

@@ -2,7 +2,6 @@
 
 import functools
 
-import jax.numpy as jnp
 import numpy as np
 
 from epe_nas_jax.spaces.base import CellGraph, GraphEdge, GraphNode, SearchSpace
@@ -24,10 +23,6 @@ _KINDS = {
 }
 
 
-def _identity(genotypes: np.ndarray) -> np.ndarray:
-    return np.asarray(cells.encode(jnp.asarray(genotypes)), np.int32)[:, None]
-
-
 def _graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
     is_live = cells.prune_dead(genotype) != 0
     edges = [
@@ -44,7 +39,7 @@ NASBENCH201 = SearchSpace(
     parse=cells.parse_arch,
     format=cells.format_arch,
     check=cells.check_genotypes,
-    identity=_identity,
+    identity=cells.PRODUCT.identity,
     sample=cells.sample,
     sample_with_replacement=functools.partial(cells.sample, replace=True),
     mutate=cells.mutate,

@@ -179,6 +179,13 @@ def test_neighbours_differ_on_one_edge(genotype):
     assert len({tuple(row) for row in others}) == 24
 
 
+def test_neighbours_come_edge_by_edge_and_their_operations_increase():
+    others = space.neighbours(np.array([3, 0, 1, 4, 0, 2]))
+    assert others[:, 0].tolist() == [0, 1, 2, 4, *[3] * 20]
+    assert others[4:8, 1].tolist() == [1, 2, 3, 4]
+    assert others[-4:, 5].tolist() == [0, 1, 3, 4]
+
+
 def test_mutations_are_the_neighbours_and_equally_likely():
     cell = np.array([3, 0, 1, 4, 0, 2])
     children = np.asarray(space.mutate(jax.random.key(0), np.tile(cell, (4800, 1))))
