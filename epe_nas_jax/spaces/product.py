@@ -35,14 +35,14 @@ class Product:
         return check_rows(genotypes, self.num_entries, self.num_choices)
 
     def encode(self, genotypes: Cells) -> np.ndarray:
-        """The codes, int32 `[A]`, of genotypes, int `[A, E]`."""
+        """The codes, int32 `[...]`, of genotypes, int `[..., E]`."""
         places = self.num_choices ** np.arange(self.num_entries - 1, -1, -1)
         return (np.asarray(genotypes) @ places).astype(np.int32)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The genotypes, int32 `[A, E]`, of codes, int `[A]`."""
+    def decode(self, codes: Cells) -> np.ndarray:
+        """The genotypes, int32 `[..., E]`, of codes, int `[...]`."""
         places = self.num_choices ** np.arange(self.num_entries - 1, -1, -1)
-        return (np.asarray(codes)[:, None] // places % self.num_choices).astype(np.int32)
+        return (np.asarray(codes)[..., None] // places % self.num_choices).astype(np.int32)
 
     def identity(self, genotypes: Cells) -> np.ndarray:
         """The codes of genotypes, int `[A, E]`, as words: int32 `[A, W]` with W = 1."""

@@ -1,12 +1,11 @@
 """The search command on DARTS cells, from a config to its report."""
 
-import functools
 import json
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
+from costs import built_parameters
 from tiny_config import tiny_config
 
 from epe_nas_jax import DartsNetwork, InputError, format_genotype, parse_genotype
@@ -15,8 +14,6 @@ from epe_nas_jax.spaces.darts.genotype import NUM_EDGES, neighbours
 
 # Its network takes a minute to compile, once for all.
 pytestmark = pytest.mark.slow
-
-IMAGE = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +90,7 @@ def test_its_parameters_are_those_of_five_cells(finished):
     # One cell a stage, and the two reduction cells between the stages.
     network = DartsNetwork(2, 4, 5)
     for arch, params in zip(table["arch"], table["params"], strict=True):
-        init = functools.partial(network.init, genotype=tuple(parse_genotype(arch).tolist()))
-        weights = jax.eval_shape(init, jax.random.key(0), IMAGE)
-        assert params == sum(leaf.size for leaf in jax.tree.leaves(weights))
+        assert params == built_parameters(network, tuple(parse_genotype(arch).tolist()))
 
 
 def test_its_report_draws_both_cells_of_the_best_genotype(finished):

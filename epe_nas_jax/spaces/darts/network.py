@@ -39,6 +39,7 @@ from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import normalise
 from epe_nas_jax.spaces.layers.checks import check_images
+from epe_nas_jax.spaces.layers.classifier import classify
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams, relu_conv_bn
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, SIZE, probe
 from epe_nas_jax.spaces.layers.init import draw_layers, scale_to_fan_in
@@ -179,13 +180,8 @@ class DartsNetwork(nn.Module):
             sow_relu_agreement(self, "relus_last", last)
             last = nn.relu(last)
         features = jnp.mean(last, axis=(1, 2))
-        width = features.shape[-1]
-        row = draw(1 + self.num_cells, 1, width * self.num_classes)[0]
-        kernel = scale_to_fan_in(row[0], (width, self.num_classes))
-        offset = scale_to_fan_in(row[1], (self.num_classes,), fan_in=width)
-        kernel = self.param("classifier_kernel", lambda _: kernel)
-        offset = self.param("classifier_bias", lambda _: offset)
-        return features @ kernel + offset[None, :]
+        row = draw(1 + self.num_cells, 1, features.shape[-1] * self.num_classes)[0]
+        return classify(self, features, self.num_classes, row)
 
     def _draw_cells(self, key: jax.Array | None, first: int, num_cells: int, size: int) -> Drawn:
         """What is drawn for some cells, a row a cell."""

@@ -60,6 +60,58 @@ def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *op
     return differentiable(index, operands)
 
 
+def switch_by_rules(
+    index: jax.Array,
+    forward: Sequence[Callable[..., Any]],
+    backward: Sequence[Callable[..., Any]] | None,
+    x: jax.Array,
+    weights: Any,
+) -> jax.Array:
+    """`grouped_switch` of operations whose inputs are differentiated by hand-written rules.
+
+    Then nothing is kept but the input, the output and what the rules need. Where weights are
+    differentiated too, or there are no rules, the backward pass runs the operation again.
+
+    Args:
+      index: which operation, int32 scalar in range.
+      forward: functions of x and weights, with the output and what the rules need as results.
+      backward: functions of x, weights, these two results and the output's cotangent, with that of
+        x as result; None if there are no rules.
+      x: the input.
+      weights: those of all operations, a pytree.
+
+    Returns:
+      The output.
+    """
+
+    @jax.custom_vjp
+    def run(index: jax.Array, x: jax.Array, weights: Any) -> jax.Array:
+        return grouped_switch(index, forward, x, weights)[0]
+
+    def run_forward(index: Any, x: Any, weights: Any) -> tuple[jax.Array, Any]:
+        by_rules = backward is not None and not is_differentiated(weights)
+        index, x, weights = values_of((index, x, weights))
+        results = grouped_switch(index, forward, x, weights)
+        return results[0], (index, x, weights, results if by_rules else ())
+
+    def run_backward(residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
+        index, x, weights, results = residuals
+        if isinstance(dy, jax.custom_derivatives.SymbolicZero):
+            return None, jnp.zeros_like(x), None
+        if backward is None or not results:
+            again = [functools.partial(cotangents, _first_result(branch)) for branch in forward]
+            return None, *grouped_switch(index, again, (x, weights), (), dy)
+        dx = grouped_switch(index, backward, x, weights, *results, dy)
+        return None, dx, jax.tree.map(jnp.zeros_like, weights)
+
+    run.defvjp(run_forward, run_backward, symbolic_zeros=True)
+    return run(index, x, weights)
+
+
+def _first_result(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments: function(*arguments)[0]
+
+
 def switch_on_entry(
     index: jax.Array,
     branches: Sequence[Callable[..., Any]],

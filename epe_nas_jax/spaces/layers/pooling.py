@@ -33,7 +33,12 @@ def _max_pool_3x3_fwd(x: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
     return max_pool_3x3(x, stride), x
 
 
-def _max_pool_3x3_bwd(stride: int, x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+def max_pool_3x3_cotangent(x: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Array:
+    """The input's cotangent of `max_pool_3x3`, from the input and the output's cotangent.
+
+    The maxima are found anew: the compiler may round an input that it computes twice in two ways,
+    and none of it be equal to a maximum that was kept.
+    """
     largest = jnp.full(dy.shape, -jnp.inf, x.dtype)
     chosen = jnp.zeros(dy.shape, jnp.int8)
     for number, seen in _shifted(_pad(x, -jnp.inf), x.shape, stride):
@@ -46,7 +51,11 @@ def _max_pool_3x3_bwd(stride: int, x: jax.Array, dy: jax.Array) -> tuple[jax.Arr
     dx = jnp.zeros_like(x)
     for (number, of_window), (_, choice) in zip(windows, choices, strict=True):
         dx += jnp.where(choice == 8 - number, of_window, 0)
-    return (dx,)
+    return dx
+
+
+def _max_pool_3x3_bwd(stride: int, x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    return (max_pool_3x3_cotangent(x, dy, stride),)
 
 
 max_pool_3x3.defvjp(_max_pool_3x3_fwd, _max_pool_3x3_bwd)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN
+from epe_nas_jax.spaces.layers.pooling import max_pool_3x3, max_pool_3x3_cotangent
 from epe_nas_jax.spaces.layers.relu_agreement import relu_agreement
 from epe_nas_jax.spaces.nasbench101.genotype import NUM_INNER, OPERATIONS
 from epe_nas_jax.spaces.nasbench101.layout import Layout, widths
@@ -25,7 +26,6 @@ from epe_nas_jax.spaces.nasbench101.operations import (
     leading,
     no_agreement,
 )
-from epe_nas_jax.spaces.nasbench101.pooling import max_pool_3x3, max_pool_3x3_cotangent
 
 
 class Plan(NamedTuple):

@@ -23,6 +23,7 @@ import numpy as np
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import Cost, Genotype, SearchSpace
 from epe_nas_jax.spaces.layers.checks import check_images
+from epe_nas_jax.spaces.layers.classifier import classify
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, SIZE, probe
 from epe_nas_jax.spaces.layers.init import draw_layers, scale_to_fan_in
@@ -130,11 +131,7 @@ class NasBench101Network(nn.Module):
                 if stage < cost.NUM_STAGES - 1:
                     x = probe(self, ENTROPY, x)
         x = probe(self, SIZE, x)
-        kernel = scale_to_fan_in(ends[1], (last, self.num_classes))
-        offset = scale_to_fan_in(ends[2], (self.num_classes,), fan_in=last)
-        kernel = self.param("classifier_kernel", lambda _: kernel)
-        offset = self.param("classifier_bias", lambda _: offset)
-        return jnp.mean(x, axis=(1, 2)) @ kernel + offset[None, :]
+        return classify(self, jnp.mean(x, axis=(1, 2)), self.num_classes, ends[1:])
 
 
 class Cell(nn.Module):

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import normalise, normalise_cotangent
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN
+from epe_nas_jax.spaces.layers.pooling import max_pool_3x3
 from epe_nas_jax.spaces.layers.relu_agreement import relu_agreement
 from epe_nas_jax.spaces.nasbench101.genotype import OPERATIONS
 from epe_nas_jax.spaces.nasbench101.layout import Layout, widths
-from epe_nas_jax.spaces.nasbench101.pooling import max_pool_3x3
 
 POOL = OPERATIONS.index("maxpool3x3")
 

@@ -10,11 +10,14 @@ The three names of a cell:
 NAS-Bench-201's own index is a shuffle that only its tables know, and NASLib orders operations and
 edges differently; neither is a code.
 
+Without operations on no path from input to output the 15,625 cells have 9,445 live forms. One of
+them is all none, that of the 341 cells without a path, which have no score.
+
 E is 6 here.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -22,23 +25,30 @@ import numpy as np
 
 from epe_nas_jax.arrays import as_array
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.spaces.base import check_rows
+from epe_nas_jax.spaces import four_nodes
+from epe_nas_jax.spaces.base import Cells
+from epe_nas_jax.spaces.product import Product
 
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-NUM_NODES = 4
+OPERATIONS = four_nodes.OPERATIONS
+KERNEL_SIZES = four_nodes.KERNEL_SIZES
+EDGES = four_nodes.EDGES
+NUM_NODES = four_nodes.NUM_NODES
 NUM_OPERATIONS = len(OPERATIONS)
 NUM_EDGES = len(EDGES)
-NUM_CELLS = NUM_OPERATIONS**NUM_EDGES
+PRODUCT = Product(NUM_EDGES, NUM_OPERATIONS)
+NUM_CELLS = PRODUCT.size
+
+check_genotypes = PRODUCT.check
+every_genotype = PRODUCT.every
+mutate = PRODUCT.mutate
+prune_dead = four_nodes.prune_dead
+has_path = four_nodes.has_path
+relative_work = four_nodes.relative_work
 
 _TEMPLATE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
 _PATTERN = re.compile(re.escape(_TEMPLATE).replace(r"\{\}", "([^|~+]*)"))
 _INPUT, _ZERO = "0", "#"
 _FORM = _TEMPLATE.format(*["op"] * NUM_EDGES)
-# Time of each operation on a CPU core, roughly.
-_RELATIVE_WORK = np.array([1, 1, 3, 9, 2])
-_PLACE_VALUES = NUM_OPERATIONS ** np.arange(NUM_EDGES - 1, -1, -1, dtype=np.int32)
 
 
 def parse_arch(arch: str) -> np.ndarray:
@@ -76,87 +86,28 @@ def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
     return _TEMPLATE.format(*[OPERATIONS[op] for op in row])
 
 
-def encode(genotypes: np.ndarray | jax.Array) -> jax.Array:
-    """The codes, int32 `[...]`, of genotypes, int32 `[..., E]`."""
-    return jnp.sum(genotypes * _PLACE_VALUES.reshape((1,) * (genotypes.ndim - 1) + (-1,)), axis=-1)
+def encode(genotypes: Cells) -> jax.Array:
+    """The codes, int32 `[...]`, of genotypes, int `[..., E]`."""
+    return jnp.asarray(PRODUCT.encode(genotypes))
 
 
-def decode(codes: jax.Array) -> jax.Array:
-    """The genotypes, int32 `[..., E]`, of codes, int32 `[...]`."""
-    places = _PLACE_VALUES.reshape((1,) * codes.ndim + (-1,))
-    return (codes[..., None] // places % NUM_OPERATIONS).astype(jnp.int32)
+def decode(codes: Cells) -> jax.Array:
+    """The genotypes, int32 `[..., E]`, of codes, int `[...]`."""
+    return jnp.asarray(PRODUCT.decode(codes))
 
 
 def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> jax.Array:
-    """Draws cells uniformly from the whole space.
-
-    Args:
-      key: random key, consumed.
-      num_cells: how many cells, A.
-      replace: whether a cell may be drawn twice, as in the released EPE-NAS code.
-
-    Returns:
-      Genotypes, int32 `[A, E]`.
-
-    Raises:
-      InputError: fewer than one cell, or more distinct cells than the space has.
-    """
-    if num_cells < 1:
-        raise InputError(f"number of samples: found {num_cells}, expected at least 1")
-    if not replace and num_cells > NUM_CELLS:
-        raise InputError(
-            f"number of samples: found {num_cells}, expected at most {NUM_CELLS} "
-            "different cells (or sample with replacement)"
-        )
-    return decode(jax.random.choice(key, NUM_CELLS, (num_cells,), replace=replace))
-
-
-def every_genotype() -> np.ndarray:
-    """All cells in the order of their codes: int32 `[15625, E]`."""
-    return np.asarray(decode(jnp.arange(NUM_CELLS)))
-
-
-@jax.jit
-def mutate(key: jax.Array, genotypes: np.ndarray | jax.Array) -> jax.Array:
-    """Gives every cell another operation on one edge: one of its neighbours, drawn uniformly.
-
-    Args:
-      key: random key, consumed.
-      genotypes: int `[A, E]`.
-
-    Returns:
-      int32 `[A, E]`.
-    """
-    edge_key, shift_key = jax.random.split(key)
-    edges = jax.random.randint(edge_key, (len(genotypes), 1), 0, NUM_EDGES)
-    shifts = jax.random.randint(shift_key, (len(genotypes), 1), 1, NUM_OPERATIONS)
-    shifts = jnp.where(jnp.arange(NUM_EDGES)[None] == edges, shifts, 0)
-    return ((jnp.asarray(genotypes) + shifts) % NUM_OPERATIONS).astype(jnp.int32)
+    """Draws cells uniformly from the whole space, as `Product.sample`: int32 `[A, E]`."""
+    return jnp.asarray(PRODUCT.sample(key, num_cells, replace=replace))
 
 
 def neighbours(genotype: np.ndarray) -> np.ndarray:
-    """The 24 cells that differ from a genotype, int `[E]`, on one edge: int32 `[24, E]`."""
-    rows = [
-        np.where(np.arange(NUM_EDGES) == edge, op, genotype)
-        for edge in range(NUM_EDGES)
-        for op in range(NUM_OPERATIONS)
-        if op != genotype[edge]
-    ]
-    return np.array(rows, np.int32)
+    """The 24 cells that differ from a genotype, int `[E]`, on one edge: int32 `[24, E]`.
 
-
-def prune_dead(genotypes: np.ndarray) -> np.ndarray:
-    """Genotypes, int `[..., E]`, with every dead operation set to none.
-
-    An operation on no path from input to output changes neither the output nor the input Jacobian.
-    The 15,625 cells have 9,445 live forms; that of a cell without a path is all none.
+    They come edge by edge, and the operations of an edge increase.
     """
-    is_real = genotypes != 0
-    from_input = _reached(is_real, EDGES)
-    backwards = [(NUM_NODES - 1 - target, NUM_NODES - 1 - source) for source, target in EDGES]
-    to_output = _reached(is_real, backwards)[::-1]
-    live = [from_input[source] & to_output[target] for source, target in EDGES]
-    return np.where(np.stack(live, axis=-1), genotypes, 0)
+    by_edge = PRODUCT.neighbours(genotype).reshape(NUM_EDGES, -1, NUM_EDGES)
+    return np.sort(by_edge, axis=1).reshape(-1, NUM_EDGES)
 
 
 def canonical_form(genotype: Iterable[int] | np.ndarray) -> str:
@@ -186,44 +137,3 @@ def _term(op: int, node: str) -> str:
     if OPERATIONS[op] == "none" or node == _ZERO:
         return _ZERO
     return node if OPERATIONS[op] == "skip_connect" else f"({node})@{OPERATIONS[op]}"
-
-
-def has_path(genotypes: np.ndarray) -> np.ndarray:
-    """Whether real operations lead from input to output: bool `[...]` of genotypes `[..., E]`.
-
-    The 341 cells without a path have a zero input Jacobian and no score.
-    """
-    return np.any(prune_dead(genotypes) != 0, axis=-1)
-
-
-def relative_work(genotypes: np.ndarray) -> np.ndarray:
-    """How long genotypes, int `[A, E]`, take to score, in any unit: `[A]`."""
-    return _RELATIVE_WORK[genotypes].sum(axis=1)
-
-
-def _reached(is_real: np.ndarray, edges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """Which nodes real operations, bool `[..., E]`, reach from node 0: a bool `[...]` a node."""
-    reached = [np.ones(is_real.shape[:-1], bool)]
-    for node in range(1, NUM_NODES):
-        incoming = [
-            reached[source] & is_real[..., edge]
-            for edge, (source, target) in enumerate(edges)
-            if target == node
-        ]
-        reached.append(np.any(incoming, axis=0))
-    return reached
-
-
-def check_genotypes(genotypes: np.ndarray | jax.Array) -> np.ndarray:
-    """Checks that rows are genotypes of the space.
-
-    Args:
-      genotypes: integers `[A, E]` on the host.
-
-    Returns:
-      The genotypes as int32 `[A, E]`.
-
-    Raises:
-      InputError: wrong rank, shape or dtype, or an operation index out of range.
-    """
-    return check_rows(genotypes, NUM_EDGES, NUM_OPERATIONS)

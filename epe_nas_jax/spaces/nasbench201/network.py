@@ -28,6 +28,7 @@ from epe_nas_jax.spaces.base import Cost, EdgeGroups, Genotype, SearchSpace
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, norm_of, normalise, without_norm
 from epe_nas_jax.spaces.layers.checks import check_images
+from epe_nas_jax.spaces.layers.classifier import classify
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams, relu_conv_bn
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, SIZE, probe
 from epe_nas_jax.spaces.layers.init import draw_layers, scale_to_fan_in
@@ -277,12 +278,7 @@ class Head(nn.Module):
         x, _ = norm_of(self, self.norm)(x, scale, bias)
         sow_relu_agreement(self, "relus", x)
         features = jnp.mean(nn.relu(x), axis=(1, 2))
-
-        kernel = scale_to_fan_in(drawn[0], (channels, self.num_classes))
-        offset = scale_to_fan_in(drawn[1], (self.num_classes,), fan_in=channels)
-        kernel = self.param("classifier_kernel", lambda _: kernel)
-        offset = self.param("classifier_bias", lambda _: offset)
-        return features @ kernel + offset[None, :]
+        return classify(self, features, self.num_classes, drawn)
 
 
 def _in_memory(x: jax.Array) -> jax.Array:

@@ -23,9 +23,8 @@ from epe_nas_jax.spaces.base import EdgeGroups
 from epe_nas_jax.spaces.layers.batch_norm import Normalise, no_deviation, normalise
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn, relu_conv_bn_cotangent
 from epe_nas_jax.spaces.layers.grouped_switch import (
-    cotangents,
-    grouped_switch,
     is_differentiated,
+    switch_by_rules,
     values_of,
 )
 from epe_nas_jax.spaces.layers.pooling import avg_pool_3x3, avg_pool_3x3_cotangent
@@ -69,31 +68,11 @@ def apply_operation(
     return _FORWARD[op](x, weights, norm)[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _traced_operation(
     op: jax.Array, x: jax.Array, weights: EdgeWeights, norm: Normalise
 ) -> jax.Array:
-    return grouped_switch(op, _forward_branches(norm), x, weights)[0]
-
-
-def _traced_operation_fwd(op: Any, x: Any, weights: Any, norm: Normalise) -> tuple[jax.Array, Any]:
-    by_hand = norm is normalise and not is_differentiated(weights)
-    op, x, weights = values_of((op, x, weights))
-    y, inverse_std = grouped_switch(op, _forward_branches(norm), x, weights)
-    return y, (op, x, weights, y, inverse_std) if by_hand else (op, x, weights)
-
-
-def _traced_operation_bwd(norm: Normalise, residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
-    op, x, weights, *kept = residuals
-    if isinstance(dy, jax.custom_derivatives.SymbolicZero):
-        return None, jnp.zeros_like(x), None
-    if not kept:
-        return None, *grouped_switch(op, _cotangent_branches(norm), (x, weights), (), dy)
-    dx = grouped_switch(op, _BACKWARD, x, weights, *kept, dy)
-    return None, dx, jax.tree.map(jnp.zeros_like, weights)
-
-
-_traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)
+    forward = [functools.partial(operation, norm=norm) for operation in _FORWARD]
+    return switch_by_rules(op, forward, _BACKWARD if norm is normalise else None, x, weights)
 
 
 # Forward branches return (output, 1 / batch deviation); the latter is used by convolutions only.
@@ -132,20 +111,6 @@ def _avg_pool_3x3(
 
 
 _FORWARD = (_none, _skip_connect, _nor_conv_1x1, _nor_conv_3x3, _avg_pool_3x3)
-
-
-def _forward_branches(norm: Normalise) -> list[Any]:
-    return [functools.partial(operation, norm=norm) for operation in _FORWARD]
-
-
-def _cotangent_branches(norm: Normalise) -> list[Any]:
-    def output_of(operation: Any, x: jax.Array, weights: EdgeWeights) -> jax.Array:
-        return operation(x, weights, norm)[0]
-
-    return [
-        functools.partial(cotangents, functools.partial(output_of, operation))
-        for operation in _FORWARD
-    ]
 
 
 # Backward branches take (input, weights, output, 1 / batch deviation, output cotangent).

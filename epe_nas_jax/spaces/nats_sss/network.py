@@ -26,6 +26,7 @@ import numpy as np
 from epe_nas_jax.spaces.base import Cost, Genotype, SearchSpace
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.checks import check_images
+from epe_nas_jax.spaces.layers.classifier import classify
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, SIZE, probe
 from epe_nas_jax.spaces.layers.init import draw_layers, scale_to_fan_in
@@ -111,7 +112,7 @@ class NatsSssNetwork(nn.Module):
                     x = width.mask(probe(self, ENTROPY, x))
                 before, number = width, number + 1
         x = before.mask(probe(self, SIZE, x))
-        return Head(self.num_classes, largest, dtype, name="head")(x, before, drawn[number])
+        return Head(self.num_classes, dtype, name="head")(x, before, drawn[number])
 
     def _draw(self, image_channels: int) -> jax.Array:
         """U(-1, 1) for the weights of stem, cells, blocks and head, `[layers, tensors, size]`."""
@@ -222,7 +223,6 @@ class Head(nn.Module):
     """Batch norm, ReLU, global average pool and linear layer: `[N, H, H, C]` to `[N, K]`."""
 
     num_classes: int
-    largest: int
     param_dtype: jnp.dtype
 
     @nn.compact
@@ -233,13 +233,8 @@ class Head(nn.Module):
         x = operations.batch_norm(x, scale, bias, width)
         _sow_relus(self, "relus", x, width)
         features = jnp.mean(nn.relu(x), axis=(1, 2))
-
-        shape = (self.largest, self.num_classes)
-        kernel = scale_to_fan_in(drawn[0], shape, fan_in=width.built)[: width.built]
-        offset = scale_to_fan_in(drawn[1], (self.num_classes,), fan_in=width.built)
-        kernel = self.param("classifier_kernel", lambda _: kernel)
-        offset = self.param("classifier_bias", lambda _: offset)
-        return width.fan_in_factor(x.dtype) * (features @ kernel + offset[None, :])
+        logits = classify(self, features, self.num_classes, drawn)
+        return width.fan_in_factor(x.dtype) * logits
 
 
 def _sow_relus(

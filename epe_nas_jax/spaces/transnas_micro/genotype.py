@@ -18,23 +18,25 @@ import numpy as np
 
 from epe_nas_jax.arrays import as_array
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.spaces import four_nodes
 from epe_nas_jax.spaces.product import Product
 
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
-KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-NUM_NODES = 4
+# Those of NAS-Bench-201 but its pool.
+OPERATIONS = four_nodes.OPERATIONS[:4]
+KERNEL_SIZES = four_nodes.KERNEL_SIZES
+EDGES = four_nodes.EDGES
+NUM_NODES = four_nodes.NUM_NODES
 # A digit a module: 4 halves the side and doubles the channels, 1 keeps both.
 MODULES = "41414"
 PRODUCT = Product(len(EDGES), len(OPERATIONS))
 
+prune_dead = four_nodes.prune_dead
+has_path = four_nodes.has_path
+relative_work = four_nodes.relative_work
+
 _SKELETON = f"64-{MODULES}"
 _FORM = f"{_SKELETON}-a_bc_def with digits 0..{len(OPERATIONS) - 1}"
 _PATTERN = re.compile(r"([0-9]+-[0-9]+)-([0-3])_([0-3]{2})_([0-3]{3})")
-# The four ways through a cell, as indices of their edges.
-_WAYS = ([3], [0, 4], [1, 5], [0, 2, 5])
-# Time of each operation on a CPU core, roughly.
-_RELATIVE_WORK = np.array([1, 1, 3, 9])
 
 
 def parse(text: str) -> np.ndarray:
@@ -71,27 +73,3 @@ def format_cell(genotype: np.ndarray | jax.Array) -> str:
     """
     row = PRODUCT.check(np.asarray(as_array(genotype, "genotype"))[None])[0]
     return "{}-{}_{}{}_{}{}{}".format(_SKELETON, *row)
-
-
-def prune_dead(genotypes: np.ndarray) -> np.ndarray:
-    """Genotypes, int `[..., E]`, with every operation on no path from input to output set to none.
-
-    Such an operation changes neither the output nor the input Jacobian: what comes from a node
-    without inputs is zero at the initial weights, batch norm's offset being zero.
-    """
-    rows = np.asarray(genotypes)
-    is_real = rows != 0
-    is_live = np.zeros(rows.shape, bool)
-    for way in _WAYS:
-        is_live[..., way] |= np.all(is_real[..., way], axis=-1, keepdims=True)
-    return np.where(is_live, rows, 0)
-
-
-def has_path(genotypes: np.ndarray) -> np.ndarray:
-    """Whether real operations lead from input to output: bool `[...]` of genotypes `[..., E]`."""
-    return np.any(prune_dead(genotypes) != 0, axis=-1)
-
-
-def relative_work(genotypes: np.ndarray) -> np.ndarray:
-    """How long genotypes, int `[A, E]`, take to score, in any unit: `[A]`."""
-    return _RELATIVE_WORK[genotypes].sum(axis=1)

@@ -28,6 +28,7 @@ from epe_nas_jax.spaces.base import Cost, Genotype, SearchSpace
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import normalise
 from epe_nas_jax.spaces.layers.checks import check_images
+from epe_nas_jax.spaces.layers.classifier import classify
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, ConvBNParams, relu_conv_bn
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, SIZE, probe
 from epe_nas_jax.spaces.layers.init import draw_layers, scale_to_fan_in
@@ -232,8 +233,4 @@ class Head(nn.Module):
             sow_relu_agreement(self, "relus", x)
             x = nn.relu(x)
         features = jnp.mean(x, axis=(1, 2))
-        kernel = scale_to_fan_in(drawn[0], (channels, self.num_classes))
-        offset = scale_to_fan_in(drawn[1], (self.num_classes,), fan_in=channels)
-        kernel = self.param("classifier_kernel", lambda _: kernel)
-        offset = self.param("classifier_bias", lambda _: offset)
-        return features @ kernel + offset[None, :]
+        return classify(self, features, self.num_classes, drawn)

@@ -20,12 +20,7 @@ from flax import linen as nn
 from epe_nas_jax.spaces.layers import convolution
 from epe_nas_jax.spaces.layers.batch_norm import no_deviation, normalise, normalise_cotangent
 from epe_nas_jax.spaces.layers.conv_bn import ConvBN, relu_conv_bn, relu_conv_bn_cotangent
-from epe_nas_jax.spaces.layers.grouped_switch import (
-    cotangents,
-    grouped_switch,
-    is_differentiated,
-    values_of,
-)
+from epe_nas_jax.spaces.layers.grouped_switch import switch_by_rules
 from epe_nas_jax.spaces.transnas_micro.cost import halved
 
 
@@ -52,47 +47,13 @@ def apply_operation(
       The edge's output, `[N, H, H, C]`, or `[N, H/2, H/2, O]` with O = 2C where it halves.
     """
     if isinstance(op, jax.Array):
-        return _traced_operation(op, x, weights, halves)
+        branches = _with_halves(_FORWARD, halves), _with_halves(_BACKWARD, halves)
+        return switch_by_rules(op, *branches, x, weights)
     return _FORWARD[op](x, weights, halves)[0]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _traced_operation(op: jax.Array, x: jax.Array, weights: EdgeWeights, halves: bool) -> jax.Array:
-    return grouped_switch(op, _with_halves(_FORWARD, halves), x, weights)[0]
-
-
-def _traced_operation_fwd(op: Any, x: Any, weights: Any, halves: bool) -> tuple[jax.Array, Any]:
-    by_hand = not is_differentiated(weights)
-    op, x, weights = values_of((op, x, weights))
-    y, inverse_std = grouped_switch(op, _with_halves(_FORWARD, halves), x, weights)
-    return y, (op, x, weights, y, inverse_std) if by_hand else (op, x, weights)
-
-
-def _traced_operation_bwd(halves: bool, residuals: Any, dy: Any) -> tuple[None, jax.Array, Any]:
-    op, x, weights, *kept = residuals
-    if isinstance(dy, jax.custom_derivatives.SymbolicZero):
-        return None, jnp.zeros_like(x), None
-    if not kept:
-        return None, *grouped_switch(op, _cotangent_branches(halves), (x, weights), (), dy)
-    dx = grouped_switch(op, _with_halves(_BACKWARD, halves), x, weights, *kept, dy)
-    return None, dx, jax.tree.map(jnp.zeros_like, weights)
-
-
-_traced_operation.defvjp(_traced_operation_fwd, _traced_operation_bwd, symbolic_zeros=True)
 
 
 def _with_halves(branches: tuple[Any, ...], halves: bool) -> list[Any]:
     return [functools.partial(branch, halves=halves) for branch in branches]
-
-
-def _cotangent_branches(halves: bool) -> list[Any]:
-    def output_of(operation: Any, x: jax.Array, weights: EdgeWeights) -> jax.Array:
-        return operation(x, weights, halves)[0]
-
-    return [
-        functools.partial(cotangents, functools.partial(output_of, operation))
-        for operation in _FORWARD
-    ]
 
 
 def _every_other(x: jax.Array, first: int) -> jax.Array:

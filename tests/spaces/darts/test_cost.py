@@ -5,6 +5,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from costs import torch_cost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,35 +111,18 @@ def test_flops_are_those_of_the_built_program(network, live):
 
 
 def torch_flops(text, side, channels, cells_per_stage, num_classes, *, last_activation):
-    """FLOPs by hooks on the PyTorch network, module by module."""
+    """FLOPs of the PyTorch network, whose global pool counts each value once."""
     torch = pytest.importorskip("torch")
     torch_network = pytest.importorskip("darts_torch").torch_network
     network = torch_network(
         text, channels, cells_per_stage, num_classes, last_activation=last_activation
     )
-    total = 0
 
-    def count(module, inputs, output):
-        nonlocal total
-        if isinstance(module, torch.nn.Conv2d):
-            height, width = module.kernel_size
-            total += height * width * module.in_channels // module.groups * output[0].numel()
-        elif isinstance(module, torch.nn.BatchNorm2d):
-            total += 2 * output[0].numel()
-        elif isinstance(module, torch.nn.ReLU):
-            total += output[0].numel()
-        elif isinstance(module, torch.nn.AvgPool2d | torch.nn.MaxPool2d):
-            total += module.kernel_size**2 * output[0].numel()
-        elif isinstance(module, torch.nn.AdaptiveAvgPool2d):
-            total += inputs[0][0].numel()
-        elif isinstance(module, torch.nn.Linear):
-            total += module.in_features * module.out_features
+    def own_flops(module, inputs, _):
+        is_global = isinstance(module, torch.nn.AdaptiveAvgPool2d)
+        return inputs[0][0].numel() if is_global else None
 
-    for module in network.modules():
-        module.register_forward_hook(count)
-    # Two images, of which one is counted: batch norm takes no single values.
-    network(torch.zeros(2, 3, side, side))
-    return total
+    return torch_cost(network, side, own_flops)[1]
 
 
 @pytest.mark.parametrize(

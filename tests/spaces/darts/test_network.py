@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from costs import built_parameters
 from darts_torch import relu_codes, torch_network
 
 from epe_nas_jax import (
@@ -101,10 +102,7 @@ def relative_error(got, expected):
 def test_parameter_count_is_pytorchs_and_the_published_one(name):
     text = getattr(published, name)
     network = DartsNetwork(10, last_activation=False)
-    genotype = parse_genotype(text)
-    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda k, x: network.init(k, x, genotype), jax.random.key(0), images)
-    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    count = built_parameters(network, parse_genotype(text))
     reference = torch_network(text, 36, 6, 10, last_activation=False)
     assert count == sum(parameter.numel() for parameter in reference.parameters())
     if name in PUBLISHED_MILLIONS:

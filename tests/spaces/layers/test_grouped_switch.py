@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from epe_nas_jax.spaces.layers.grouped_switch import (
     choose,
     grouped_switch,
     largest,
+    switch_by_rules,
     switch_on_entry,
 )
 
@@ -60,6 +63,21 @@ def test_gradients_are_those_of_the_branch(index, is_batched):
         assert np.allclose(found, [expected(0.1, 3), expected(0.3, 3)], rtol=1e-12)
     else:
         assert np.isclose(jax.jit(jax.grad(run, 1))(index, 0.1), expected(0.1, 3), rtol=1e-12)
+
+
+def test_rules_give_the_gradient_of_the_input_alone_and_of_nothing_else():
+    forward = [lambda x, w: (w * x, x), lambda x, w: (w * x**2, x)]
+    # No derivatives, so that they can be told from them.
+    backward = [lambda *given: sum(given), lambda *given: math.prod(given)]
+
+    def run(x, w, index, rules=backward):
+        return switch_by_rules(jnp.int32(index), forward, rules, x, w)
+
+    x, w = jnp.float64(3), jnp.float64(2)
+    assert run(x, w, 1) == 18
+    assert [jax.grad(run)(x, w, index) for index in range(2)] == [15, 324]
+    assert jax.grad(run, (0, 1))(x, w, 1) == (12, 9)
+    assert jax.grad(run)(x, w, 1, None) == 12
 
 
 def test_an_entry_of_a_stack_is_given_to_the_branch_of_each_row():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from epe_nas_jax.spaces.nasbench101.pooling import halve_by_maximum, max_pool_3x3
+from epe_nas_jax.spaces.layers.pooling import max_pool_3x3
+from epe_nas_jax.spaces.nasbench101.pooling import halve_by_maximum
 
 POOLS = {
     "3x3": (max_pool_3x3, lambda x: torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1)),

@@ -1,11 +1,10 @@
 import os
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from costs import built_parameters, torch_cost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,17 +28,9 @@ def network_of(sizes):
     return NasBench201Network(sizes.num_classes, sizes.channels, sizes.cells_per_stage)
 
 
-def built_parameters(genotype, sizes):
-    """Leaves of the network built for one cell alone."""
-    network = network_of(sizes)
-    images = jnp.zeros((1, 8, 8, 3), jnp.float32)
-    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), images, genotype))
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-
-
 @pytest.mark.parametrize("sizes", SIZES)
 def test_parameters_are_the_leaves_of_the_built_network(sizes):
-    expected = [built_parameters(cell.tolist(), sizes) for cell in CELLS]
+    expected = [built_parameters(network_of(sizes), cell.tolist()) for cell in CELLS]
     assert cost.parameters(CELLS, sizes).tolist() == expected
 
 
@@ -51,44 +42,20 @@ def test_the_network_costs_what_its_cells_cost(live):
     assert np.array_equal(both.flops, cost.flops(CELLS, sizes, side=8, live=live))
 
 
-def torch_flops(genotype, side, sizes):
-    """FLOPs by hooks on NAS-Bench-201's PyTorch network, module by module."""
+def torch_network(genotype, sizes):
+    """NAS-Bench-201's PyTorch network."""
     cell_infers = pytest.importorskip("xautodl.models.cell_infers")
-    torch = pytest.importorskip("torch")
     structures = pytest.importorskip("xautodl.models.cell_searchs.genotypes")
     structure = structures.Structure.str2structure(format_arch(genotype))
-    network = cell_infers.TinyNetwork(
+    return cell_infers.TinyNetwork(
         sizes.channels, sizes.cells_per_stage, structure, sizes.num_classes
     )
-    total = 0
-
-    def count(module, inputs, output):
-        nonlocal total
-        values = output[0].numel()
-        if isinstance(module, torch.nn.Conv2d):
-            kernel = module.kernel_size[0] * module.kernel_size[1]
-            total += kernel * module.in_channels * values
-        elif isinstance(module, torch.nn.BatchNorm2d):
-            total += 2 * values
-        elif isinstance(module, torch.nn.ReLU):
-            total += values
-        elif isinstance(module, torch.nn.AvgPool2d):
-            total += module.kernel_size**2 * values
-        elif isinstance(module, torch.nn.AdaptiveAvgPool2d):
-            total += values * (inputs[0].shape[2] + 1) * (inputs[0].shape[3] + 1)
-        elif isinstance(module, torch.nn.Linear):
-            total += module.in_features * module.out_features
-
-    for module in network.modules():
-        module.register_forward_hook(count)
-    network(torch.zeros(1, 3, side, side))
-    return total
 
 
 @pytest.mark.parametrize("side", [8, 16])
 def test_flops_are_those_of_the_pytorch_network_module_by_module(side):
     sizes = cost.Sizes(channels=4, cells_per_stage=2, num_classes=7)
-    expected = [torch_flops(cell, side, sizes) for cell in CELLS]
+    expected = [torch_cost(torch_network(cell, sizes), side)[1] for cell in CELLS]
     assert cost.flops(CELLS, sizes, side=side).tolist() == expected
 
 

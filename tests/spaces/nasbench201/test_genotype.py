@@ -98,13 +98,17 @@ def test_341_cells_have_no_path():
     assert np.sum(~space.has_path(space.every_genotype())) == 341
 
 
-@given(genotypes)
-def test_has_path_agrees_with_reachability(genotype):
-    adjacency = np.zeros((4, 4), int)
+def reached(genotype):
+    """Which node real operations reach from which, bool `[4, 4]`."""
+    adjacency = np.eye(4, dtype=int)
     for (source, target), op in zip(space.EDGES, genotype, strict=True):
         adjacency[source, target] = op != 0
-    reachable = np.linalg.matrix_power(adjacency + np.eye(4, dtype=int), 3)[0, 3] > 0
-    assert space.has_path(np.array(genotype)) == reachable
+    return np.linalg.matrix_power(adjacency, 3) > 0
+
+
+@given(genotypes)
+def test_has_path_agrees_with_reachability(genotype):
+    assert space.has_path(np.array(genotype)) == reached(genotype)[0, 3]
 
 
 def test_there_are_9445_live_forms_one_of_them_empty():
@@ -115,10 +119,8 @@ def test_there_are_9445_live_forms_one_of_them_empty():
 
 @given(genotypes)
 def test_live_form_keeps_the_operations_on_paths_and_no_others(genotype):
-    on_a_path = np.zeros(6, bool)
-    for path in ([3], [0, 4], [1, 5], [0, 2, 5]):  # Edges of the four ways through a cell.
-        if all(genotype[edge] != 0 for edge in path):
-            on_a_path[path] = True
+    is_reached = reached(genotype)
+    on_a_path = [is_reached[0, source] & is_reached[target, 3] for source, target in space.EDGES]
     expected = np.where(on_a_path, genotype, 0)
     assert np.array_equal(space.prune_dead(np.array(genotype)), expected)
 
@@ -177,6 +179,13 @@ def test_neighbours_differ_on_one_edge(genotype):
     assert others.shape == (24, 6)
     assert (np.sum(others != np.array(genotype), axis=1) == 1).all()
     assert len({tuple(row) for row in others}) == 24
+
+
+def test_neighbours_come_edge_by_edge_and_their_operations_increase():
+    others = space.neighbours(np.array([3, 0, 1, 4, 0, 2]))
+    assert others[:, 0].tolist() == [0, 1, 2, 4, *[3] * 20]
+    assert others[4:8, 1].tolist() == [1, 2, 3, 4]
+    assert others[-4:, 5].tolist() == [0, 1, 3, 4]
 
 
 def test_mutations_are_the_neighbours_and_equally_likely():

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from costs import built_parameters
 
 from epe_nas_jax import InputError, NasBench201Network, input_jacobian, parse_arch
 from epe_nas_jax.spaces.nasbench201.genotype import sample
@@ -75,13 +76,10 @@ def test_no_two_weights_are_drawn_alike(minibatch):
     assert len(ratios) == len(drawn) > 70
 
 
-def test_parameter_count_follows_the_closed_formula(minibatch):
-    images = minibatch[0].astype(np.float32)
+def test_parameter_count_follows_the_closed_formula():
     network = NasBench201Network(num_classes=10)
     for genotype in np.asarray(sample(jax.random.key(0), 5)):
-        init = functools.partial(network.init, genotype=tuple(genotype.tolist()))
-        shapes = jax.eval_shape(init, jax.random.key(0), images)
-        count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+        count = built_parameters(network, tuple(genotype.tolist()))
         expected = 27 * 16 + 2 * 16 + 2 * 64 + 64 * 10 + 10
         for c in (16, 32, 64):
             cell = np.sum(genotype == 3) * (9 * c * c + 2 * c)

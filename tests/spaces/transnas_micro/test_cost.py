@@ -1,11 +1,10 @@
 import os
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from costs import built_parameters, torch_cost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,20 +39,12 @@ def published_sizes(task):
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_parameters_are_the_leaves_of_the_built_network(sizes):
-    images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-
-    def built_parameters(genotype):
-        init = network_of(sizes).init
-        shapes = jax.eval_shape(lambda x: init(jax.random.key(0), x, genotype), images)
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-    expected = [built_parameters(cell.tolist()) for cell in CELLS]
+    expected = [built_parameters(network_of(sizes), cell.tolist()) for cell in CELLS]
     assert network_of(sizes).cost(CELLS, side=8).params.tolist() == expected
 
 
 def torch_counts(genotype, side, sizes):
-    """Parameters of the PyTorch network, and FLOPs by hooks on it, module by module."""
-    torch = pytest.importorskip("torch")
+    """Parameters and FLOPs of the PyTorch network."""
     reference = pytest.importorskip("transnas_torch")
     network = reference.torch_network(
         genotype,
@@ -62,31 +53,12 @@ def torch_counts(genotype, side, sizes):
         sizes.num_classes,
         last_activation=sizes.last_activation,
     )
-    flops = 0
 
-    def count(module, inputs, output):
-        nonlocal flops
-        values = output[0].numel()
-        if isinstance(module, torch.nn.Conv2d):
-            kernel = module.kernel_size[0] * module.kernel_size[1]
-            flops += kernel * module.in_channels * values
-        elif isinstance(module, torch.nn.BatchNorm2d):
-            flops += 2 * values
-        elif isinstance(module, torch.nn.ReLU):
-            flops += values
-        elif isinstance(module, reference.FactorizedReduce):
-            # Its ReLU is a function.
-            flops += inputs[0][0].numel()
-        elif isinstance(module, torch.nn.AdaptiveAvgPool2d):
-            flops += values * (inputs[0].shape[2] + 1) * (inputs[0].shape[3] + 1)
-        elif isinstance(module, torch.nn.Linear):
-            flops += module.in_features * module.out_features
+    def own_flops(module, inputs, _):
+        # Its ReLU is a function.
+        return inputs[0][0].numel() if isinstance(module, reference.FactorizedReduce) else None
 
-    for module in network.modules():
-        module.register_forward_hook(count)
-    # Two images, of which one is counted: batch norm takes no single values.
-    network(torch.zeros(2, 3, side, side))
-    return sum(parameter.numel() for parameter in network.parameters()), flops
+    return torch_cost(network, side, own_flops)
 
 
 @pytest.mark.parametrize(("side", "sizes"), [(8, SIZES[0]), (32, SIZES[1])])
