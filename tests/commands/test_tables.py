@@ -121,7 +121,7 @@ def test_a_space_without_published_searches_has_none_beside_its_own(tmp_path):
         space="transnas_micro",
     )
     assert "EPE-NAS, ours" in text
-    assert "published" not in text
+    assert "EPE-NAS, published" not in text
 
 
 def test_the_best_of_the_cells_drawn_is_as_counting_gives_it(files, made):
