@@ -5,7 +5,7 @@ from .proxies.any_network import network_score, score_networks
 from .proxies.epe import epe_score, jacobian_score
 from .proxies.jacobian import input_jacobian
 from .pytorch.weights import from_state_dict, to_state_dict
-from .scoring.columns import BEST_RANKING
+from .scoring.columns import BEST_RANKING, COMMON_RANKING
 from .scoring.config import ScoringConfig
 from .scoring.score_table import score_table
 from .scoring.scorer import CellScorer, compile_scorer, score_cells
@@ -20,6 +20,7 @@ from .spaces.transnas_micro.network import TransNasMicroNetwork
 
 __all__ = (
     "BEST_RANKING",
+    "COMMON_RANKING",
     "CellScorer",
     "DartsNetwork",
     "InputError",

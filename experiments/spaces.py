@@ -23,8 +23,6 @@ SIZES = {
 
 # All columns that follow from the genotype, without `params` and `mflops`.
 COUNTS = tuple(name for name, column in COLUMNS.items() if not column.is_limit)
-# Chosen by `experiments/spaces_choice.py`.
-COMMON = ("grad_entropy", "few_pools", "wide_convs", "all_wide_convs", "mean_convs")
 
 
 def read_scores(path: str, archs: Sequence[str], space_name: str) -> pd.DataFrame:

@@ -1,16 +1,16 @@
 r"""Chooses one sum of signals for all search spaces (docs/spaces-ranked.md).
 
 The rule: of all sums of up to five columns that whose mean Spearman with accuracy is highest, over
-500 cells of NAS-Bench-201 by CIFAR-10 and the 500 rows of NAS-Bench-Suite-Zero's table of
-NAS-Bench-101. Prints the best sums, and of each number of columns the best. What is chosen is
-reported on all other cells and spaces (`experiments/spaces_tables.py`).
+500 cells of NAS-Bench-201 by CIFAR-10 and 500 of 2,000 drawn cells of NAS-Bench-101. Prints the
+best sums, of each number of columns the best, and how the first one ranks the other cells of both.
+`experiments/spaces_tables.py` reports it on all spaces.
 
 Command:  python -m experiments.spaces_choice --nasbench201=nasbench201.csv.gz \
-              --nasbench101=nasbench101_zc_500.csv.gz
+              --nasbench101=nasbench101.csv.gz
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,23 +19,27 @@ import pandas as pd
 from absl import app, flags
 from scipy import stats
 
+from epe_nas_jax import BEST_RANKING
 from epe_nas_jax.data.accuracies import read_accuracies
 from epe_nas_jax.reports.text import Table, as_markdown
+from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from experiments.choice import CHOSEN_ON, combined, drawn_cells
-from experiments.spaces import COUNTS, SIGNALS, read_scores, texts_of
+from experiments.spaces import COUNTS, SIGNALS, read_scores
 
 COLUMNS = (*SIGNALS, *COUNTS)
 _MOST_COLUMNS = 5
 _RESULTS = Path(__file__).parent.parent / "results"
 _SHOWN = 8
+# A sum is chosen on every fourth cell of NAS-Bench-101.
+_CHOSEN_ON_101 = 4
 
 _NB201 = flags.DEFINE_string("nasbench201", None, "Trained accuracies.", required=True)
 _NB101 = flags.DEFINE_string("nasbench101", None, "Trained accuracies.", required=True)
 
 
 class Sample(NamedTuple):
-    """Cells on which a sum is chosen.
+    """Cells on which a sum is chosen, or to which it is held.
 
     Attributes:
       name: of their space.
@@ -47,11 +51,17 @@ class Sample(NamedTuple):
     scores: pd.DataFrame
     accuracies: np.ndarray
 
+    def only(self, rows: np.ndarray) -> "Sample":
+        """Those cells whose rows, bool `[A]`, are true."""
+        return Sample(self.name, self.scores[rows], self.accuracies[rows])
+
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables as Markdown."""
     del argv
-    samples = (nasbench201(), nasbench101())
+    parts = nasbench201(), nasbench101()
+    samples = [sample.only(is_chosen_on) for sample, is_chosen_on in parts]
+    rest = [sample.only(~is_chosen_on) for sample, is_chosen_on in parts]
     sums = [
         names
         for number in range(1, _MOST_COLUMNS + 1)
@@ -63,32 +73,43 @@ def main(argv: Sequence[str]) -> None:
         next(names for names in by_mean if len(names) == number)
         for number in range(1, _MOST_COLUMNS + 1)
     ]
-    heads = ["sum", *(sample.name for sample in samples), "mean"]
     for title, some in (("the best sums", by_mean[:_SHOWN]), ("the best of each size", of_number)):
-        rows = [
-            [
-                " + ".join(names),
-                *(f"{value:.3f}" for value in (*found[names], np.mean(found[names]))),
-            ]
-            for names in some
-        ]
-        print(as_markdown(Table(f"{title}, of {len(sums)}: Spearman", heads, rows)), end="\n\n")
+        print_table(f"{title}, of {len(sums)}", samples, {names: found[names] for names in some})
+    compared = (by_mean[0], BEST_RANKING, ("live_params",))
+    values = {names: [correlation(sample, names) for sample in rest] for names in compared}
+    print_table("the cells on which nothing was chosen", rest, values)
 
 
-def nasbench201() -> Sample:
-    """The 500 cells on which rankings of NAS-Bench-201 were chosen."""
-    archs = drawn_cells()[::CHOSEN_ON]
-    scores = read_scores(str(_RESULTS / "space_cifar10_fast.csv.gz"), archs, "nasbench201")
+def print_table(
+    title: str, samples: Sequence[Sample], found: Mapping[tuple[str, ...], list[float]]
+) -> None:
+    """Prints the Spearman of some sums in each sample, and its mean."""
+    heads = ["sum", *(f"{s.name}, {len(s.scores)} cells" for s in samples), "mean"]
+    rows = [
+        [" + ".join(names), *(f"{value:.3f}" for value in (*values, np.mean(values)))]
+        for names, values in found.items()
+    ]
+    print(as_markdown(Table(f"{title}: Spearman", heads, rows)), end="\n\n")
+
+
+def nasbench201() -> tuple[Sample, np.ndarray]:
+    """All cells; and which of them are the 500 on which rankings of NAS-Bench-201 were chosen."""
+    path = str(_RESULTS / "space_cifar10_fast.csv.gz")
+    archs = [str(arch) for arch in pd.read_csv(path)["arch"]]
     by_arch = read_accuracies(_NB201.value, "cifar10_test_200", space=NASBENCH201)
-    return Sample("NAS-Bench-201", scores, np.array([by_arch[arch] for arch in archs]))
+    accuracies = np.array([by_arch[arch] for arch in archs])
+    sample = Sample("NAS-Bench-201", read_scores(path, archs, "nasbench201"), accuracies)
+    return sample, np.isin(archs, drawn_cells()[::CHOSEN_ON])
 
 
-def nasbench101() -> Sample:
-    """The 500 rows of the published table, which has some cells more than once."""
-    trained = pd.read_csv(_NB101.value)
-    path = str(_RESULTS / "nasbench101_zc_fast.csv.gz")
-    scores = read_scores(path, texts_of(trained, "nasbench101"), "nasbench101")
-    return Sample("NAS-Bench-101", scores, trained["val_accuracy"].to_numpy(np.float64))
+def nasbench101() -> tuple[Sample, np.ndarray]:
+    """The drawn cells that were trained; and every fourth of them."""
+    path = str(_RESULTS / "nasbench101_fast.csv.gz")
+    by_arch = read_accuracies(_NB101.value, "val_108", space=NASBENCH101)
+    archs = [arch for arch in pd.read_csv(path)["arch"] if arch in by_arch]
+    accuracies = np.array([by_arch[arch] for arch in archs])
+    sample = Sample("NAS-Bench-101", read_scores(path, archs, "nasbench101"), accuracies)
+    return sample, np.arange(len(archs)) % _CHOSEN_ON_101 == 0
 
 
 def correlation(sample: Sample, names: Sequence[str]) -> float:

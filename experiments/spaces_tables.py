@@ -17,17 +17,17 @@ import pandas as pd
 from absl import app, flags
 from scipy import stats
 
-from epe_nas_jax import BEST_RANKING, InputError
+from epe_nas_jax import BEST_RANKING, COMMON_RANKING, InputError
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, simulation
 from experiments.choice import combined, unscored_last
-from experiments.spaces import COMMON, COUNTS, SIGNALS, SIZES, read_scores, texts_of
+from experiments.spaces import COUNTS, SIGNALS, SIZES, read_scores, texts_of
 
 METHODS = (
     *((name,) for name in (*SIGNALS, "live_params", "live_mflops")),
     *((name,) for name in COUNTS if not name.startswith("live_")),
     BEST_RANKING,
-    COMMON,
+    COMMON_RANKING,
 )
 # Which rows of the table, and scores of these.
 Rows = slice | np.ndarray

@@ -19,6 +19,8 @@ from epe_nas_jax.spaces.base import CellGraph, CellNetwork, Cost
 
 # The recommended ranking (docs/ranking.md).
 BEST_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
+# The one that ranks most search spaces well (docs/spaces-ranked.md).
+COMMON_RANKING = ("nwot", "grad_decay", "few_pools", "little_pooling", "wide_convs")
 
 
 class RunCells:
