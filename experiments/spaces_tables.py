@@ -2,7 +2,8 @@ r"""How signals rank the cells of several search spaces (docs/spaces-ranked.md).
 
 Joins scores (`experiments/spaces_scores.py`) with a table's accuracies, a row of the table at a
 time. A cell without a score is worse than all others. Intervals are 95 %, by bootstrap over the
-rows. Published scores of the same table are ranked beside ours.
+rows. Published scores of the same table are ranked beside ours. With `--beside`, scores of the same
+cells by another setting, there is one table only: how both rank these cells.
 
 Command:  python -m experiments.spaces_tables --space=nasbench101 \
               --scores=results/nasbench101_zc_fast.csv.gz --table=nasbench101_zc_500.csv.gz \
@@ -10,6 +11,7 @@ Command:  python -m experiments.spaces_tables --space=nasbench101 \
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -35,11 +37,13 @@ Method = Callable[[Rows], np.ndarray]
 
 _SIZES = (10, 100, 1000)
 _SEARCHES, _RESAMPLES = 500, 200
+_SHOWN = 3
 
 _SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
 _SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "The same cells, trained.", required=True)
 _COLUMN = flags.DEFINE_multi_string("column", None, "Its accuracies.", required=True)
+_BESIDE = flags.DEFINE_string("beside", None, "Scores of the same cells by another setting.")
 _PUBLISHED = flags.DEFINE_list("published", [], "Its columns of published scores.")
 
 
@@ -47,15 +51,55 @@ def main(argv: Sequence[str]) -> None:
     """Prints a table a column as Markdown."""
     del argv
     scored = set(pd.read_csv(_SCORES.value)["arch"])
+    if _BESIDE.value:
+        scored &= set(pd.read_csv(_BESIDE.value)["arch"])
     trained = pd.read_csv(_TABLE.value)
     trained = trained.set_index(pd.Index(texts_of(trained, _SPACE.value)))
     trained = trained[trained.index.isin(scored)]
     if trained.empty:
         raise InputError(f"{_SCORES.value}: found no cell of {_TABLE.value}, expected some")
     ours = read_scores(_SCORES.value, list(trained.index), _SPACE.value)
-    printed = [table_of(ours, trained, column) for column in _COLUMN.value]
+    if _BESIDE.value:
+        others = read_scores(_BESIDE.value, list(trained.index), _SPACE.value)
+        for column in _COLUMN.value:
+            print(as_markdown(settings_table(ours, others, trained, column)), end="\n\n")
+        return
+    printed = [
+        table
+        for column in _COLUMN.value
+        for table in (table_of(ours, trained, column), best_of(ours, trained, column))
+    ]
     printed.append(spread_of(ours[~ours.index.duplicated()]))
     print("\n\n".join(map(as_markdown, printed)))
+
+
+def settings_table(
+    ours: pd.DataFrame, others: pd.DataFrame, trained: pd.DataFrame, column: str
+) -> Table:
+    """How two settings rank the same rows, and how far they agree."""
+    accuracies = trained[column].to_numpy(np.float64)
+    rows = []
+    for names in (*((name,) for name in SIGNALS), BEST_RANKING, COMMON_RANKING):
+        pair = combined(ours, names), combined(others, names)
+        values = (*(_spearman(scores, accuracies) for scores in pair), _spearman(*pair))
+        rows.append([" + ".join(names), *(f"{value:.3f}" for value in values)])
+    heads = ["signal", "scores", "beside", "with each other"]
+    return Table(f"{column}, {len(accuracies)} rows: Spearman", heads, rows)
+
+
+def best_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
+    """The sums of up to three columns that rank these rows best: more than a choice can promise."""
+    is_known = trained[column].notna().to_numpy()
+    ours, accuracies = ours[is_known], trained[column].to_numpy(np.float64)[is_known]
+    sums = [
+        names
+        for number in (1, 2, 3)
+        for names in itertools.combinations((*SIGNALS, *COUNTS), number)
+    ]
+    found = sorted((_spearman(combined(ours, names), accuracies), names) for names in sums)
+    rows = [[" + ".join(names), f"{value:.3f}"] for value, names in found[: -_SHOWN - 1 : -1]]
+    title = f"{column}: the best of {len(sums)} sums, found on these very rows"
+    return Table(title, ["sum", "Spearman"], rows)
 
 
 def spread_of(ours: pd.DataFrame) -> Table:
