@@ -54,6 +54,8 @@ def channel_entropy(gradient):
     """Entropy of the covariance of the channels of `[N, H, H, C]`."""
     rows = gradient.reshape(-1, gradient.shape[-1])
     v = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
+    if v.sum() <= 0:
+        return 0.0
     shares = v[v > 1e-14 * v.sum()] / v.sum()
     return -np.sum(shares * np.log(shares))
 

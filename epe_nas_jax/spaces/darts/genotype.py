@@ -183,7 +183,8 @@ def prune_dead(genotypes: np.ndarray) -> np.ndarray:
     """Genotypes, int `[..., E]`, without edges from nodes that have no edge themselves.
 
     Such a node is zero, and at the initial weights so is every operation of it. All other edges
-    lead to the output.
+    lead to the cell's output. (Where normal cells never read the cell before them, which DARTS's
+    texts allow, whole cells of the network are read by none; they are kept, and counted.)
     """
     live = np.array(genotypes)
     for first in (0, NUM_CELL_EDGES):

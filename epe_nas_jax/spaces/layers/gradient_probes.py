@@ -54,7 +54,7 @@ def channel_entropy(gradient: jax.Array) -> jax.Array:
       gradient: `[N, H, W, C]`.
 
     Returns:
-      A scalar; NaN if nothing varies.
+      A scalar; 0 if nothing varies, as behind a cell whose output nothing reads.
     """
     rows = gradient.reshape(-1, gradient.shape[-1])
     rows = rows.astype(at_least_float32(rows.dtype))
@@ -63,9 +63,8 @@ def channel_entropy(gradient: jax.Array) -> jax.Array:
     covariance = rows.T @ rows / len(rows) - mean[:, None] * mean[None, :]
     varies = jnp.trace(covariance) > 0
     v = jnp.maximum(jnp.linalg.eigvalsh(jnp.where(varies, covariance, 0)), 0)
-    shares = v / jnp.sum(v)
-    entropy = -jnp.sum(jax.scipy.special.xlogy(shares, shares))
-    return jnp.where(varies, entropy, jnp.nan)
+    shares = v / jnp.where(varies, jnp.sum(v), 1)
+    return -jnp.sum(jax.scipy.special.xlogy(shares, shares))
 
 
 def sum_of_squares(gradient: jax.Array) -> jax.Array:

@@ -151,8 +151,7 @@ def test_scores_are_those_of_oracles_on_pytorchs_numbers(variables, minibatch, b
         assert np.isclose(jacob_cov, oracles.jacob_cov(jacobian), rtol=1e-7)
         # The same integers; only the determinant rounds.
         assert np.isclose(nwot, np.linalg.slogdet(expected[2])[1], rtol=1e-12)
-    # Of the last cell, whose reduction cells have next to nothing, a gradient varies in no channel.
-    assert np.isnan(scores[:, 3]).tolist() == [False, False, True]
+    assert np.isfinite(scores).all()
 
 
 def test_without_pools_and_pairs_a_network_is_that_of_darts(minibatch):
