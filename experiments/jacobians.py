@@ -1,8 +1,9 @@
 r"""Where the input Jacobian's signals fail, one change at a time (docs/spaces-ranked.md).
 
 Scores the same cells of NAS-Bench-101 by `epe` and `jacob_cov` again and again, each time with one
-thing changed: images, their number, depth, channels. And it ranks the cells with and without
-max pools apart, and those with as many 3x3 convolutions.
+thing changed: images, their number, depth, channels. Of all cells that were scored at the fast
+setting it ranks those with as many 3x3 convolutions by themselves, and those without max pools. And
+it says what `jacob_cov` unrelated Jacobians have: of normal numbers.
 
 Command:  python -m experiments.jacobians --table=nasbench101.csv.gz --path=cifar10.npz
 """
@@ -21,8 +22,11 @@ from scipy import stats
 from epe_nas_jax import score_table
 from epe_nas_jax.data.accuracies import read_accuracies
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
+from epe_nas_jax.proxies.jacobian_proxies import jacob_cov_score
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.runs import runtime
+from epe_nas_jax.search import ranking
+from epe_nas_jax.seeds import generator
 from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.table import space_entry
 from experiments.choice import unscored_last
@@ -30,6 +34,8 @@ from experiments.choice import unscored_last
 _SCORES = Path(__file__).parent.parent / "results" / "nasbench101_fast.csv.gz"
 _SIGNALS = ("epe", "jacob_cov")
 _CONV, _POOL = "conv3x3-bn-relu", "maxpool3x3"
+# Fewer cells have no correlation worth a number.
+_FEWEST = 10
 
 _TABLE = flags.DEFINE_string("table", None, "Trained accuracies.", required=True)
 _PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
@@ -68,58 +74,85 @@ def main(argv: Sequence[str]) -> None:
     del argv
     runtime.prepare()
     by_arch = read_accuracies(_TABLE.value, "val_108", space=NASBENCH101)
-    archs = [arch for arch in pd.read_csv(_SCORES)["arch"] if arch in by_arch]
-    archs = archs[:: len(archs) // _CELLS.value][: _CELLS.value]
-    accuracies = np.array([by_arch[arch] for arch in archs])
-    found = {setting.name: scored(archs, setting) for setting in SETTINGS}
-    has_pool = np.array([_POOL in arch for arch in archs])
-    groups = {"all": np.ones(len(archs), bool), "no max pool": ~has_pool, "max pools": has_pool}
-    heads = ["changed", "signal", *(f"{name}, {rows.sum()} cells" for name, rows in groups.items())]
-    table = [
-        [
-            name,
-            signal,
-            *(correlation(scores[signal][rows], accuracies[rows]) for rows in groups.values()),
-        ]
-        for name, scores in found.items()
-        for signal in _SIGNALS
+    fast = pd.read_csv(_SCORES).set_index("arch")
+    fast = fast[fast.index.isin(by_arch)]
+    accuracies = pd.Series({arch: by_arch[arch] for arch in fast.index})
+    archs = list(fast.index)[:: len(fast) // _CELLS.value][: _CELLS.value]
+    changed = [
+        [setting.name, *correlations(scored(archs, setting), accuracies[archs])]
+        for setting in SETTINGS
     ]
-    print(as_markdown(Table("Spearman with accuracy", heads, table)), end="\n\n")
-    convs = np.array([arch.count(_CONV) for arch in archs])
-    print(as_markdown(by_convolutions(found[SETTINGS[0].name], convs, accuracies)))
+    heads = ["changed", *_SIGNALS]
+    title = f"Spearman with accuracy, {len(archs)} cells, one thing changed"
+    print(as_markdown(Table(title, heads, changed)), end="\n\n")
+    print(as_markdown(splits_table(fast, accuracies)), end="\n\n")
+    print(as_markdown(noise_table()))
 
 
-def scored(archs: Sequence[str], setting: Setting) -> dict[str, np.ndarray]:
-    """The cells' signals."""
+def splits_table(scores: pd.DataFrame, accuracies: pd.Series) -> Table:
+    """Accuracy and signals of cells with as many 3x3 convolutions, and without max pools."""
+    convs = np.array([arch.count(_CONV) for arch in scores.index])
+    has_pool = np.array([_POOL in arch for arch in scores.index])
+    groups = {f"{number} convolutions 3x3": convs == number for number in np.unique(convs)}
+    groups = {"all": convs >= 0, **groups, "no max pool": ~has_pool, "max pools": has_pool}
+    rows = []
+    for name, some in groups.items():
+        medians = (
+            accuracies[some].median(),
+            *(scores[signal][some].median() for signal in _SIGNALS),
+        )
+        rows.append(
+            [
+                name,
+                str(some.sum()),
+                *(f"{median:.2f}" for median in medians),
+                *correlations(scores[some], accuracies[some]),
+            ]
+        )
+    heads = ["cells", "number", *(f"median {name}" for name in ("accuracy", *_SIGNALS))]
+    title = "Spearman with accuracy at the fast setting"
+    return Table(title, [*heads, *_SIGNALS], rows)
+
+
+def noise_table() -> Table:
+    """The `jacob_cov` of normal numbers in place of Jacobians, of 32 images of some sides."""
+    rng = generator(0)
+    rows = []
+    for side in (8, 16, 32):
+        noise = rng.normal(size=(32, side * side * 3)).astype(np.float32)
+        rows.append([f"{side}x{side}", f"{float(jacob_cov_score(jnp.asarray(noise))):.2f}"])
+    return Table("unrelated Jacobians of 32 images", ["pixels", "jacob_cov"], rows)
+
+
+def scored(archs: Sequence[str], setting: Setting) -> pd.DataFrame:
+    """The cells' signals, by cell."""
     dataset = load_dataset("cifar10", _PATH.value, side=setting.side)
     images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, setting.batch, augment=False)
     network = space_entry("nasbench101").make_network(
         10, setting.channels, setting.cells_per_stage, jnp.dtype(jnp.float32)
     )
     table = score_table(archs, images, labels, columns=_SIGNALS, network=network, progress=True)
-    return {name: unscored_last(table[name].to_numpy()) for name in _SIGNALS}
+    return table.set_index("arch").loc[list(archs)]
 
 
-def by_convolutions(
-    scores: dict[str, np.ndarray], convs: np.ndarray, accuracies: np.ndarray
-) -> Table:
-    """Accuracy and signals among cells with as many 3x3 convolutions."""
-    rows = []
-    for number in np.unique(convs):
-        some = convs == number
-        medians = (f"{np.median(values[some]):.2f}" for values in (accuracies, *scores.values()))
-        within = (correlation(values[some], accuracies[some]) for values in scores.values())
-        rows.append([str(number), str(some.sum()), *medians, *within])
-    medians_of = (f"median {name}" for name in ("accuracy", *scores))
-    heads = ["3x3 convolutions", "cells", *medians_of, *(f"Spearman, {name}" for name in scores)]
-    return Table("by the number of 3x3 convolutions", heads, rows)
+def correlations(scores: pd.DataFrame, accuracies: pd.Series) -> list[str]:
+    """Spearman of each signal with accuracy, and an interval; nothing for fewer than ten cells."""
+    if len(scores) < _FEWEST:
+        return [""] * len(_SIGNALS)
+    found = (
+        ranking.with_interval(
+            _spearman,
+            unscored_last(scores[name].to_numpy()),
+            accuracies.to_numpy(),
+            num_resamples=200,
+        )
+        for name in _SIGNALS
+    )
+    return [f"{rho.value:.3f} ({rho.low:.2f} to {rho.high:.2f})" for rho in found]
 
 
-def correlation(scores: np.ndarray, accuracies: np.ndarray) -> str:
-    """Spearman's rho, or nothing for fewer than ten cells."""
-    if len(scores) < 10:
-        return ""
-    return f"{stats.spearmanr(scores, accuracies).statistic:.3f}"
+def _spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
+    return float(stats.spearmanr(scores, accuracies).statistic)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def settings_table(
     """How two settings rank the same rows, and how far they agree."""
     accuracies = trained[column].to_numpy(np.float64)
     rows = []
-    for names in (*((name,) for name in SIGNALS), BEST_RANKING, COMMON_RANKING):
+    for names in (*((name,) for name in (*SIGNALS, "live_params")), BEST_RANKING, COMMON_RANKING):
         pair = combined(ours, names), combined(others, names)
         values = (*(_spearman(scores, accuracies) for scores in pair), _spearman(*pair))
         rows.append([" + ".join(names), *(f"{value:.3f}" for value in values)])
