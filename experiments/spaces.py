@@ -1,14 +1,19 @@
-"""What experiments on several search spaces share: signals, sizes, the texts of a table's cells."""
+"""What experiments on several search spaces share: signals, sizes, cells of a table, tables."""
 
+import itertools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from epe_nas_jax import BEST_RANKING, COMMON_RANKING
 from epe_nas_jax.data import text_tables
+from epe_nas_jax.reports.text import Table
 from epe_nas_jax.scoring.columns import COLUMNS, RunCells
 from epe_nas_jax.spaces.table import space_entry
+from experiments.choice import combined
 
 SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 
@@ -19,7 +24,7 @@ SIZES = {
     "nasbench101": (10, 128, 3),
     "transnas_micro": (100, 64, 2),
 }
-
+_BEST_SHOWN = 3
 
 # All columns that follow from the genotype, without `params` and `mflops`.
 COUNTS = tuple(name for name, column in COLUMNS.items() if not column.is_limit)
@@ -43,3 +48,39 @@ def texts_of(table: pd.DataFrame, space_name: str) -> list[str]:
     names = ("arch",) if "arch" in table else space.table_columns
     texts = text_tables.texts_of_cells([list(table[name]) for name in names])
     return [space.format(space.parse(text)) for text in texts]
+
+
+def settings_table(
+    ours: pd.DataFrame, others: pd.DataFrame, trained: pd.DataFrame, column: str
+) -> Table:
+    """How two settings rank the same rows, and how far they agree."""
+    accuracies = trained[column].to_numpy(np.float64)
+    rows = []
+    for names in (*((name,) for name in (*SIGNALS, "live_params")), BEST_RANKING, COMMON_RANKING):
+        pair = combined(ours, names), combined(others, names)
+        values = (*(spearman(scores, accuracies) for scores in pair), spearman(*pair))
+        rows.append([" + ".join(names), *(f"{value:.3f}" for value in values)])
+    heads = ["signal", "scores", "beside", "with each other"]
+    return Table(f"{column}, {len(accuracies)} rows: Spearman", heads, rows)
+
+
+def best_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
+    """The sums of up to three columns that rank these rows best: more than a choice can promise."""
+    is_known = trained[column].notna().to_numpy()
+    ours, accuracies = ours[is_known], trained[column].to_numpy(np.float64)[is_known]
+    sums = [
+        names
+        for number in (1, 2, 3)
+        for names in itertools.combinations((*SIGNALS, *COUNTS), number)
+    ]
+    found = sorted((spearman(combined(ours, names), accuracies), names) for names in sums)
+    rows = [[" + ".join(names), f"{value:.3f}"] for value, names in found[: -_BEST_SHOWN - 1 : -1]]
+    title = f"{column}: the best of {len(sums)} sums, found on these very rows"
+    return Table(title, ["sum", "Spearman"], rows)
+
+
+def spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
+    """0 where all are equal, which has no ranks to correlate."""
+    if np.ptp(np.nan_to_num(scores, neginf=-1e300)) == 0:
+        return 0.0
+    return float(stats.spearmanr(scores, accuracies).statistic)

@@ -11,7 +11,6 @@ Command:  python -m experiments.spaces_tables --space=nasbench101 \
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,7 +22,16 @@ from epe_nas_jax import BEST_RANKING, COMMON_RANKING, InputError
 from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.search import ranking, simulation
 from experiments.choice import combined, unscored_last
-from experiments.spaces import COUNTS, SIGNALS, SIZES, read_scores, texts_of
+from experiments.spaces import (
+    COUNTS,
+    SIGNALS,
+    SIZES,
+    best_of,
+    read_scores,
+    settings_table,
+    spearman,
+    texts_of,
+)
 
 METHODS = (
     *((name,) for name in (*SIGNALS, "live_params", "live_mflops")),
@@ -37,7 +45,6 @@ Method = Callable[[Rows], np.ndarray]
 
 _SIZES = (10, 100, 1000)
 _SEARCHES, _RESAMPLES = 500, 200
-_SHOWN = 3
 
 _SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
 _SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
@@ -71,35 +78,6 @@ def main(argv: Sequence[str]) -> None:
     ]
     printed.append(spread_of(ours[~ours.index.duplicated()]))
     print("\n\n".join(map(as_markdown, printed)))
-
-
-def settings_table(
-    ours: pd.DataFrame, others: pd.DataFrame, trained: pd.DataFrame, column: str
-) -> Table:
-    """How two settings rank the same rows, and how far they agree."""
-    accuracies = trained[column].to_numpy(np.float64)
-    rows = []
-    for names in (*((name,) for name in (*SIGNALS, "live_params")), BEST_RANKING, COMMON_RANKING):
-        pair = combined(ours, names), combined(others, names)
-        values = (*(_spearman(scores, accuracies) for scores in pair), _spearman(*pair))
-        rows.append([" + ".join(names), *(f"{value:.3f}" for value in values)])
-    heads = ["signal", "scores", "beside", "with each other"]
-    return Table(f"{column}, {len(accuracies)} rows: Spearman", heads, rows)
-
-
-def best_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
-    """The sums of up to three columns that rank these rows best: more than a choice can promise."""
-    is_known = trained[column].notna().to_numpy()
-    ours, accuracies = ours[is_known], trained[column].to_numpy(np.float64)[is_known]
-    sums = [
-        names
-        for number in (1, 2, 3)
-        for names in itertools.combinations((*SIGNALS, *COUNTS), number)
-    ]
-    found = sorted((_spearman(combined(ours, names), accuracies), names) for names in sums)
-    rows = [[" + ".join(names), f"{value:.3f}"] for value, names in found[: -_SHOWN - 1 : -1]]
-    title = f"{column}: the best of {len(sums)} sums, found on these very rows"
-    return Table(title, ["sum", "Spearman"], rows)
 
 
 def spread_of(ours: pd.DataFrame) -> Table:
@@ -147,26 +125,19 @@ def row_of(
     """Rank correlations of a method, and what searches of some sizes choose by it."""
     scores = method(slice(None))
     top = ranking.most_accurate(scores, accuracies, 0.2)
-    spearman = ranking.with_interval(_spearman, scores, accuracies, num_resamples=_RESAMPLES)
+    rho = ranking.with_interval(spearman, scores, accuracies, num_resamples=_RESAMPLES)
     row = [
         name,
-        f"{spearman.value:.3f}",
-        f"{spearman.low:.2f} to {spearman.high:.2f}",
+        f"{rho.value:.3f}",
+        f"{rho.low:.2f} to {rho.high:.2f}",
         f"{stats.kendalltau(scores, accuracies).statistic:.3f}",
-        f"{_spearman(scores[top], accuracies[top]):.3f}",
+        f"{spearman(scores[top], accuracies[top]):.3f}",
     ]
     for size in sizes:
         chosen = [accuracies[drawn[np.argmax(method(drawn))]] for drawn in draws[:, :size]]
         mean, deviation = simulation.spread(np.array(chosen))
         row.append(f"{mean:.2f} ± {deviation:.2f}")
     return row
-
-
-def _spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """0 where all are equal, which has no ranks to correlate."""
-    if np.ptp(np.nan_to_num(scores, neginf=-1e300)) == 0:
-        return 0.0
-    return float(stats.spearmanr(scores, accuracies).statistic)
 
 
 if __name__ == "__main__":

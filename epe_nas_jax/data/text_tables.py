@@ -115,11 +115,18 @@ def columns_of_cells(path: str, space: SearchSpace, *, expected: str) -> tuple[s
       expected: what the file should be, for messages.
 
     Raises:
-      InputError: the file is missing or broken.
+      InputError: the file is missing or broken, or has neither.
     """
-    found = {name.casefold() for name in read_header(path, expected=expected)}
-    is_of_space = ARCH not in found and found.issuperset(space.table_columns)
-    return space.table_columns if is_of_space else (ARCH,)
+    names = read_header(path, expected=expected)
+    found = {name.casefold() for name in names}
+    if ARCH in found or space.table_columns == (ARCH,):
+        return (ARCH,)
+    if not found.issuperset(space.table_columns):
+        columns = " and ".join(space.table_columns)
+        raise InputError(
+            f"{path}: expected a column {ARCH!r}, or {columns}, found {shown(', '.join(names))}"
+        )
+    return space.table_columns
 
 
 def texts_of_cells(columns: Sequence[Sequence[Any]]) -> list[Any]:
@@ -141,7 +148,14 @@ def cells_of(path: str, archs: Iterable[Any], space: SearchSpace) -> list[str]:
       InputError: one of them is no cell of the space.
     """
     with _errors_name(path):
-        return [space.format(space.parse(arch)) for arch in archs]
+        return [_cell_of(number, arch, space) for number, arch in enumerate(archs, 1)]
+
+
+def _cell_of(number: int, arch: Any, space: SearchSpace) -> str:
+    try:
+        return space.format(space.parse(arch))
+    except InputError as error:
+        raise InputError(f"cell {number}: {error}") from None
 
 
 def number(cell: Any, *, decimal_comma: bool) -> float | None:

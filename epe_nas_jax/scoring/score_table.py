@@ -42,7 +42,7 @@ def score_table(
     >>> table.sort_values("rank")["arch"].head()
 
     Args:
-      cells: genotypes, int `[A, E]`, or A arch strings.
+      cells: genotypes, int `[A, E]`, or A texts of cells.
       images: the mini-batch, as in `compile_scorer`.
       labels: as in `compile_scorer`.
       columns: further proxies to compute, names of `proxies.table.PROXIES`. Those of

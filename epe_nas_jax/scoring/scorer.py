@@ -260,7 +260,8 @@ def compile_scorer(
       devices: devices of one kind, by default all that this process has.
       vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
         once on GPUs and TPUs, and one after another on CPUs. At once on as many CPU devices as
-        there are cores, jaxlib 0.10 can wait for ever in the eigenvalues of a batch of matrices.
+        there are cores, the eigenvalues of large batches can wait for each other for ever (jaxlib
+        0.10, whatever the number of BLAS threads).
       num_together: how many cells are scored at a time at most, if that is known; GPUs and TPUs
         make their steps no larger then.
       num_processes: how many processes like this share the steps, as `CellScorer.steps` lets them.
@@ -370,7 +371,7 @@ def score_cells(
     >>> epe_nas_jax.score_cells([arch], images, labels, seed=0)
 
     Args:
-      genotypes: the cells, int `[A, E]`, or A arch strings.
+      genotypes: the cells, int `[A, E]`, or A texts of cells.
       images: as in `compile_scorer`.
       labels: as in `compile_scorer`.
       seed: as in `compile_scorer`.

@@ -180,7 +180,9 @@ def test_a_column_arch_comes_before_those_of_a_benchmark(write):
 
 def test_without_all_columns_of_a_benchmark_arch_is_expected(write):
     path = write("adjacency,val\n1,93\n")
-    with pytest.raises(InputError, match="expected a column 'arch', found adjacency, val"):
+    with pytest.raises(
+        InputError, match="column 'arch', or adjacency and ops, found adjacency, val"
+    ):
         accuracies.read_accuracies(path, "val", space=NASBENCH101)
 
 

@@ -148,7 +148,7 @@ def test_cells_of_another_space_are_named_as_it_names_them(write):
     published = score_files.read_published(path, "x", space=DARTS)
     assert published["zen"].to_dict() == {names[0]: 3}
     path = write(f"arch,score\n{A},1\n")
-    with pytest.raises(InputError, match=f"{path}: genotype .* expected the form Genotype"):
+    with pytest.raises(InputError, match=f"{path}: cell 1: genotype .* expected the form Genotype"):
         score_files.read_scores(path, space=DARTS)
 
 

@@ -109,7 +109,7 @@ def _read_cell(cell: str, pairs: object, may_read_twice: bool) -> np.ndarray:
         node = NODES[number // INPUTS_PER_NODE]
         where = f"{cell}, node {node}"
         match pair:
-            case (str(name), int(source)):
+            case (str(name), int(source)) if not isinstance(source, bool):
                 pass
             case _:
                 raise InputError(f"{where}: found {reprlib.repr(pair)}, expected (operation, from)")

@@ -87,12 +87,12 @@ def format_arch(genotype: Iterable[int] | np.ndarray | jax.Array) -> str:
 
 
 def encode(genotypes: Cells) -> jax.Array:
-    """The codes, int32 `[...]`, of genotypes, int `[..., E]`."""
+    """The codes, int32 `[...]`, of genotypes, int `[..., E]`, on the host."""
     return jnp.asarray(PRODUCT.encode(genotypes))
 
 
 def decode(codes: Cells) -> jax.Array:
-    """The genotypes, int32 `[..., E]`, of codes, int `[...]`."""
+    """The genotypes, int32 `[..., E]`, of codes, int `[...]`, on the host."""
     return jnp.asarray(PRODUCT.decode(codes))
 
 
