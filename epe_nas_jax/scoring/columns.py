@@ -5,8 +5,9 @@ some, and an objective is made of some. Every proxy is a column; the others are 
 """
 
 import functools
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +63,9 @@ class RunCells:
         return self._of_graphs(lambda graph: paths.count_on_edges(graph, counts))
 
     def _of_graphs(self, number: Callable[[CellGraph], float]) -> np.ndarray:
-        """A number of each cell's graph, `[A]`; of several cells they are added up."""
+        """A number of each cell's graph, `[A]`; those of several cells with a path are added up."""
         graphs, cell = self._graphs
-        return np.array([sum(map(number, of_cell)) for of_cell in graphs], np.float64)[cell]
+        return np.array([_sum_of_known(map(number, of_cell)) for of_cell in graphs])[cell]
 
     @functools.cached_property
     def _graphs(self) -> tuple[list[tuple[CellGraph, ...]], np.ndarray]:
@@ -78,6 +79,11 @@ class RunCells:
         return self._network.cost(
             self.genotypes, side=self._side, image_channels=self._image_channels, live=live
         )
+
+
+def _sum_of_known(numbers: Iterable[float]) -> float:
+    known = [number for number in numbers if not math.isnan(number)]
+    return float(sum(known)) if known else math.nan
 
 
 class Column(NamedTuple):

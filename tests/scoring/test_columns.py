@@ -17,6 +17,7 @@ from epe_nas_jax.scoring.columns import (
 )
 from epe_nas_jax.search.ranking import log_rank_sum, rank_sum
 from epe_nas_jax.spaces.base import Cost
+from epe_nas_jax.spaces.darts.published import DARTS_V1
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from epe_nas_jax.spaces.table import SPACES
 
@@ -87,6 +88,20 @@ def test_what_lies_on_paths_is_that_of_the_live_form_and_of_no_size():
         assert np.isnan(found).sum() == np.sum(~NASBENCH201.has_path(cells))
         # Tables show no -0.
         assert not np.signbit(found[found == 0]).any()
+
+
+def test_of_a_cell_without_operations_the_other_one_is_counted():
+    network = SPACES["nasbench301"].make_network(10, 4, 1, jnp.dtype(jnp.float32))
+    normal = DARTS_V1.split(", reduce=")[0]
+    empty = ", ".join(f"('none', {source})" for source in (0, 1) * 4)
+    text = f"{normal}, reduce=[{empty}], reduce_concat=[2, 3, 4, 5])"
+    cell = network.space.parse(text)[None]
+    both = network.space.parse(DARTS_V1)[None]
+    counts = [COLUMNS["all_wide_convs"].values(RunCells(some, network, 8)) for some in (cell, both)]
+    # DARTS_V1's normal cell has five convolutions, its reduction cell none.
+    assert [count.tolist() for count in counts] == [[5.0], [5.0]]
+    empty_too = np.zeros_like(cell)
+    assert np.isnan(COLUMNS["all_wide_convs"].values(RunCells(empty_too, network, 8))).all()
 
 
 def test_a_name_is_a_proxy_or_another_column_and_entries_are_complete():
