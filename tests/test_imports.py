@@ -19,6 +19,7 @@ ROOMS = {
     "data": {"spaces"},
     "search": {"data", "spaces"},
     "scoring": {"data", "proxies", "search", "spaces"},
+    "networks": {"proxies", "search", "spaces"},
     "runs": {"data", "scoring"},
     "training": {"data", "runs", "spaces"},
     "pytorch": {"data", "proxies", "scoring", "search", "spaces"},
