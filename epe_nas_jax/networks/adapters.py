@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.networks import equinox, function, linen, nnx
+from epe_nas_jax.networks import equinox, function, linen, nnx, pytorch
 from epe_nas_jax.networks.found import Found, Minibatch, Need
 
 Measure = Callable[[Any, Minibatch, frozenset[Need]], Found]
@@ -42,6 +42,7 @@ def _by_function(as_function: Callable[[Any], function.Function]) -> Measure:
 ADAPTERS = (
     Adapter("(Flax Linen module, variables)", "flax.linen", True, _by_function(linen.as_function)),
     Adapter("Flax NNX module", "flax.nnx", False, _by_function(nnx.as_function)),
+    Adapter("PyTorch module", "torch.nn", False, pytorch.measure),
     Adapter(
         "Equinox module or (module, state)", "equinox", None, _by_function(equinox.as_function)
     ),

@@ -178,18 +178,14 @@ def _ends(program: jaxpr.Program, channels_first: bool) -> blocks.Ends | None:
     if not isinstance(program.output, int):
         return None
     images = program.inputs[-1]
-    dependent, zeros = program.dependents(images), program.zeros()
+    dependent = program.dependents(images)
+    terms = dependent | program.zeros() | _made_alike(program)
 
     def kind(step: jaxpr.Step) -> str:
         if (step.call or "") in rectifiers.RECTIFIERS:
             return "rectifier"
-        if step.name not in ("add", "add_any"):
-            return ""
-        terms = [
-            isinstance(atom, int) and (atom in dependent or program.is_zero(atom, zeros))
-            for atom in step.inputs
-        ]
-        return "sum" if all(terms) else ""
+        is_sum = step.name in ("add", "add_any") and len(step.values) == 2
+        return "sum" if is_sum and terms.issuperset(step.values) else ""
 
     def shape(number: int) -> tuple[int, ...]:
         shape = program.avals[number].shape
@@ -207,6 +203,22 @@ def _ends(program: jaxpr.Program, channels_first: bool) -> blocks.Ends | None:
     ]
     shapes = {number: shape(number) for number in dependent}
     return blocks.block_ends(nodes, images, program.output, shapes)
+
+
+def _made_alike(program: jaxpr.Program) -> set[int]:
+    """What is made for every image though it depends on none, such as a convolution of zeros.
+
+    Weights that are spread over the images are not among it.
+    """
+    shape = program.avals[program.inputs[-1]].shape
+    return {
+        number
+        for step in program.steps
+        if step.name != "broadcast_in_dim"
+        for number in step.outputs
+        if len(shape) == len(program.avals[number].shape) > 2
+        and program.avals[number].shape[0] == shape[0]
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)
