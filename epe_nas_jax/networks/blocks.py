@@ -14,6 +14,7 @@ Three things may be a block's end, the first of which is found counts:
 3. The last narrow value of each height and width.
 """
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,6 +66,13 @@ class _Graph(NamedTuple):
         """The shape of the only value that is alive at a place."""
         value = self.alive[place]
         return None if value is None else self.shapes[value]
+
+    def holds_pixels(self, place: int) -> bool:
+        """Whether the only value alive has pixels or tokens of each image, each with channels."""
+        shape, images = self.shape(place), self.shape(0)
+        if shape is None or images is None:
+            return False
+        return 2 < len(shape) <= len(images) and shape[0] == images[0]
 
 
 def block_ends(
@@ -129,8 +137,8 @@ def _modules(graph: _Graph, start: int, stop: int, depth: int) -> list[tuple[int
     found = []
     for first, last in _runs(graph, start, stop, depth):
         inner = [block for block in _modules(graph, first, last, depth + 1) if block[1]]
-        shape = graph.shape(first)
-        if shape is not None and shape == graph.shape(last) and len(shape) > 2 and len(inner) < 2:
+        keeps_shape = graph.holds_pixels(first) and graph.shape(first) == graph.shape(last)
+        if keeps_shape and len(inner) < 2:
             found.append((last, any(_is_narrow_sum(graph, i) for i in range(first, last))))
         else:
             found.extend(inner)
@@ -158,7 +166,7 @@ def _residual_sums(graph: _Graph) -> list[int]:
         if _is_narrow_sum(graph, place) and shape == graph.shape(before) and len(node.inputs) > 1:
             while end < len(graph.nodes) and graph.nodes[end].kind == "rectifier":
                 end += 1
-            if graph.shape(end) == shape and len(shape or ()) > 2:
+            if graph.shape(end) == shape and graph.holds_pixels(end):
                 found.append(end)
         if shape is not None:
             before = place + 1
@@ -170,7 +178,7 @@ def _stages(graph: _Graph) -> list[int]:
     last_of = {}
     for place in range(1, len(graph.alive)):
         shape = graph.shape(place)
-        if shape is not None and len(shape) > 2 and _num_pixels(shape) > 1:
+        if shape is not None and graph.holds_pixels(place) and math.prod(_space(shape)) > 1:
             last_of[_space(shape)] = place
     return sorted(last_of.values())
 
@@ -181,10 +189,3 @@ def _is_narrow_sum(graph: _Graph, place: int) -> bool:
 
 def _space(shape: Shape) -> Shape:
     return shape[1:-1]
-
-
-def _num_pixels(shape: Shape) -> int:
-    count = 1
-    for size in _space(shape):
-        count *= size
-    return count

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from epe_nas_jax.arrays import Array
@@ -12,6 +13,7 @@ from epe_nas_jax.errors import InputError
 
 Need = Literal["jacobian", "relus", "probes", "weight_gradient", "flops", "latency"]
 
+NO_JACOBIAN = "the input Jacobian is zero: the last layer's weights are, or no way leads there"
 _NUM_RUNS = 5
 
 
@@ -57,6 +59,18 @@ class Found(NamedTuple):
     flops: float | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+
+
+def with_jacobian(found: Found, jacobian: Any) -> Found:
+    """Adds an input Jacobian `[N, ...]`.
+
+    Raises:
+      InputError: it is not finite.
+    """
+    check_finite("input Jacobian", jacobian)
+    if not np.asarray(jacobian).any():
+        found = found._replace(notes=(*found.notes, NO_JACOBIAN))
+    return found._replace(jacobian=jnp.asarray(jacobian).reshape(len(jacobian), -1))
 
 
 def check_finite(what: str, values: Array) -> None:

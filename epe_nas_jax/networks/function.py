@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from epe_nas_jax.networks import blocks, jaxpr, rectifiers
-from epe_nas_jax.networks.found import Found, Minibatch, Need, check_finite, median_seconds
+from epe_nas_jax.networks.found import (
+    Found,
+    Minibatch,
+    Need,
+    check_finite,
+    median_seconds,
+    with_jacobian,
+)
 from epe_nas_jax.proxies.any_network import check_logits
 from epe_nas_jax.proxies.jacobian import probed_jacobian
 from epe_nas_jax.proxies.weight_gradients import cross_entropy
@@ -160,8 +167,7 @@ def _with_jacobian(found: Found, network: Function, arguments: Any, *, with_prob
         return probed_jacobian(run, scalars, arguments[-1])[:2]
 
     jacobian, probes = differentiate(arguments, gradient_probes.scalars(images.dtype))
-    check_finite("input Jacobian", jacobian)
-    found = found._replace(jacobian=jacobian)
+    found = with_jacobian(found, jacobian)
     return found if ends is None else found._replace(entropy=probes[ENTROPY], size=probes[SIZE])
 
 

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax.networks.found import Found, Minibatch, Need, check_finite, median_seconds
+from epe_nas_jax.networks.found import (
+    Found,
+    Minibatch,
+    Need,
+    check_finite,
+    median_seconds,
+    with_jacobian,
+)
 from epe_nas_jax.networks.function import NO_BLOCKS
 from epe_nas_jax.proxies.any_network import check_logits
 from epe_nas_jax.spaces.layers.gradient_probes import channel_entropy, sum_of_squares
@@ -125,8 +132,7 @@ def _with_jacobian(
     if logits.requires_grad:
         gradients = torch.autograd.grad(logits.sum(), [trace.images, *ends], allow_unused=True)
     jacobian = torch.zeros_like(x) if gradients[0] is None else gradients[0]
-    check_finite("input Jacobian", _array(jacobian))
-    found = found._replace(jacobian=jnp.asarray(_array(jacobian)).reshape(len(x), -1))
+    found = with_jacobian(found, _array(jacobian))
     if "probes" not in needs:
         return found
     if trace.ends is None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from epe_nas_jax import NasBench201Network, rank_networks
 from epe_nas_jax.networks.columns import NETWORK_COLUMNS
+from epe_nas_jax.networks.found import NO_JACOBIAN
 from epe_nas_jax.networks.function import NO_BLOCKS
 from epe_nas_jax.proxies.table import PROXIES
 from epe_nas_jax.pytorch import network as pytorch
@@ -271,6 +272,7 @@ def test_broken_module_is_a_row_with_its_error(minibatch, change, message):
 def test_module_without_a_gradient_has_no_signal_of_it(minibatch):
     row = row_of(Returning(lambda y: y.detach()), minibatch)
     assert row["error"] is None
+    assert NO_JACOBIAN in row["note"]
     assert np.isnan(row[["epe", "jacob_cov", "grad_norm", "snip"]].to_numpy(float)).all()
 
 
