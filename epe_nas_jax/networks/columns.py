@@ -134,11 +134,17 @@ def check_columns(what: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def values_of(found: Found, names: Sequence[str]) -> dict[str, float]:
-    """The columns of a network by name; what is missing or infinite is NaN."""
-    values = {}
+def values_of(found: Found, names: Sequence[str]) -> tuple[dict[str, float], list[str]]:
+    """The columns of a network by name, and what is to be known of them.
+
+    A column of which something was not found is NaN, and so is one that is infinite, as `nwot` is
+    where two images open the same rectifiers.
+    """
+    values, notes = {}, list(found.notes)
     for name in names:
         value = NETWORK_COLUMNS[name].value(found)
-        number = np.nan if value is None else float(value)
-        values[name] = number if np.isfinite(number) else np.nan
-    return values
+        values[name] = np.nan if value is None else float(value)
+        if np.isinf(values[name]):
+            notes.append(f"{name}: {values[name]}")
+            values[name] = np.nan
+    return values, notes

@@ -97,7 +97,7 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
     images, labels, num_classes = minibatch
     if network.channels_first and images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)
-    arguments = network.weights, network.state, jnp.asarray(images)
+    arguments = jax.device_put((network.weights, network.state, images))
     logits = jax.eval_shape(network.apply, *arguments)
     check_logits(logits, len(images), num_classes)
     found = Found(minibatch, _count(network.weights), notes=network.notes)

@@ -112,8 +112,8 @@ def network_row(
     try:
         with jax.debug_nans(False):
             found = adapter_of(network).measure(network, minibatch, needs)
-            values = values_of(found, columns)
-            note = "; ".join(found.notes)
+            values, notes = values_of(found, columns)
+            note = "; ".join(notes)
     except InputError as problem:
         error = str(problem)
     except Exception as problem:

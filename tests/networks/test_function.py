@@ -9,6 +9,7 @@ import pytest
 
 from epe_nas_jax import NasBench201Network, rank_networks
 from epe_nas_jax.networks.columns import NETWORK_COLUMNS
+from epe_nas_jax.networks.found import NO_JACOBIAN
 from epe_nas_jax.networks.function import NO_BLOCKS
 from epe_nas_jax.proxies.cell_proxies import cell_proxies
 from epe_nas_jax.proxies.table import PROXIES
@@ -163,3 +164,39 @@ def test_linen_module_is_in_training_mode_without_dropout(minibatch):
     row = row_of((module, variables), minibatch)
     assert row["params"] == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert np.isfinite(row[list(NETWORK_COLUMNS)].to_numpy(float)).all()
+
+
+@jax.custom_vjp
+def straight_through(x):
+    return jnp.sign(jax.nn.relu(x))
+
+
+straight_through.defvjp(lambda x: (straight_through(x), x), lambda x, dy: (dy * jnp.cos(x),))
+
+
+def test_derivatives_of_ones_own_are_kept_and_rectifiers_in_them_counted(minibatch):
+    images, labels = minibatch
+    weights = np.random.default_rng(0).normal(size=(192, 40)), np.ones((40, 3))
+
+    def apply_fn(weights, images):
+        return straight_through(images.reshape(len(images), -1) @ weights[0]) @ weights[1]
+
+    row = row_of((apply_fn, weights), minibatch, ("epe", "nwot"))
+    hidden = images.reshape(8, -1) @ weights[0]
+    jacobian = 3 * np.cos(hidden) @ weights[0].T
+    # Float64 on both sides; a logarithm magnifies the rounding of correlations near 0.
+    assert np.isclose(row["epe"], oracles.epe_score(jacobian, labels, 3, "released"), rtol=1e-7)
+    assert np.isclose(row["nwot"], oracles.nwot([hidden > 0]), rtol=1e-12)
+
+
+def test_rectifiers_that_open_alike_are_said(minibatch):
+    weights = np.zeros((192, 3))
+    row = row_of((lambda w, x: jax.nn.relu(x.reshape(len(x), -1) @ w), weights), minibatch)
+    assert np.isnan(row["nwot"])
+    assert "nwot: -inf" in row["note"]
+
+
+def test_a_zero_jacobian_is_said(minibatch):
+    row = row_of((lambda w, x: 0 * x.reshape(len(x), -1) @ w, np.ones((192, 3))), minibatch)
+    assert NO_JACOBIAN in row["note"]
+    assert np.isnan(row["epe"])
