@@ -175,6 +175,14 @@ def test_pytorch_is_imported_only_when_it_is_needed():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_framework_is_imported_only_for_a_network_of_it():
+    code = (
+        "import sys, epe_nas_jax; epe_nas_jax.rank_networks;"
+        "assert not {'torch', 'equinox'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_nats_bench_is_imported_only_when_it_is_needed():
     code = "import sys, epe_nas_jax.data.accuracies; assert 'nats_bench' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
