@@ -1,6 +1,8 @@
 from ._version import __version__
 from .data.datasets import load_dataset
 from .errors import InputError
+from .networks.columns import NETWORK_RANKING
+from .networks.rank import rank_networks
 from .proxies.any_network import network_score, score_networks
 from .proxies.epe import epe_score, jacobian_score
 from .proxies.jacobian import input_jacobian
@@ -21,6 +23,7 @@ from .spaces.transnas_micro.network import TransNasMicroNetwork
 __all__ = (
     "BEST_RANKING",
     "COMMON_RANKING",
+    "NETWORK_RANKING",
     "CellScorer",
     "DartsNetwork",
     "InputError",
@@ -42,6 +45,7 @@ __all__ = (
     "network_score",
     "parse_arch",
     "parse_genotype",
+    "rank_networks",
     "score_cells",
     "score_networks",
     "score_table",

@@ -19,6 +19,7 @@ ROOMS = {
     "data": {"spaces"},
     "search": {"data", "spaces"},
     "scoring": {"data", "proxies", "search", "spaces"},
+    "networks": {"proxies", "search", "spaces"},
     "runs": {"data", "scoring"},
     "training": {"data", "runs", "spaces"},
     "pytorch": {"data", "proxies", "scoring", "search", "spaces"},
@@ -170,6 +171,14 @@ def test_pytorch_is_imported_only_when_it_is_needed():
     code = (
         "import sys, epe_nas_jax.pytorch.network, epe_nas_jax.pytorch.weights;"
         "assert not {'torch', 'xautodl'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_framework_is_imported_only_for_a_network_of_it():
+    code = (
+        "import sys, epe_nas_jax; epe_nas_jax.rank_networks;"
+        "assert not {'torch', 'equinox'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

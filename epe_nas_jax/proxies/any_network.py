@@ -48,9 +48,9 @@ def network_score(
         images, labels or the variant have another form.
     """
     images, labels = in_float32(as_array(images, "images")), as_array(labels, "labels")
-    _check_images(images)
+    check_float_images(images)
     check_labels(images, labels, num_classes)
-    _check_logits(jax.eval_shape(apply_fn, variables, images), len(images), num_classes)
+    check_logits(jax.eval_shape(apply_fn, variables, images), len(images), num_classes)
     # NaN is a result here: a user who looks for NaN in a network of theirs would be stopped by it.
     with jax.debug_nans(False):
         score, finite_logits, finite_jacobian = _score(
@@ -117,7 +117,8 @@ def _score(
     return score, jnp.isfinite(logits).all(), jnp.isfinite(jacobian).all()
 
 
-def _check_images(images: Array) -> None:
+def check_float_images(images: Array) -> None:
+    """Checks that images are floating point `[N, ...]`; raises `InputError` if they are not."""
     if images.ndim < 2 or not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(
             f"images: found {images.dtype} of shape {images.shape}, "
@@ -125,7 +126,17 @@ def _check_images(images: Array) -> None:
         )
 
 
-def _check_logits(logits: Any, num_images: int, num_classes: int) -> None:
+def check_logits(logits: Any, num_images: int, num_classes: int) -> None:
+    """Checks what a network puts out.
+
+    Args:
+      logits: its shape and dtype, a `jax.ShapeDtypeStruct`; anything else is no array.
+      num_images: N.
+      num_classes: K.
+
+    Raises:
+      InputError: it is not one array `[N, K]` of floating point.
+    """
     expected = f"expected one array [{num_images}, {num_classes}]: [images, classes]"
     if not isinstance(logits, jax.ShapeDtypeStruct):
         raise InputError(f"logits: found a {type(logits).__name__}, {expected}")

@@ -40,7 +40,7 @@ def probe(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
         return x
     scalar: jax.Array = module.get_variable(COLLECTION, name)
     module.sow(PRESENT, name, True)
-    return _with_probe(PROBES[name])(x, scalar)
+    return with_probe(PROBES[name])(x, scalar)
 
 
 def channel_entropy(gradient: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ PROBES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def _with_probe(
+def with_probe(
     measure: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """The identity of x whose derivative by a scalar is `measure` of the gradient of x."""

@@ -1,0 +1,1 @@
+"""Anybody's networks, of any framework: measured, and ranked in one table."""

@@ -1,0 +1,250 @@
+"""PyTorch modules: run in PyTorch, their signals by the same formulas as everyone's.
+
+PyTorch is imported when a module of it is measured, never before. The module runs on copies of its
+weights and buffers: what it holds, and PyTorch's random state, are as before afterwards.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epe_nas_jax.networks.found import (
+    Found,
+    Minibatch,
+    Need,
+    check_finite,
+    median_seconds,
+    with_jacobian,
+)
+from epe_nas_jax.networks.function import NO_BLOCKS
+from epe_nas_jax.proxies.any_network import check_logits
+from epe_nas_jax.spaces.layers.gradient_probes import channel_entropy, sum_of_squares
+
+if TYPE_CHECKING:
+    import torch
+
+# In names of classes of layers that leave out at random, PyTorch's, torchvision's and timm's.
+_DROPPING = ("Drop", "StochasticDepth")
+
+
+def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Need]) -> Found:
+    """Measures a PyTorch module in training mode, without dropout, on the device of its weights.
+
+    Args:
+      module: it takes images `[N, C, H, W]` and returns logits `[N, K]`.
+      minibatch: on what.
+      needs: what to measure.
+
+    Raises:
+      InputError: the logits are not one array `[N, K]`, or they or the Jacobian are not finite.
+    """
+    import torch
+
+    copies = _Copies(module)
+    x = copies.images(minibatch.images)
+    with torch.random.fork_rng(copies.cuda), _in_training(module), torch.enable_grad():
+        torch.manual_seed(0)
+        found = Found(minibatch, copies.num_params, notes=_notes(module, copies))
+        found = _with_jacobian(found, copies, x, needs)
+        if "weight_gradient" in needs:
+            found = _with_weight_gradient(found, copies, x)
+        with torch.no_grad():
+            return _with_costs(found, copies, x, needs)
+
+
+class _Copies:
+    """A module that runs on copies of its weights and buffers, float16 ones in float32."""
+
+    def __init__(self, module: "torch.nn.Module"):
+        self.module = module
+        self.weights = self._of_parts("_parameters")
+        tensors = [*module.parameters(), *module.buffers()]
+        self.is_reduced = any(_is_reduced(tensor) for tensor in tensors)
+        self.device = tensors[0].device if tensors else "cpu"
+        self.cuda = [self.device] if str(self.device).startswith("cuda") else []
+
+    @property
+    def num_params(self) -> int:
+        """How many weights there are; those that layers share count once."""
+        return sum(weight.numel() for weight in self.different())
+
+    def different(self) -> "list[torch.Tensor]":
+        """The copies of weights, one where layers share one."""
+        return list({id(weight): weight for weight in self.weights.values()}.values())
+
+    def images(self, images: np.ndarray) -> "torch.Tensor":
+        """Images `[N, H, W, C]` as the module takes them, in the precision of its weights."""
+        import torch
+
+        is_double = any(weight.dtype == torch.float64 for weight in self.weights.values())
+        turned = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
+        dtype = torch.float64 if is_double else torch.float32
+        return torch.tensor(turned, dtype=dtype, device=self.device)
+
+    def __call__(self, x: "torch.Tensor") -> Any:
+        import torch
+
+        tensors = {**self.weights, **self._of_parts("_buffers")}
+        return torch.func.functional_call(self.module, tensors, (x,), tie_weights=False)
+
+    def _of_parts(self, kind: str) -> "dict[str, torch.Tensor]":
+        """Copies of what each part holds itself, by name, one of what several hold.
+
+        A part at two places is there once: `functional_call` would not put back a second one.
+        """
+        made: dict[int, torch.Tensor] = {}
+        copies = {}
+        for path, part in self.module.named_modules():
+            for name, tensor in getattr(part, kind).items():
+                if tensor is not None:
+                    if id(tensor) not in made:
+                        made[id(tensor)] = _copy(tensor)
+                    copies[f"{path}.{name}" if path else name] = made[id(tensor)]
+        return copies
+
+
+def _with_jacobian(
+    found: Found, copies: _Copies, x: "torch.Tensor", needs: frozenset[Need]
+) -> Found:
+    """Runs forward, back to the images if that is needed, and reads what was seen on the way."""
+    import torch
+
+    from epe_nas_jax.networks.pytorch_trace import Trace
+
+    # No leaf: a module may change its images in place.
+    x = x.clone().requires_grad_().clone()
+    trace = Trace(x)
+    with trace.recording(copies.module):
+        logits = copies(x)
+    check_logits(_described(logits), len(x), found.minibatch.num_classes)
+    check_finite("logits", _array(logits))
+    if "relus" in needs:
+        found = _with_agreement(found, trace)
+    if not needs & {"jacobian", "probes"}:
+        return found
+    ends = trace.find_ends(logits) if "probes" in needs else []
+    # Without a way from the images to the logits, the Jacobian is zero.
+    gradients: Any = [None] * (1 + len(ends))
+    if logits.requires_grad:
+        gradients = torch.autograd.grad(logits.sum(), [trace.images, *ends], allow_unused=True)
+    jacobian = torch.zeros_like(x) if gradients[0] is None else gradients[0]
+    found = with_jacobian(found, _array(jacobian))
+    if "probes" not in needs:
+        return found
+    if trace.ends is None:
+        return found._replace(notes=(*found.notes, NO_BLOCKS))
+    *entropies, size = [_channels_last(gradient) for gradient in gradients[1:]]
+    entropy = sum(map(jax.jit(channel_entropy), entropies))
+    return found._replace(entropy=entropy, size=sum_of_squares(size))
+
+
+def _with_agreement(found: Found, trace: Any) -> Found:
+    """Adds in how many rectifiers each two images agree, or why it is not known."""
+    problem = trace.problem or ("" if trace.agreement is not None else "found no rectifier")
+    if problem:
+        return found._replace(notes=(*found.notes, f"nwot: {problem}"))
+    return found._replace(agreement=jnp.asarray(_array(trace.agreement), jnp.int32))
+
+
+def _with_weight_gradient(found: Found, copies: _Copies, x: "torch.Tensor") -> Found:
+    """Adds the weights, and the gradient of the cross-entropy by them."""
+    import torch
+
+    from epe_nas_jax.networks.pytorch_trace import WithoutDropout
+
+    weights = [weight for weight in copies.different() if weight.is_floating_point()]
+    for weight in weights:
+        weight.requires_grad_()
+    with WithoutDropout():
+        logits = copies(x)
+    labels = torch.tensor(found.minibatch.labels, dtype=torch.long, device=x.device)
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    gradients: list[Any] = [None] * len(weights)
+    if loss.requires_grad:
+        gradients = list(torch.autograd.grad(loss, weights, allow_unused=True))
+    # A weight that nothing reads has no gradient in PyTorch.
+    arrays = [
+        np.zeros(tuple(weight.shape)) if gradient is None else _array(gradient)
+        for weight, gradient in zip(weights, gradients, strict=True)
+    ]
+    return found._replace(weights=list(map(_array, weights)), weight_gradient=arrays)
+
+
+def _with_costs(found: Found, copies: _Copies, x: "torch.Tensor", needs: frozenset[Need]) -> Found:
+    """Adds FLOPs and the time of a forward pass."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if "flops" in needs:
+        with FlopCounterMode(display=False) as counter:
+            copies(x)
+        found = found._replace(flops=counter.get_total_flops() / len(x))
+    if "latency" in needs:
+
+        def run() -> None:
+            copies(x)
+            for device in copies.cuda:
+                torch.cuda.synchronize(device)
+
+        found = found._replace(seconds=median_seconds(run))
+    return found
+
+
+@contextlib.contextmanager
+def _in_training(module: "torch.nn.Module") -> Iterator[None]:
+    """Has every part of a module in training mode but for dropout, and puts the modes back."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        # Not by `train`, which modules override, to freeze a part of them for example.
+        for part, _ in modes:
+            part.training = not _is_dropping(part)
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _notes(module: "torch.nn.Module", copies: _Copies) -> tuple[str, ...]:
+    dropping = {type(part).__name__ for part in module.modules() if _is_dropping(part)}
+    notes = [f"off: {', '.join(sorted(dropping))}"] if dropping else []
+    return (*notes, "float16 computed in float32") if copies.is_reduced else tuple(notes)
+
+
+def _is_dropping(part: "torch.nn.Module") -> bool:
+    """Whether a part of a module leaves out at random what it is given."""
+    return any(word in type(part).__name__ for word in _DROPPING)
+
+
+def _is_reduced(tensor: "torch.Tensor") -> bool:
+    return tensor.is_floating_point() and tensor.element_size() < 4
+
+
+def _copy(tensor: "torch.Tensor") -> "torch.Tensor":
+    tensor = tensor.detach()
+    return tensor.float() if _is_reduced(tensor) else tensor.clone()
+
+
+def _array(tensor: "torch.Tensor") -> np.ndarray:
+    """A tensor as NumPy has it; bfloat16, which it has not, as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if _is_reduced(tensor) else tensor).numpy()
+
+
+def _channels_last(gradient: "torch.Tensor") -> jax.Array:
+    """A gradient `[N, C, H, W]` as `[N, H, W, C]`, of another rank as it is."""
+    array = jnp.asarray(_array(gradient))
+    return jnp.moveaxis(array, 1, -1) if array.ndim == 4 else array
+
+
+def _described(logits: Any) -> Any:
+    """Shape and dtype of a tensor, as JAX has them; what is no tensor as it is."""
+    import torch
+
+    if not isinstance(logits, torch.Tensor):
+        return logits
+    dtype = jnp.dtype(str(logits.dtype).removeprefix("torch."))
+    return jax.eval_shape(lambda: jnp.zeros(tuple(logits.shape), dtype))

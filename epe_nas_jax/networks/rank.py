@@ -1,0 +1,139 @@
+"""Networks of any framework in, a table of signals, costs, score and rank out."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from epe_nas_jax.arrays import as_array, in_float32
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.networks.adapters import adapter_of
+from epe_nas_jax.networks.columns import (
+    NETWORK_COLUMNS,
+    NETWORK_RANKING,
+    check_columns,
+    values_of,
+)
+from epe_nas_jax.networks.found import Minibatch
+from epe_nas_jax.proxies.any_network import check_float_images
+from epe_nas_jax.search.ranking import log_rank_sum
+from epe_nas_jax.spaces.layers.checks import check_channels_last, check_labels
+
+
+def rank_networks(
+    networks: Mapping[str, Any] | Iterable[tuple[str, Any]],
+    images: Any,
+    labels: Any,
+    num_classes: int,
+    *,
+    columns: Sequence[str] = tuple(NETWORK_COLUMNS),
+    objective: Sequence[str] = NETWORK_RANKING,
+) -> pd.DataFrame:
+    """Ranks untrained networks, of whatever frameworks, by the recommended sum of signals.
+
+    >>> table = rank_networks({"a": (apply_fn, variables), "b": torch_module}, images, labels, 10)
+    >>> table.sort_values("rank")["network"].head(3)
+
+    Args:
+      networks: by name, or pairs of name and network, of which one at a time is kept. What a
+        network may be stands in docs/any-network.md.
+      images: the mini-batch, normalised, `[N, H, W, C]` or other, as any library has arrays; a
+        framework that has channels first gets them so. float16 and bfloat16 become float32.
+      labels: its classes 0..K-1, int `[N]`, likewise.
+      num_classes: K.
+      columns: what to compute, names of `NETWORK_COLUMNS`; by default all. Those of the objective
+        are always there.
+      objective: names of `NETWORK_COLUMNS`, larger being better, whose ranks among these networks
+        are added up (`log_rank_sum`); a single column is the score itself.
+
+    Returns:
+      A row a network, in the given order: `network`, `score` (larger is better), `rank` (1 is the
+      best, missing without a score), the columns, `note` (why a column is NaN, what was turned off)
+      and `error` (missing, or why the network could not be measured; then the rest is NaN).
+
+    Raises:
+      InputError: images, labels, names or columns cannot be used. A network that cannot be measured
+        raises nothing.
+    """
+    aim = check_columns("objective", objective)
+    if not aim:
+        raise InputError("objective: found no columns, expected at least one")
+    names = tuple(dict.fromkeys((*aim, *check_columns("columns", columns))))
+    names = tuple(name for name in NETWORK_COLUMNS if name in names)
+    minibatch = make_minibatch(images, labels, num_classes)
+    rows = [network_row(name, net, minibatch, names) for name, net in _pairs(networks)]
+    if not rows:
+        raise InputError("networks: found none, expected at least one")
+    table = pd.DataFrame(rows)
+    values = table[list(aim)].to_numpy(np.float64)
+    table.insert(1, "score", log_rank_sum(values) if len(aim) > 1 else values[:, 0])
+    rank = table["score"].rank(method="min", ascending=False).astype("Int64")
+    table.insert(2, "rank", rank)
+    return table
+
+
+def make_minibatch(images: Any, labels: Any, num_classes: int) -> Minibatch:
+    """Checks images and labels, as `rank_networks` takes them, and makes a mini-batch of them.
+
+    Raises:
+      InputError: they cannot be used.
+    """
+    images, labels = in_float32(as_array(images, "images")), as_array(labels, "labels")
+    check_float_images(images)
+    if images.ndim == 4:
+        check_channels_last(images.shape, "images")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
+        raise InputError(
+            f"number of classes: found a {type(num_classes).__name__}, expected an integer"
+        )
+    check_labels(images, labels, int(num_classes))
+    return Minibatch(np.asarray(images), np.asarray(labels, np.int32), int(num_classes))
+
+
+def network_row(
+    name: str, network: Any, minibatch: Minibatch, columns: Sequence[str]
+) -> dict[str, Any]:
+    """Measures one network.
+
+    Args:
+      name: its name.
+      network: as in `rank_networks`.
+      minibatch: as `make_minibatch` makes it.
+      columns: names of `NETWORK_COLUMNS`.
+
+    Returns:
+      `network`, the columns, `note` and `error`, as in `rank_networks`.
+    """
+    needs = frozenset().union(*(NETWORK_COLUMNS[column].needs for column in columns))
+    values, note, error = dict.fromkeys(columns, np.nan), "", None
+    # Networks of any code fail in any way, and NaN is a result here.
+    try:
+        with jax.debug_nans(False):
+            found = adapter_of(network).measure(network, minibatch, needs)
+            values, notes = values_of(found, columns)
+            note = "; ".join(notes)
+    except InputError as problem:
+        error = str(problem)
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    if error is not None:
+        error = str(InputError(f"network {name!r}: {error}"))
+    return {"network": name, **values, "note": note, "error": error}
+
+
+def _pairs(networks: Any) -> Iterator[tuple[str, Any]]:
+    """Names and networks, one after the other; a name is checked before its network is measured."""
+    if not isinstance(networks, Iterable) or isinstance(networks, str):
+        raise InputError(f"networks: found a {type(networks).__name__}, expected networks by name")
+    seen = set()
+    for pair in networks.items() if isinstance(networks, Mapping) else networks:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise InputError(
+                f"networks: found a {type(pair).__name__}, expected pairs of name and network"
+            )
+        if pair[0] in seen:
+            raise InputError(f"networks: found the name {pair[0]!r} twice, expected each once")
+        seen.add(pair[0])
+        yield pair
