@@ -25,7 +25,7 @@ ROOMS = {
     "pytorch": {"data", "proxies", "scoring", "search", "spaces"},
     "reports": {"spaces"},
     "commands": {
-        *("data", "proxies", "pytorch", "reports", "runs"),
+        *("data", "networks", "proxies", "pytorch", "reports", "runs"),
         *("scoring", "search", "spaces", "training"),
     },
 }

@@ -134,6 +134,14 @@ def check_columns(what: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_objective(names: Sequence[str]) -> tuple[str, ...]:
+    """Checks the columns of an objective, as `check_columns`; there must be one at least."""
+    aim = check_columns("objective", names)
+    if not aim:
+        raise InputError("objective: found no columns, expected at least one")
+    return aim
+
+
 def values_of(found: Found, names: Sequence[str]) -> tuple[dict[str, float], list[str]]:
     """The columns of a network by name, and what is to be known of them.
 

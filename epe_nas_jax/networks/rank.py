@@ -14,6 +14,7 @@ from epe_nas_jax.networks.columns import (
     NETWORK_COLUMNS,
     NETWORK_RANKING,
     check_columns,
+    check_objective,
     values_of,
 )
 from epe_nas_jax.networks.found import Minibatch
@@ -57,17 +58,24 @@ def rank_networks(
       InputError: images, labels, names or columns cannot be used. A network that cannot be measured
         raises nothing.
     """
-    aim = check_columns("objective", objective)
-    if not aim:
-        raise InputError("objective: found no columns, expected at least one")
+    aim = check_objective(objective)
     names = tuple(dict.fromkeys((*aim, *check_columns("columns", columns))))
     names = tuple(name for name in NETWORK_COLUMNS if name in names)
     minibatch = make_minibatch(images, labels, num_classes)
-    rows = [network_row(name, net, minibatch, names) for name, net in _pairs(networks)]
-    if not rows:
+    rows = [network_row(name, net, minibatch, names) for name, net in networks_by_name(networks)]
+    return ranking_table(rows, aim)
+
+
+def ranking_table(rows: Iterable[dict[str, Any]], objective: Sequence[str]) -> pd.DataFrame:
+    """The table that `rank_networks` returns, from rows of `network_row`, in their order.
+
+    Raises:
+      InputError: there are none.
+    """
+    table, aim = pd.DataFrame(list(rows)), list(objective)
+    if table.empty:
         raise InputError("networks: found none, expected at least one")
-    table = pd.DataFrame(rows)
-    values = table[list(aim)].to_numpy(np.float64)
+    values = table[aim].to_numpy(np.float64)
     table.insert(1, "score", log_rank_sum(values) if len(aim) > 1 else values[:, 0])
     rank = table["score"].rank(method="min", ascending=False).astype("Int64")
     table.insert(2, "rank", rank)
@@ -123,8 +131,12 @@ def network_row(
     return {"network": name, **values, "note": note, "error": error}
 
 
-def _pairs(networks: Any) -> Iterator[tuple[str, Any]]:
-    """Names and networks, one after the other; a name is checked before its network is measured."""
+def networks_by_name(networks: Any) -> Iterator[tuple[str, Any]]:
+    """Names and networks, one after the other, as `rank_networks` takes them.
+
+    Raises:
+      InputError: what comes is no pair of name and network, or has a name that was there before.
+    """
     if not isinstance(networks, Iterable) or isinstance(networks, str):
         raise InputError(f"networks: found a {type(networks).__name__}, expected networks by name")
     seen = set()

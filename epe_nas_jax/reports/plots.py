@@ -301,6 +301,43 @@ def cost_of_ranking(
     return figure
 
 
+def rank_against_cost(
+    ranks: np.ndarray,
+    costs: np.ndarray,
+    front: np.ndarray,
+    names: Sequence[str],
+    *,
+    cost_name: str,
+) -> Figure:
+    """Ranks of networks, 1 at the top, against what they cost, with a line through the front.
+
+    Args:
+      ranks: `[A]`.
+      costs: above 0, `[A]`.
+      front: those that no other one beats in both, cheapest first; they are named.
+      names: of the networks.
+      cost_name: of the cost, with its unit.
+    """
+    figure, axes = _figure(6.5, 4.5)
+    axes.scatter(costs, ranks, s=16, color=GREY)
+    axes.step(costs[front], ranks[front], "o-", where="post", color=BLUE, linewidth=1)
+    for place in front:
+        axes.annotate(
+            names[place],
+            (costs[place], ranks[place]),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize="small",
+            parse_math=False,
+        )
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(cost_name)
+    axes.set_ylabel("rank")
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty plot, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -42,6 +42,11 @@ def _escaped(cell: str) -> str:
     return html.escape(cell, quote=False).replace("|", "\\|")
 
 
+def number(value: float) -> str:
+    """A number of any size as a person reads it: `2,000,000`, `12.5` or `0.0003215`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def interval(correlation: Mapping[str, float] | None, digits: int = 3) -> str:
     """A rank correlation with its interval; `value`, `low` and `high`, or None if undefined."""
     if correlation is None:
@@ -71,7 +76,7 @@ def result_table(summary: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) 
     lines += [
         "",
         f"scored      {summary['num_scored']} cells, {summary['num_networks']} different networks; "
-        f"{summary['num_degenerate']} cells without a score (mostly for want of a path)",
+        f"{summary['num_degenerate']} cells degenerate (no score, mostly for want of a path)",
         *([f"refined     {refined_in_words(summary)}"] if "stages" in summary else []),
         f"time        {summary['compile_seconds']:.1f} s compiling, {summary['seconds']:.1f} s "
         f"scoring, {summary['ms_per_cell']:.1f} ms a cell",

@@ -24,6 +24,7 @@ REPORT_FILE = "report.html"
 COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
 METRICS_FILE = "metrics.csv"
+RANKING_FILE = "ranking.csv"
 CHECKPOINTS = "checkpoints"
 
 _RESULT_FILES = (
@@ -33,6 +34,7 @@ _RESULT_FILES = (
     COMPARE_FILE,
     PLOT_FILE,
     METRICS_FILE,
+    RANKING_FILE,
     CHECKPOINTS,
 )
 _PACKAGE = Path(__file__).parents[1]

@@ -151,3 +151,18 @@ def test_costs_of_rankings_show_every_setting_the_front_and_the_choice():
     assert front.get_xydata().tolist() == [[1, 0.7], [4, 0.9]]
     (note,) = axes.texts
     assert (note.get_text(), note.xy) == ("chosen: 8x8", (4, 0.9))
+
+
+def test_ranks_against_a_cost_have_the_best_at_the_top_and_name_the_front():
+    ranks, costs = np.array([1, 2, 3]), np.array([100.0, 10.0, 50.0])
+    names = ["large", "$small", "beaten"]
+    figure = plots.rank_against_cost(ranks, costs, np.array([1, 0]), names, cost_name="parameters")
+    (axes,) = figure.axes
+    (points,) = axes.collections
+    assert points.get_offsets().tolist() == [[100, 1], [10, 2], [50, 3]]
+    (front,) = axes.lines
+    assert front.get_xydata().tolist() == [[10, 2], [100, 1]]
+    assert [note.get_text() for note in axes.texts] == ["$small", "large"]
+    assert axes.yaxis_inverted()
+    assert axes.get_xlabel() == "parameters"
+    assert plots.to_svg(figure, "ranks").startswith("<svg")

@@ -1,0 +1,198 @@
+r"""The rank command: candidate networks of any framework, from a Python file to a ranking.
+
+The file defines `networks(num_classes, side)`, which returns a dict of networks by name, or yields
+pairs of name and network, of which one at a time is in memory (docs/any-network.md).
+
+Command:  epe-nas rank --networks=candidates.py --config=folder --workdir=runs/rank \
+              --config.data.path=images --config.data.side=64 --config.data.batch_size=32
+"""
+
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from absl import flags
+from ml_collections import ConfigDict
+
+from epe_nas_jax.commands.cli import run_command
+from epe_nas_jax.commands.config import dataset_of, minibatch_of, plain_config
+from epe_nas_jax.data.files import regular_file
+from epe_nas_jax.errors import InputError
+from epe_nas_jax.networks.columns import NETWORK_COLUMNS, NETWORK_RANKING, check_objective
+from epe_nas_jax.networks.rank import (
+    make_minibatch,
+    network_row,
+    networks_by_name,
+    ranking_table,
+)
+from epe_nas_jax.reports.ranking_page import ranking_page
+from epe_nas_jax.reports.text import Table, as_text, number
+from epe_nas_jax.runs.run import Run, open_run
+from epe_nas_jax.runs.workdir import RANKING_FILE, REPORT_FILE, device_name
+from epe_nas_jax.search import ranking
+from epe_nas_jax.seeds import random_key
+
+_FUNCTION = "networks"
+_COSTS = ("params", "latency_ms")
+_SHOWN_COLUMNS = ("score", "params", "mflops", "latency_ms")
+
+
+def rank_and_report(
+    config: ConfigDict, workdir: str | os.PathLike[str], file: str, objective: Sequence[str]
+) -> str:
+    """Ranks the networks of a file and leaves `ranking.csv`, best first, and `report.html`.
+
+    A run that was stopped goes on behind the last network that it measured. A network that cannot
+    be measured is a row with its error.
+
+    Args:
+      config: as in `configs/base.py`, of which `data` and `seed` are read.
+      workdir: the work directory; it is made if need be, and may hold an earlier part of this run.
+      file: of Python code, with a function `networks(num_classes, side)`.
+      objective: as for `rank_networks`.
+
+    Returns:
+      The ranking as a table to print.
+
+    Raises:
+      InputError: something in the config, the data, the file or the work directory cannot be used.
+      StopRequested: SIGTERM or SIGINT came.
+    """
+    aim = check_objective(objective)
+    if config.data.fresh_minibatch:
+        raise InputError(
+            "data.fresh_minibatch: found True, expected False where networks are ranked"
+        )
+    place = regular_file(file, "a file of Python code")
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    settings = {**plain_config(config), "networks_sha256": digest, "objective": list(aim)}
+    with open_run(settings, workdir) as run:
+        dataset = dataset_of(config)
+        images, labels = minibatch_of(config, dataset, random_key(config.seed))
+        minibatch = make_minibatch(images, labels, dataset.num_classes)
+        make = function_of(place)
+        run.begin((minibatch.images, minibatch.labels))
+        rows = _earlier_rows(run)
+        for name, network in _made(place, make, dataset.num_classes, images.shape[1]):
+            if name not in rows:
+                rows[name] = network_row(name, network, minibatch, tuple(NETWORK_COLUMNS))
+                run.write(RANKING_FILE, _csv(ranking_table(rows.values(), aim)))
+            run.check_stop()
+        table = ranking_table(rows.values(), aim)
+        run.write(REPORT_FILE, _report(table, run, file).encode())
+        return _as_text(table)
+
+
+def function_of(file: Path) -> Callable[[int, int], Any]:
+    """The function `networks` of a file of Python code, which is run.
+
+    Modules beside the file can be imported by it.
+
+    Raises:
+      InputError: the code fails, or defines no such function.
+    """
+    spec = importlib.util.spec_from_file_location("candidate_networks", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{file}: found no Python code, expected a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(file.absolute().parent))
+    # The user's code can raise anything.
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{file}: {type(error).__name__}: {error}") from None
+    function = getattr(module, _FUNCTION, None)
+    if not callable(function):
+        raise InputError(f"{file}: found no function {_FUNCTION}(num_classes, side), expected one")
+    made: Callable[[int, int], Any] = function
+    return made
+
+
+def _made(
+    file: Path, make: Callable[[int, int], Any], num_classes: int, side: int
+) -> Iterator[tuple[str, Any]]:
+    """The networks that a file makes, by name."""
+    try:
+        yield from networks_by_name(make(num_classes, side))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    except Exception as error:
+        raise InputError(f"{file}: {type(error).__name__}: {error}") from None
+
+
+def _earlier_rows(run: Run) -> dict[str, dict[str, Any]]:
+    """The networks that an earlier part of the run measured, by name."""
+    path = run.directory / RANKING_FILE
+    if not path.exists():
+        return {}
+    with path.open() as file:
+        table = pd.read_csv(file, float_precision="round_trip", dtype={"network": str})
+    rows = {}
+    for found in table.sort_values("place").to_dict("records"):
+        row: dict[str, Any] = {name: found[name] for name in ("network", *NETWORK_COLUMNS)}
+        # An empty text is read as a number that is missing.
+        row["note"] = found["note"] if isinstance(found["note"], str) else ""
+        row["error"] = found["error"] if isinstance(found["error"], str) else None
+        rows[row["network"]] = row
+    return rows
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """The ranking as a file: best first, with each network's place in the given order."""
+    placed = table.assign(place=range(1, len(table) + 1)).sort_values("rank", kind="stable")
+    return placed.to_csv(index=False).encode()
+
+
+def _report(table: pd.DataFrame, run: Run, file: str) -> str:
+    """The page of the ranking."""
+    best_first = table.sort_values("rank", kind="stable")
+    scores = best_first["score"].to_numpy(np.float64)
+    fronts = {
+        cost: ranking.pareto_front(scores, best_first[cost].to_numpy(np.float64)) for cost in _COSTS
+    }
+    rows = [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in best_first.to_dict("records")
+    ]
+    return ranking_page(rows, run.origin, fronts, file=file, device=device_name())
+
+
+def _as_text(table: pd.DataFrame) -> str:
+    """What the command prints: the ranking, and below it what went wrong or is to be known."""
+    best_first = table.sort_values("rank", kind="stable")
+    rows = [
+        [
+            str(row["network"]),
+            "-" if pd.isna(row["rank"]) else str(row["rank"]),
+            *("-" if pd.isna(row[name]) else number(row[name]) for name in _SHOWN_COLUMNS),
+        ]
+        for row in best_first.to_dict("records")
+    ]
+    title = f"{len(table)} networks, {table['score'].notna().sum()} with a score"
+    lines = [as_text(Table(title, ["network", "rank", *_SHOWN_COLUMNS], rows)), ""]
+    for row in best_first.to_dict("records"):
+        if isinstance(row["error"], str):
+            lines.append(row["error"])
+        elif row["note"]:
+            lines.append(f"network {row['network']!r}: {row['note']}")
+    return "\n".join(lines).rstrip()
+
+
+def main() -> None:
+    """Runs the command."""
+    file = flags.DEFINE_string(
+        "networks", None, "A file of Python code with networks(num_classes, side).", required=True
+    )
+    objective = flags.DEFINE_list(
+        "objective", list(NETWORK_RANKING), "The columns whose ranks are added up."
+    )
+    run_command(
+        lambda config, workdir: rank_and_report(config, workdir, file.value, objective.value)
+    )
