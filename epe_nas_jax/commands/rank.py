@@ -133,7 +133,7 @@ def _earlier_rows(run: Run) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     with path.open() as file:
-        table = pd.read_csv(file, float_precision="round_trip", dtype={"network": str})
+        table = pd.read_csv(file, dtype={"network": str})
     rows = {}
     for found in table.sort_values("place").to_dict("records"):
         row: dict[str, Any] = {name: found[name] for name in ("network", *NETWORK_COLUMNS)}

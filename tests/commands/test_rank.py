@@ -29,7 +29,7 @@ def networks(num_classes, side):
     rng = np.random.default_rng(0)
     for name, width in HIDDEN.items():
         shapes = (side * side * 3, width), (width, num_classes)
-        yield name, (apply, [rng.normal(size=shape).astype(np.float32) for shape in shapes])
+        yield name, (apply, [rng.normal(0, 0.02, shape).astype(np.float32) for shape in shapes])
     yield "broken", (lambda weights, images: images, np.ones(3, np.float32))
 """
 
@@ -162,5 +162,5 @@ def test_the_command_says_what_is_missing_in_one_line(tmp_path):
     )
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "missing.py: found nothing, expected a file of Python code" in line
+    assert "missing.py: no such file, expected a file of Python code" in line
     assert not (tmp_path / "w").exists()
