@@ -66,7 +66,7 @@ def adapter_of(network: Any) -> Adapter:
     if is_pair and callable(module):
         return _FUNCTION
     known = ", ".join(adapter.name for adapter in (_FUNCTION, *ADAPTERS))
-    raise InputError(f"found a {type(network).__name__}, expected one of: {known}")
+    raise InputError(f"found an object of type {type(network).__name__}, expected one of: {known}")
 
 
 def _is_made_from(module: Any, package: str) -> bool:

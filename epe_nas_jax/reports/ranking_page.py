@@ -77,7 +77,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], cost: str, front: np.ndarray) -> st
         [rows[place]["network"] for place in known],
         cost_name=what,
     )
-    caption = f"Networks on the line have the best score of all that have no more {what}."
+    caption = "Networks on the line are beaten by none that costs no more."
     return html.figure(f"Rank and {what}", plots.to_svg(figure, cost), caption)
 
 
