@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from absl import app, flags
-from scipy import stats
 
 from epe_nas_jax import score_table
 from epe_nas_jax.data.accuracies import read_accuracies
@@ -30,6 +29,7 @@ from epe_nas_jax.seeds import generator
 from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.table import space_entry
 from experiments.choice import unscored_last
+from experiments.spaces import spearman
 
 _SCORES = Path(__file__).parent.parent / "results" / "nasbench101_fast.csv.gz"
 _SIGNALS = ("epe", "jacob_cov")
@@ -141,7 +141,7 @@ def correlations(scores: pd.DataFrame, accuracies: pd.Series) -> list[str]:
         return [""] * len(_SIGNALS)
     found = (
         ranking.with_interval(
-            _spearman,
+            spearman,
             unscored_last(scores[name].to_numpy()),
             accuracies.to_numpy(),
             num_resamples=200,
@@ -149,10 +149,6 @@ def correlations(scores: pd.DataFrame, accuracies: pd.Series) -> list[str]:
         for name in _SIGNALS
     )
     return [f"{rho.value:.3f} ({rho.low:.2f} to {rho.high:.2f})" for rho in found]
-
-
-def _spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    return float(stats.spearmanr(scores, accuracies).statistic)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from absl import app, flags
-from scipy import stats
 
 from epe_nas_jax import BEST_RANKING
 from epe_nas_jax.data.accuracies import read_accuracies
@@ -25,7 +24,7 @@ from epe_nas_jax.reports.text import Table, as_markdown
 from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from experiments.choice import CHOSEN_ON, combined, drawn_cells
-from experiments.spaces import COUNTS, SIGNALS, read_scores
+from experiments.spaces import COUNTS, SIGNALS, read_scores, spearman
 
 COLUMNS = (*SIGNALS, *COUNTS)
 _MOST_COLUMNS = 5
@@ -114,7 +113,7 @@ def nasbench101() -> tuple[Sample, np.ndarray]:
 
 def correlation(sample: Sample, names: Sequence[str]) -> float:
     """Spearman's rho of a sum with accuracy."""
-    return float(stats.spearmanr(combined(sample.scores, names), sample.accuracies).statistic)
+    return spearman(combined(sample.scores, names), sample.accuracies)
 
 
 if __name__ == "__main__":

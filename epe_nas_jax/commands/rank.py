@@ -40,7 +40,7 @@ from epe_nas_jax.seeds import random_key
 
 _FUNCTION = "networks"
 _COSTS = ("params", "latency_ms")
-_SHOWN_COLUMNS = ("score", "params", "mflops", "latency_ms")
+_SHOWN_COLUMNS = ("rank", "score", "params", "mflops", "latency_ms")
 
 
 def rank_and_report(
@@ -85,8 +85,9 @@ def rank_and_report(
                 run.write(RANKING_FILE, _csv(ranking_table(rows.values(), aim)))
             run.check_stop()
         table = ranking_table(rows.values(), aim)
-        run.write(REPORT_FILE, _report(table, run, file).encode())
-        return _as_text(table)
+        best_first = _best_first(table)
+        run.write(REPORT_FILE, _report(best_first, run, file).encode())
+        return _as_text(best_first)
 
 
 def function_of(file: Path) -> Callable[[int, int], Any]:
@@ -150,35 +151,39 @@ def _csv(table: pd.DataFrame) -> bytes:
     return placed.to_csv(index=False).encode()
 
 
-def _report(table: pd.DataFrame, run: Run, file: str) -> str:
-    """The page of the ranking."""
-    best_first = table.sort_values("rank", kind="stable")
-    scores = best_first["score"].to_numpy(np.float64)
-    fronts = {
-        cost: ranking.pareto_front(scores, best_first[cost].to_numpy(np.float64)) for cost in _COSTS
-    }
-    rows = [
+def _best_first(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a ranking, best first, with None for what is missing."""
+    return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in best_first.to_dict("records")
+        for row in table.sort_values("rank", kind="stable").to_dict("records")
     ]
+
+
+def _report(rows: list[dict[str, Any]], run: Run, file: str) -> str:
+    """The page of the ranking, from its rows, best first."""
+    scores, *costs = (
+        np.array([row[name] for row in rows], np.float64) for name in ("score", *_COSTS)
+    )
+    fronts = {
+        name: ranking.pareto_front(scores, cost) for name, cost in zip(_COSTS, costs, strict=True)
+    }
     return ranking_page(rows, run.origin, fronts, file=file, device=device_name())
 
 
-def _as_text(table: pd.DataFrame) -> str:
+def _as_text(rows: list[dict[str, Any]]) -> str:
     """What the command prints: the ranking, and below it what went wrong or is to be known."""
-    best_first = table.sort_values("rank", kind="stable")
-    rows = [
+    shown = [
         [
-            str(row["network"]),
-            "-" if pd.isna(row["rank"]) else str(row["rank"]),
-            *("-" if pd.isna(row[name]) else number(row[name]) for name in _SHOWN_COLUMNS),
+            row["network"],
+            *("-" if row[name] is None else number(row[name]) for name in _SHOWN_COLUMNS),
         ]
-        for row in best_first.to_dict("records")
+        for row in rows
     ]
-    title = f"{len(table)} networks, {table['score'].notna().sum()} with a score"
-    lines = [as_text(Table(title, ["network", "rank", *_SHOWN_COLUMNS], rows)), ""]
-    for row in best_first.to_dict("records"):
-        if isinstance(row["error"], str):
+    num_scored = sum(row["score"] is not None for row in rows)
+    title = f"{len(rows)} networks, {num_scored} with a score"
+    lines = [as_text(Table(title, ["network", *_SHOWN_COLUMNS], shown)), ""]
+    for row in rows:
+        if row["error"]:
             lines.append(row["error"])
         elif row["note"]:
             lines.append(f"network {row['network']!r}: {row['note']}")

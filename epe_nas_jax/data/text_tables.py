@@ -117,9 +117,11 @@ def columns_of_cells(path: str, space: SearchSpace, *, expected: str) -> tuple[s
     Raises:
       InputError: the file is missing or broken, or has neither.
     """
+    if space.table_columns == (ARCH,):
+        return (ARCH,)
     names = read_header(path, expected=expected)
     found = {name.casefold() for name in names}
-    if ARCH in found or space.table_columns == (ARCH,):
+    if ARCH in found:
         return (ARCH,)
     if not found.issuperset(space.table_columns):
         columns = " and ".join(space.table_columns)
