@@ -83,7 +83,7 @@ def measured(monkeypatch):
 
     def row_of(name, _network, _minibatch, columns):
         names.append(name)
-        values = {column: 0.1 + len(name) + place for place, column in enumerate(columns)}
+        values = {column: 10.1 - len(name) + place for place, column in enumerate(columns)}
         error = "network 'broken': no" if name == "broken" else None
         return {"network": name, **values, "note": "" if error else "a note", "error": error}
 
@@ -95,20 +95,21 @@ def test_a_stopped_run_goes_on_behind_the_last_network(file, tmp_path, monkeypat
     whole = run(file, tmp_path / "whole")
     row_of = rank.network_row
 
-    def stops_at_the_second(name, *arguments):
-        if name == "wide":
+    def stops_at_the_third(name, *arguments):
+        if name == "broken":
             raise KeyboardInterrupt
         return row_of(name, *arguments)
 
-    monkeypatch.setattr(rank, "network_row", stops_at_the_second)
+    monkeypatch.setattr(rank, "network_row", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(file, tmp_path / "w")
-    assert list(pd.read_csv(tmp_path / "w/ranking.csv")["network"]) == ["narrow"]
+    # Best first, which is not the order in which they were measured.
+    assert list(pd.read_csv(tmp_path / "w/ranking.csv")["network"]) == ["wide", "narrow"]
     monkeypatch.setattr(rank, "network_row", row_of)
     measured.clear()
     for _ in range(2):
         text, table = run(file, tmp_path / "w")
-        assert measured == ["wide", "broken"]
+        assert measured == ["broken"]
         assert text == whole[0]
         pd.testing.assert_frame_equal(table, whole[1])
 
