@@ -24,10 +24,12 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-# xautodl is NAS-Bench-201's PyTorch network; its own pins are older than what it runs on.
+# Real PyTorch networks for tests, without what they pin or would bring along. torchvision of after
+# 0.16 does not import beside a PyTorch that it was not compiled for; 0.16 has no Python 3.12.
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
-	$(BIN)/pip install --quiet --no-deps xautodl==1.0.0
+	$(BIN)/pip install --quiet --no-deps xautodl==1.0.0 timm==1.0.31 \
+	  "torchvision==0.16.2; python_version < '3.12'"
 	touch $@
 
 clean:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax.networks import blocks, jaxpr, rectifiers
+from epe_nas_jax.networks import blocks, heads, jaxpr, rectifiers
 from epe_nas_jax.networks.found import (
     Found,
     Minibatch,
@@ -95,6 +95,7 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
       InputError: the logits are not one array `[N, K]`, or they or the Jacobian are not finite.
     """
     images, labels, num_classes = minibatch
+    network = _with_drawn_head(network, num_classes)
     if network.channels_first and images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)
     arguments = jax.device_put((network.weights, network.state, images))
@@ -116,6 +117,20 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
     if needs & {"jacobian", "probes"}:
         found = _with_jacobian(found, network, arguments, with_probes="probes" in needs)
     return found
+
+
+def _with_drawn_head(network: Function, num_classes: int) -> Function:
+    """A network whose last layer, if it is zeros, is drawn at random."""
+    leaves, tree = jax.tree.flatten(network.weights)
+    is_zero = [heads.is_zero_head(leaf, num_classes) for leaf in leaves]
+    if not any(is_zero):
+        return network
+    weights = [
+        jnp.asarray(heads.drawn_head(leaf.shape, num_classes), leaf.dtype) if zero else leaf
+        for leaf, zero in zip(leaves, is_zero, strict=True)
+    ]
+    notes = (*network.notes, heads.NEW_HEAD)
+    return network._replace(weights=jax.tree.unflatten(tree, weights), notes=notes)
 
 
 def _with_agreement(found: Found, apply: Callable[..., Any], arguments: Any) -> Found:

@@ -21,6 +21,7 @@ from epe_nas_jax.networks.found import (
     with_jacobian,
 )
 from epe_nas_jax.networks.function import NO_BLOCKS
+from epe_nas_jax.networks.heads import NEW_HEAD, drawn_head, is_zero_head
 from epe_nas_jax.proxies.any_network import check_logits
 from epe_nas_jax.spaces.layers.gradient_probes import channel_entropy, sum_of_squares
 
@@ -45,6 +46,7 @@ def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Ne
     import torch
 
     copies = _Copies(module)
+    copies.draw_zero_head(minibatch.num_classes)
     x = copies.images(minibatch.images)
     with torch.random.fork_rng(copies.cuda), _in_training(module), torch.enable_grad():
         torch.manual_seed(0)
@@ -66,6 +68,7 @@ class _Copies:
         self.is_reduced = any(_is_reduced(tensor) for tensor in tensors)
         self.device = tensors[0].device if tensors else "cpu"
         self.cuda = [self.device] if str(self.device).startswith("cuda") else []
+        self.has_new_head = False
 
     @property
     def num_params(self) -> int:
@@ -75,6 +78,15 @@ class _Copies:
     def different(self) -> "list[torch.Tensor]":
         """The copies of weights, one where layers share one."""
         return list({id(weight): weight for weight in self.weights.values()}.values())
+
+    def draw_zero_head(self, num_classes: int) -> None:
+        """Draws the copy of the last layer's weights at random, if they are zeros."""
+        import torch
+
+        for weight in self.different():
+            if weight.is_floating_point() and is_zero_head(_array(weight), num_classes):
+                weight.copy_(torch.from_numpy(drawn_head(weight.shape, num_classes)))
+                self.has_new_head = True
 
     def images(self, images: np.ndarray) -> "torch.Tensor":
         """Images `[N, H, W, C]` as the module takes them, in the precision of its weights."""
@@ -211,7 +223,8 @@ def _in_training(module: "torch.nn.Module") -> Iterator[None]:
 def _notes(module: "torch.nn.Module", copies: _Copies) -> tuple[str, ...]:
     dropping = {type(part).__name__ for part in module.modules() if _is_dropping(part)}
     notes = [f"off: {', '.join(sorted(dropping))}"] if dropping else []
-    return (*notes, "float16 computed in float32") if copies.is_reduced else tuple(notes)
+    notes += ["float16 computed in float32"] if copies.is_reduced else []
+    return (*notes, NEW_HEAD) if copies.has_new_head else tuple(notes)
 
 
 def _is_dropping(part: "torch.nn.Module") -> bool:
