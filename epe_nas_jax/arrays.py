@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epe_nas_jax.errors import InputError
+from epe_nas_jax.errors import InputError, type_of
 
 Array = np.ndarray | jax.Array
 
@@ -38,7 +38,7 @@ def as_array(values: Any, name: str) -> Array:
         # PyTorch hands its bfloat16, and what lies on a GPU, over by DLPack only.
         array = _by_dlpack(values, name, error)
     if array.dtype.kind in "OUS":
-        raise InputError(f"{name}: found a {type(values).__name__}, expected an array of numbers")
+        raise InputError(f"{name}: found {type_of(values)}, expected an array of numbers")
     return array
 
 
@@ -66,6 +66,6 @@ def _by_dlpack(values: Any, name: str, error: Exception) -> Array:
     except Exception as dlpack_error:
         reason = dlpack_error if hasattr(values, "__dlpack__") else error
         raise InputError(
-            f"{name}: found a {type(values).__name__} that cannot be read as an array "
+            f"{name}: found {type_of(values)} that cannot be read as an array "
             f"({reason}), expected numbers"
         ) from None

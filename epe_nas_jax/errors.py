@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend, and text that a terminal can show."""
+"""The one exception that is the user's to mend, and the words of its messages."""
 
 # Characters of a message. Of a longer one, such as one with the content of a file, both ends stay.
 _LONGEST = 2000
@@ -16,6 +16,12 @@ class InputError(ValueError):
         if len(line) > _LONGEST:
             line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
         super().__init__(line)
+
+
+def type_of(value: object) -> str:
+    """The name of a value's type with its article, for messages: `"a list"`, `"an int"`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def printable(text: str) -> str:

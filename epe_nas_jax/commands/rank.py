@@ -40,11 +40,16 @@ from epe_nas_jax.seeds import random_key
 
 _FUNCTION = "networks"
 _COSTS = ("params", "latency_ms")
-_SHOWN_COLUMNS = ("rank", "score", "params", "mflops", "latency_ms")
+_SHOWN_COLUMNS = ("rank", "score", "params", "mflops", "latency_ms", "peak_mb")
 
 
 def rank_and_report(
-    config: ConfigDict, workdir: str | os.PathLike[str], file: str, objective: Sequence[str]
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    file: str,
+    objective: Sequence[str],
+    *,
+    smaller_batches: bool,
 ) -> str:
     """Ranks the networks of a file and leaves `ranking.csv`, best first, and `report.html`.
 
@@ -56,6 +61,7 @@ def rank_and_report(
       workdir: the work directory; it is made if need be, and may hold an earlier part of this run.
       file: of Python code, with a function `networks(num_classes, side)`.
       objective: as for `rank_networks`.
+      smaller_batches: likewise.
 
     Returns:
       The ranking as a table to print.
@@ -71,7 +77,12 @@ def rank_and_report(
         )
     place = regular_file(file, "a file of Python code")
     digest = hashlib.sha256(place.read_bytes()).hexdigest()
-    settings = {**plain_config(config), "networks_sha256": digest, "objective": list(aim)}
+    settings = {
+        **plain_config(config),
+        "networks_sha256": digest,
+        "objective": list(aim),
+        "smaller_batches": smaller_batches,
+    }
     with open_run(settings, workdir) as run:
         dataset = dataset_of(config)
         images, labels = minibatch_of(config, dataset, random_key(config.seed))
@@ -81,7 +92,13 @@ def rank_and_report(
         rows = _earlier_rows(run)
         for name, network in _made(place, make, dataset.num_classes, images.shape[1]):
             if name not in rows:
-                rows[name] = network_row(name, network, minibatch, tuple(NETWORK_COLUMNS))
+                rows[name] = network_row(
+                    name,
+                    network,
+                    minibatch,
+                    tuple(NETWORK_COLUMNS),
+                    smaller_batches=smaller_batches,
+                )
                 run.write(RANKING_FILE, _csv(ranking_table(rows.values(), aim)))
             run.check_stop()
         table = ranking_table(rows.values(), aim)
@@ -198,6 +215,13 @@ def main() -> None:
     objective = flags.DEFINE_list(
         "objective", list(NETWORK_RANKING), "The columns whose ranks are added up."
     )
+    smaller = flags.DEFINE_bool(
+        "smaller_batches",
+        False,
+        "Measure a network that does not fit the memory on fewer images; this changes signals.",
+    )
     run_command(
-        lambda config, workdir: rank_and_report(config, workdir, file.value, objective.value)
+        lambda config, workdir: rank_and_report(
+            config, workdir, file.value, objective.value, smaller_batches=smaller.value
+        )
     )

@@ -7,7 +7,7 @@ a network of another one.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from epe_nas_jax.errors import InputError
+from epe_nas_jax.errors import InputError, type_of
 from epe_nas_jax.networks import equinox, function, linen, nnx, pytorch
 from epe_nas_jax.networks.found import Found, Minibatch, Need
 
@@ -62,7 +62,7 @@ def adapter_of(network: Any) -> Adapter:
         if _is_made_from(module, adapter.package):
             if adapter.is_pair in (None, is_pair):
                 return adapter
-            raise InputError(f"found a {type(module).__name__}, expected {adapter.name}")
+            raise InputError(f"found {type_of(module)}, expected {adapter.name}")
     if is_pair and callable(module):
         return _FUNCTION
     known = ", ".join(adapter.name for adapter in (_FUNCTION, *ADAPTERS))

@@ -106,6 +106,12 @@ NETWORK_COLUMNS = {
             "milliseconds of the mini-batch's forward pass, the median of five",
             frozenset({"latency"}),
         ),
+        NetworkColumn(
+            "peak_mb",
+            lambda found: None if found.peak_bytes is None else found.peak_bytes / 1e6,
+            "millions of bytes that the gradient of the mini-batch's loss takes at its peak",
+            frozenset({"memory"}),
+        ),
     )
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 from epe_nas_jax.arrays import Array
 from epe_nas_jax.errors import InputError
 
-Need = Literal["jacobian", "relus", "probes", "weight_gradient", "flops", "latency"]
+Need = Literal["jacobian", "relus", "probes", "weight_gradient", "flops", "latency", "memory"]
 
 NO_JACOBIAN = "the input Jacobian is zero: the last layer's weights are, or no way leads there"
 _NUM_RUNS = 5
@@ -45,6 +45,7 @@ class Found(NamedTuple):
       weight_gradient: of the cross-entropy by them.
       flops: of one image's forward pass.
       seconds: that a forward pass of the mini-batch takes.
+      peak_bytes: the most memory that the gradient of the loss takes, with weights and images.
       notes: what is to be known of the measurement.
     """
 
@@ -58,6 +59,7 @@ class Found(NamedTuple):
     weight_gradient: Any = None
     flops: float | None = None
     seconds: float | None = None
+    peak_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
 

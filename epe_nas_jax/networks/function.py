@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from epe_nas_jax.memory import free_bytes
 from epe_nas_jax.networks import blocks, heads, jaxpr, rectifiers
+from epe_nas_jax.networks.fitting import check_fits
 from epe_nas_jax.networks.found import (
     Found,
     Minibatch,
@@ -93,8 +95,9 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
 
     Raises:
       InputError: the logits are not one array `[N, K]`, or they or the Jacobian are not finite.
+      DoesNotFitError: the memory that is needed is more than is free.
     """
-    images, labels, num_classes = minibatch
+    images, _, num_classes = minibatch
     network = _with_drawn_head(network, num_classes)
     if network.channels_first and images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)
@@ -102,16 +105,14 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
     logits = jax.eval_shape(network.apply, *arguments)
     check_logits(logits, len(images), num_classes)
     found = Found(minibatch, _count(network.weights), notes=network.notes)
+    if needs & {"weight_gradient", "memory"}:
+        found = _with_weight_gradient(found, network, arguments, needs)
     compiled = jax.jit(network.apply).lower(*arguments).compile()
     check_finite("logits", compiled(*arguments))
     if "flops" in needs:
         found = found._replace(flops=_flops(compiled, len(images)))
     if "latency" in needs:
         found = found._replace(seconds=median_seconds(functools.partial(compiled, *arguments)))
-    if "weight_gradient" in needs:
-        gradient = _weight_gradient(network.apply, *arguments, jnp.asarray(labels, jnp.int32))
-        weights = jax.tree.leaves(network.weights)
-        found = found._replace(weights=weights, weight_gradient=jax.tree.leaves(gradient))
     if "relus" in needs:
         found = _with_agreement(found, network.apply, arguments)
     if needs & {"jacobian", "probes"}:
@@ -242,11 +243,25 @@ def _made_alike(program: jaxpr.Program) -> set[int]:
     }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _weight_gradient(
-    apply: Callable[..., jax.Array], weights: Any, state: Any, images: jax.Array, labels: jax.Array
-) -> Any:
-    return jax.grad(lambda weights: cross_entropy(apply(weights, state, images), labels))(weights)
+def _with_weight_gradient(
+    found: Found, network: Function, arguments: Any, needs: frozenset[Need]
+) -> Found:
+    """Adds the weights and the gradient of the loss by them, and the memory that this takes."""
+
+    def loss(weights: Any, state: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        return cross_entropy(network.apply(weights, state, images), labels)
+
+    labels = jnp.asarray(found.minibatch.labels, jnp.int32)
+    gradient = jax.jit(jax.grad(loss)).lower(*arguments, labels).compile()
+    if "memory" in needs and (account := gradient.memory_analysis()) is not None:
+        # Weights and images are there already.
+        needed = account.output_size_in_bytes + account.temp_size_in_bytes
+        check_fits(needed, free_bytes(labels.device))
+        found = found._replace(peak_bytes=needed + account.argument_size_in_bytes)
+    if "weight_gradient" not in needs:
+        return found
+    leaves = jax.tree.leaves(gradient(*arguments, labels))
+    return found._replace(weights=jax.tree.leaves(network.weights), weight_gradient=leaves)
 
 
 def _flops(compiled: Any, num_images: int) -> float:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from epe_nas_jax.memory import free_bytes
+from epe_nas_jax.networks.fitting import check_fits
 from epe_nas_jax.networks.found import (
     Found,
     Minibatch,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 # In names of classes of layers that leave out at random, PyTorch's, torchvision's and timm's.
 _DROPPING = ("Drop", "StochasticDepth")
+# Memory grows with the images as it does between these two numbers of them.
+_FEW_IMAGES = (4, 8)
 
 
 def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Need]) -> Found:
@@ -42,6 +46,7 @@ def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Ne
 
     Raises:
       InputError: the logits are not one array `[N, K]`, or they or the Jacobian are not finite.
+      DoesNotFitError: the memory that is needed is more than is free.
     """
     import torch
 
@@ -49,11 +54,13 @@ def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Ne
     copies.draw_zero_head(minibatch.num_classes)
     x = copies.images(minibatch.images)
     with torch.random.fork_rng(copies.cuda), _in_training(module), torch.enable_grad():
-        torch.manual_seed(0)
         found = Found(minibatch, copies.num_params, notes=_notes(module, copies))
+        if "memory" in needs:
+            _check_fits(copies, x)
+        torch.manual_seed(0)
         found = _with_jacobian(found, copies, x, needs)
-        if "weight_gradient" in needs:
-            found = _with_weight_gradient(found, copies, x)
+        if needs & {"weight_gradient", "memory"}:
+            found = _with_weight_gradient(found, copies, x, needs)
         with torch.no_grad():
             return _with_costs(found, copies, x, needs)
 
@@ -78,6 +85,15 @@ class _Copies:
     def different(self) -> "list[torch.Tensor]":
         """The copies of weights, one where layers share one."""
         return list({id(weight): weight for weight in self.weights.values()}.values())
+
+    def trained(self) -> "list[torch.Tensor]":
+        """The copies of weights that have a gradient, one where layers share one."""
+        return [weight for weight in self.different() if weight.is_floating_point()]
+
+    @property
+    def num_bytes(self) -> int:
+        """How much memory the copies of weights take."""
+        return sum(weight.nbytes for weight in self.different())
 
     def draw_zero_head(self, num_classes: int) -> None:
         """Draws the copy of the last layer's weights at random, if they are zeros."""
@@ -162,28 +178,76 @@ def _with_agreement(found: Found, trace: Any) -> Found:
     return found._replace(agreement=jnp.asarray(_array(trace.agreement), jnp.int32))
 
 
-def _with_weight_gradient(found: Found, copies: _Copies, x: "torch.Tensor") -> Found:
-    """Adds the weights, and the gradient of the cross-entropy by them."""
+def _with_weight_gradient(
+    found: Found, copies: _Copies, x: "torch.Tensor", needs: frozenset[Need]
+) -> Found:
+    """Adds the weights and the gradient of the loss by them, and the memory that this takes."""
     import torch
 
+    from epe_nas_jax.networks.pytorch_memory import PeakMemory
     from epe_nas_jax.networks.pytorch_trace import WithoutDropout
 
-    weights = [weight for weight in copies.different() if weight.is_floating_point()]
+    weights = copies.trained()
     for weight in weights:
         weight.requires_grad_()
-    with WithoutDropout():
-        logits = copies(x)
     labels = torch.tensor(found.minibatch.labels, dtype=torch.long, device=x.device)
-    loss = torch.nn.functional.cross_entropy(logits, labels)
     gradients: list[Any] = [None] * len(weights)
-    if loss.requires_grad:
-        gradients = list(torch.autograd.grad(loss, weights, allow_unused=True))
+    with PeakMemory() as memory:
+        with WithoutDropout():
+            logits = copies(x)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        if loss.requires_grad:
+            gradients = list(torch.autograd.grad(loss, weights, allow_unused=True))
+    if "memory" in needs:
+        found = found._replace(peak_bytes=memory.peak + copies.num_bytes + x.nbytes)
+    if "weight_gradient" not in needs:
+        return found
     # A weight that nothing reads has no gradient in PyTorch.
     arrays = [
         np.zeros(tuple(weight.shape)) if gradient is None else _array(gradient)
         for weight, gradient in zip(weights, gradients, strict=True)
     ]
     return found._replace(weights=list(map(_array, weights)), weight_gradient=arrays)
+
+
+def _check_fits(copies: _Copies, x: "torch.Tensor") -> None:
+    """Checks that there is memory for the gradient of the loss, judged by two of few images.
+
+    Raises:
+      DoesNotFitError: there is not.
+    """
+    import torch
+
+    few, more = _FEW_IMAGES
+    if len(x) <= more:
+        return
+    # What fails here fails on all images too, and is said there.
+    try:
+        taken = [_forward_bytes(copies, x[:number].clone()) for number in _FEW_IMAGES]
+    except Exception:
+        return
+    kept = taken[0] + (taken[1] - taken[0]) * (len(x) - few) // (more - few)
+    if copies.cuda:
+        free, _ = torch.cuda.mem_get_info(copies.device)
+    else:
+        free = free_bytes(jax.devices("cpu")[0])
+    # The gradients come while what was kept for them goes.
+    check_fits(kept + copies.num_bytes, free)
+
+
+def _forward_bytes(copies: _Copies, x: "torch.Tensor") -> int:
+    """The most bytes of a forward pass that keeps what the gradient of weights needs."""
+    from epe_nas_jax.networks.pytorch_memory import PeakMemory
+    from epe_nas_jax.networks.pytorch_trace import WithoutDropout
+
+    weights = copies.trained()
+    for weight in weights:
+        weight.requires_grad_()
+    with PeakMemory() as memory, WithoutDropout():
+        copies(x)
+    for weight in weights:
+        weight.requires_grad_(False)
+    return memory.peak
 
 
 def _with_costs(found: Found, copies: _Copies, x: "torch.Tensor", needs: frozenset[Need]) -> Found:

@@ -1,6 +1,9 @@
 """Networks of any framework in, a table of signals, costs, score and rank out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -8,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from epe_nas_jax.arrays import as_array, in_float32
-from epe_nas_jax.errors import InputError
+from epe_nas_jax.errors import InputError, type_of
 from epe_nas_jax.networks.adapters import adapter_of
 from epe_nas_jax.networks.columns import (
     NETWORK_COLUMNS,
@@ -17,6 +20,7 @@ from epe_nas_jax.networks.columns import (
     check_objective,
     values_of,
 )
+from epe_nas_jax.networks.fitting import half, is_about_memory
 from epe_nas_jax.networks.found import Minibatch
 from epe_nas_jax.proxies.any_network import check_float_images
 from epe_nas_jax.search.ranking import log_rank_sum
@@ -31,6 +35,7 @@ def rank_networks(
     *,
     columns: Sequence[str] = tuple(NETWORK_COLUMNS),
     objective: Sequence[str] = NETWORK_RANKING,
+    smaller_batches: bool = False,
 ) -> pd.DataFrame:
     """Ranks untrained networks, of whatever frameworks, by the recommended sum of signals.
 
@@ -39,7 +44,8 @@ def rank_networks(
 
     Args:
       networks: by name, or pairs of name and network, of which one at a time is kept. What a
-        network may be stands in docs/any-network.md.
+        network may be stands in docs/any-network.md; a function without arguments that makes one
+        is called when its turn comes.
       images: the mini-batch, normalised, `[N, H, W, C]` or other, as any library has arrays; a
         framework that has channels first gets them so. float16 and bfloat16 become float32.
       labels: its classes 0..K-1, int `[N]`, likewise.
@@ -48,6 +54,9 @@ def rank_networks(
         are always there.
       objective: names of `NETWORK_COLUMNS`, larger being better, whose ranks among these networks
         are added up (`log_rank_sum`); a single column is the score itself.
+      smaller_batches: measure a network that needs more memory than is free on half of the images,
+        a quarter and so on, which changes its signals, and say so in its note; by default it is a
+        row with its error. Whether it fits is known beforehand where `peak_mb` is a column.
 
     Returns:
       A row a network, in the given order: `network`, `score` (larger is better), `rank` (1 is the
@@ -62,7 +71,10 @@ def rank_networks(
     names = tuple(dict.fromkeys((*aim, *check_columns("columns", columns))))
     names = tuple(name for name in NETWORK_COLUMNS if name in names)
     minibatch = make_minibatch(images, labels, num_classes)
-    rows = [network_row(name, net, minibatch, names) for name, net in networks_by_name(networks)]
+    rows = [
+        network_row(name, network, minibatch, names, smaller_batches=smaller_batches)
+        for name, network in networks_by_name(networks)
+    ]
     return ranking_table(rows, aim)
 
 
@@ -93,15 +105,18 @@ def make_minibatch(images: Any, labels: Any, num_classes: int) -> Minibatch:
     if images.ndim == 4:
         check_channels_last(images.shape, "images")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
-        raise InputError(
-            f"number of classes: found a {type(num_classes).__name__}, expected an integer"
-        )
+        raise InputError(f"number of classes: found {type_of(num_classes)}, expected an integer")
     check_labels(images, labels, int(num_classes))
     return Minibatch(np.asarray(images), np.asarray(labels, np.int32), int(num_classes))
 
 
 def network_row(
-    name: str, network: Any, minibatch: Minibatch, columns: Sequence[str]
+    name: str,
+    network: Any,
+    minibatch: Minibatch,
+    columns: Sequence[str],
+    *,
+    smaller_batches: bool = False,
 ) -> dict[str, Any]:
     """Measures one network.
 
@@ -110,25 +125,53 @@ def network_row(
       network: as in `rank_networks`.
       minibatch: as `make_minibatch` makes it.
       columns: names of `NETWORK_COLUMNS`.
+      smaller_batches: as in `rank_networks`.
 
     Returns:
       `network`, the columns, `note` and `error`, as in `rank_networks`.
     """
+    row = {"network": name, **dict.fromkeys(columns, np.nan), "note": "", "error": None}
+    batch: Minibatch | None = minibatch
+    while batch is not None:
+        # Networks of any code fail in any way.
+        try:
+            values, notes = _measured(network, batch, columns)
+        except Exception as problem:
+            row["error"] = _error_of(name, problem)
+            batch = half(batch) if smaller_batches and is_about_memory(problem) else None
+        else:
+            if batch is not minibatch:
+                said = f"measured on {len(batch.images)} of {len(minibatch.images)} images"
+                notes = [f"{said}, for want of memory", *notes]
+            return {**row, **values, "note": "; ".join(notes), "error": None}
+    return row
+
+
+def _error_of(name: str, problem: Exception) -> str:
+    """One line of what went wrong with a network."""
+    kind = "" if isinstance(problem, InputError) else f"{type(problem).__name__}: "
+    return str(InputError(f"network {name!r}: {kind}{problem}"))
+
+
+def _measured(
+    network: Any, minibatch: Minibatch, columns: Sequence[str]
+) -> tuple[dict[str, float], list[str]]:
+    """The columns of a network by name, and what is to be known of them."""
+    if isinstance(network, FunctionType | functools.partial) and _takes_nothing(network):
+        network = network()
     needs = frozenset().union(*(NETWORK_COLUMNS[column].needs for column in columns))
-    values, note, error = dict.fromkeys(columns, np.nan), "", None
-    # Networks of any code fail in any way, and NaN is a result here.
+    # NaN is a result here.
+    with jax.debug_nans(False):
+        return values_of(adapter_of(network).measure(network, minibatch, needs), columns)
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called without arguments."""
     try:
-        with jax.debug_nans(False):
-            found = adapter_of(network).measure(network, minibatch, needs)
-            values, notes = values_of(found, columns)
-            note = "; ".join(notes)
-    except InputError as problem:
-        error = str(problem)
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
-    if error is not None:
-        error = str(InputError(f"network {name!r}: {error}"))
-    return {"network": name, **values, "note": note, "error": error}
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def networks_by_name(networks: Any) -> Iterator[tuple[str, Any]]:
@@ -138,13 +181,11 @@ def networks_by_name(networks: Any) -> Iterator[tuple[str, Any]]:
       InputError: what comes is no pair of name and network, or has a name that was there before.
     """
     if not isinstance(networks, Iterable) or isinstance(networks, str):
-        raise InputError(f"networks: found a {type(networks).__name__}, expected networks by name")
+        raise InputError(f"networks: found {type_of(networks)}, expected networks by name")
     seen = set()
     for pair in networks.items() if isinstance(networks, Mapping) else networks:
         if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise InputError(
-                f"networks: found a {type(pair).__name__}, expected pairs of name and network"
-            )
+            raise InputError(f"networks: found {type_of(pair)}, expected pairs of name and network")
         if pair[0] in seen:
             raise InputError(f"networks: found the name {pair[0]!r} twice, expected each once")
         seen.add(pair[0])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from epe_nas_jax.arrays import Array, as_array, in_float32
-from epe_nas_jax.errors import InputError
+from epe_nas_jax.errors import InputError, type_of
 from epe_nas_jax.proxies.epe import epe_score
 from epe_nas_jax.proxies.jacobian import input_jacobian
 from epe_nas_jax.spaces.layers.checks import check_labels
@@ -139,6 +139,6 @@ def check_logits(logits: Any, num_images: int, num_classes: int) -> None:
     """
     expected = f"expected one array [{num_images}, {num_classes}]: [images, classes]"
     if not isinstance(logits, jax.ShapeDtypeStruct):
-        raise InputError(f"logits: found a {type(logits).__name__}, {expected}")
+        raise InputError(f"logits: found {type_of(logits)}, {expected}")
     if logits.shape != (num_images, num_classes) or not jnp.issubdtype(logits.dtype, jnp.floating):
         raise InputError(f"logits: found {logits.dtype} of shape {logits.shape}, {expected}")

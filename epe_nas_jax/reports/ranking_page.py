@@ -17,6 +17,7 @@ _SHOWN = {
     "params": "parameters",
     "mflops": "millions of FLOPs",
     "latency_ms": "ms a forward pass",
+    "peak_mb": "MB of memory",
 }
 
 
@@ -95,5 +96,7 @@ def _origin(provenance: Mapping[str, Any], file: str, device: str) -> str:
     config = provenance["config"]
     objective = ",".join(config["objective"])
     flags = f"rank {shlex.quote(f'--networks={file}')} --objective={objective}"
+    if config["smaller_batches"]:
+        flags += " --smaller_batches"
     unread = [section for section in config if section not in _READ]
     return html.origin({"device": device}, provenance, html.command_of(flags, config, unread))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.memory import free_bytes
 from epe_nas_jax.scoring.packing import Round
 from epe_nas_jax.spaces.base import Capacities, CellNetwork
 
@@ -24,8 +24,6 @@ _KEPT_BY_GROUPS, _KEPT_IN_HALVES = 0.4, 0.27
 # What may be asked for: far more than any device holds at once.
 _MOST_CELLS_PER_STEP = 2**16
 _MEMORY_SHARE = 0.6
-# For a device that does not report its memory.
-_UNKNOWN_MEMORY = 8 * 2**30
 
 
 class Shard(NamedTuple):
@@ -140,10 +138,7 @@ def checked_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
 
 def usable_memory(device: jax.Device) -> int:
     """Bytes that a program may take of a device's memory; of all CPU devices together."""
-    if device.platform == "cpu":
-        return int(_MEMORY_SHARE * psutil.virtual_memory().available)
-    limit = (device.memory_stats() or {}).get("bytes_limit", _UNKNOWN_MEMORY)
-    return int(_MEMORY_SHARE * limit)
+    return int(_MEMORY_SHARE * free_bytes(device))
 
 
 def fit_memory(

@@ -45,7 +45,9 @@ def file(tmp_path, monkeypatch):
 
 
 def run(file, workdir, objective=OBJECTIVE, **overrides):
-    text = rank.rank_and_report(tiny_config(**overrides), workdir, str(file), objective)
+    text = rank.rank_and_report(
+        tiny_config(**overrides), workdir, str(file), objective, smaller_batches=False
+    )
     return text, pd.read_csv(workdir / "ranking.csv")
 
 
@@ -81,7 +83,8 @@ def measured(monkeypatch):
     """Names of networks in the order in which they were measured, which takes no time here."""
     names = []
 
-    def row_of(name, _network, _minibatch, columns):
+    def row_of(name, _network, _minibatch, columns, *, smaller_batches):
+        assert not smaller_batches
         names.append(name)
         values = {column: 10.1 - len(name) + place for place, column in enumerate(columns)}
         error = "network 'broken': no" if name == "broken" else None
@@ -95,10 +98,10 @@ def test_a_stopped_run_goes_on_behind_the_last_network(file, tmp_path, monkeypat
     whole = run(file, tmp_path / "whole")
     row_of = rank.network_row
 
-    def stops_at_the_third(name, *arguments):
+    def stops_at_the_third(name, *arguments, **options):
         if name == "broken":
             raise KeyboardInterrupt
-        return row_of(name, *arguments)
+        return row_of(name, *arguments, **options)
 
     monkeypatch.setattr(rank, "network_row", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -123,7 +126,7 @@ def test_a_stopped_run_goes_on_behind_the_last_network(file, tmp_path, monkeypat
         ("def networks(num_classes, side)\n", "SyntaxError"),
         ("def networks(num_classes):\n    return {}\n", "TypeError: networks.. takes 1"),
         ("def networks(*sizes):\n    return {}\n", "networks: found none, expected at least one"),
-        ("def networks(*sizes):\n    return 5\n", "found a int, expected networks by name"),
+        ("def networks(*sizes):\n    return 5\n", "found an int, expected networks by name"),
         (
             "def networks(*sizes):\n    yield 'a', 1\n    yield 'a', 2\n",
             "found the name 'a' twice, expected each once",

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import jax.numpy as jnp
@@ -60,6 +61,18 @@ def test_pairs_are_taken_one_after_the_other(minibatch, networks):
     assert found.equals(rank_networks(networks, *minibatch, 3, columns=(), objective=("epe",)))
 
 
+def test_a_function_that_makes_a_network_is_called_in_its_turn(minibatch, networks):
+    def cannot():
+        raise ValueError("no such width")
+
+    made = {name: functools.partial(lambda network: network, networks[name]) for name in "abc"}
+    made["d"] = cannot
+    found = rank_networks(made, *minibatch, 3, columns=(), objective=("epe",))
+    assert found["error"][3] == "network 'd': ValueError: no such width"
+    expected = rank_networks(networks, *minibatch, 3, columns=(), objective=("epe",))
+    assert found[:3].drop(columns="error").equals(expected.drop(columns="error"))
+
+
 def fails(_weights, _images):
     raise RuntimeError("no such\nlayer")
 
@@ -100,8 +113,8 @@ def test_what_is_no_network_is_a_row_with_its_error(minibatch, network):
     ("change", "message"),
     [
         ({"networks": {}}, "networks: found none"),
-        ({"networks": 3}, "networks: found a int, expected networks by name"),
-        ({"networks": [3]}, "networks: found a int, expected pairs"),
+        ({"networks": 3}, "networks: found an int, expected networks by name"),
+        ({"networks": [3]}, "networks: found an int, expected pairs"),
         ({"networks": [("a", None)] * 2}, "networks: found the name 'a' twice"),
         ({"columns": ("epe", "mine")}, "columns: found 'mine', expected one of epe, "),
         ({"columns": "epe"}, "columns: found 'epe', expected a list"),

@@ -5,7 +5,7 @@ from pages import HOSTILE, Elements
 
 from epe_nas_jax.reports.ranking_page import ranking_page
 
-COLUMNS = ("score", "rank", "params", "mflops", "latency_ms", "note", "error")
+COLUMNS = ("score", "rank", "params", "mflops", "latency_ms", "peak_mb", "note", "error")
 FRONTS = {"params": np.array([1, 0]), "latency_ms": np.array([0])}
 
 
@@ -20,6 +20,7 @@ def provenance_of(name, path=""):
         "score": {"objective": ["epe"]},
         "networks_sha256": "12" * 32,
         "objective": ["jacob_cov", "params"],
+        "smaller_batches": True,
     }
     return {"config": config, "versions": {"jax": "1.2"}, "minibatch_sha256": "ab" * 32}
 
@@ -29,9 +30,9 @@ def made(rows, name="digits", file="candidates.py", fronts=FRONTS):
 
 
 ROWS = [
-    row("wide", -0.5, 1, 2_000_000, 12.5, 3.25, "off: Dropout", None),
-    row("narrow", -0.75, 2, 4_000, 0.5, 3.5, "", None),
-    row("broken", None, None, None, None, None, "", "network 'broken': no logits"),
+    row("wide", -0.5, 1, 2_000_000, 12.5, 3.25, 64.5, "off: Dropout", None),
+    row("narrow", -0.75, 2, 4_000, 0.5, 3.5, 32.5, "", None),
+    row("broken", None, None, None, None, None, None, "", "network 'broken': no logits"),
 ]
 
 
@@ -44,6 +45,7 @@ def test_the_page_names_the_best_network_the_costs_and_what_went_wrong():
             "jacob_cov, paramsranked by",
             "2,000,000",
             "12.5",
+            "64.5",
             "off: Dropout",
         ),
         *("network 'broken': no logits", "Rank and parameters", "Rank and ms a forward pass"),
@@ -58,12 +60,18 @@ def test_the_command_in_the_page_says_what_was_ranked_and_how():
     command = command.replace("\\\n", "")
     assert shlex.split(command) == [
         *("epe-nas", "rank", "--networks=my networks.py", "--objective=jacob_cov,params"),
-        *("--config=base", "--workdir=again", "--config.seed=7", "--config.data.name=digits"),
+        *(
+            "--smaller_batches",
+            "--config=base",
+            "--workdir=again",
+            "--config.seed=7",
+            "--config.data.name=digits",
+        ),
     ]
 
 
 def test_strings_of_a_ranking_stay_strings():
-    rows = [row(f"{HOSTILE}${{", -0.5, 1, 10, 0.1, 1.0, HOSTILE, None)]
+    rows = [row(f"{HOSTILE}${{", -0.5, 1, 10, 0.1, 1.0, 1.0, HOSTILE, None)]
     fronts = {cost: np.array([0]) for cost in FRONTS}
     elements = Elements(made(rows, HOSTILE, HOSTILE, fronts))
     assert {tag for tag, _ in elements.found}.isdisjoint({"script", "iframe", "object", "img"})
