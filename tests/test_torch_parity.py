@@ -86,7 +86,7 @@ def test_float64_logits_jacobian_and_score_are_pytorchs():
     assert len(cells) == 30
     for edge in range(6):
         assert set(cells[:, edge]) == set(range(5))
-    images, labels = digits_minibatch(64, np.float64)
+    images, labels = digits_minibatch(32, np.float64)
     network = NasBench201Network(NUM_CLASSES, param_dtype=jnp.float64)
     run = make_run(network, labels)
     num_scored = 0

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from epe_nas_jax.search import algorithms
+from epe_nas_jax.search.nsga2 import nsga2
 from epe_nas_jax.spaces.base import SearchSpace
 from epe_nas_jax.spaces.darts.space import DARTS
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
@@ -65,6 +66,9 @@ ALGORITHMS = {
         population=12, tournament=4, candidates_per_step=5, space=space
     ),
     "local": lambda space: algorithms.local(candidates_per_step=7, space=space),
+    "nsga2": lambda space: nsga2(
+        population=12, candidates_per_step=5, costs=lambda cells: cells.max(axis=1), space=space
+    ),
 }
 
 

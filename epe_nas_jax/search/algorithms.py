@@ -217,11 +217,11 @@ def evolution(
     _check_at_least_1("candidates per step", candidates_per_step)
 
     def init(key: jax.Array) -> State:
-        return _start(key, space, population)
+        return start(key, space, population)
 
     def ask(state: State) -> tuple[State, np.ndarray]:
         if len(state.pending):
-            return _next_pending(state, candidates_per_step)
+            return next_pending(state, candidates_per_step)
         key, tournament_key, mutate_key, sample_key = jax.random.split(state.key, 4)
         shape = (candidates_per_step, tournament)
         drawn = np.asarray(jax.random.randint(tournament_key, shape, 0, len(state.scores)))
@@ -259,12 +259,12 @@ def local(*, candidates_per_step: int, space: SearchSpace) -> Algorithm:
     """
     _check_at_least_1("candidates per step", candidates_per_step)
 
-    def start(key: jax.Array) -> State:
-        return _start(key, space, candidates_per_step)
+    def init(key: jax.Array) -> State:
+        return start(key, space, candidates_per_step)
 
     def ask(state: State) -> tuple[State, np.ndarray]:
-        state = state if len(state.pending) else start(state.key)
-        return _next_pending(state, candidates_per_step)
+        state = state if len(state.pending) else init(state.key)
+        return next_pending(state, candidates_per_step)
 
     def tell(state: State, candidates: np.ndarray, scores: np.ndarray) -> State:
         best = best_index(scores)
@@ -276,7 +276,7 @@ def local(*, candidates_per_step: int, space: SearchSpace) -> Algorithm:
         here = slice(best, best + 1)
         return State(key, neighbours[order], candidates[here], scores[here])
 
-    return Algorithm(start, ask, tell)
+    return Algorithm(init, ask, tell)
 
 
 def random_search(
@@ -309,14 +309,15 @@ def random_search(
     return SearchResult(genotypes, scores, best_index(scores), num_steps=1)
 
 
-def _start(key: jax.Array, space: SearchSpace, num_cells: int) -> State:
+def start(key: jax.Array, space: SearchSpace, num_cells: int) -> State:
     """Random cells to ask for, and nothing seen."""
     key, sample_key = jax.random.split(key)
     cells = np.asarray(space.sample(sample_key, num_cells))
     return State(key, cells, cells[:0], np.zeros(0))
 
 
-def _next_pending(state: State, num_cells: int) -> tuple[State, np.ndarray]:
+def next_pending(state: State, num_cells: int) -> tuple[State, np.ndarray]:
+    """The state behind the next cells that are still to be asked for, and these cells."""
     return state._replace(pending=state.pending[num_cells:]), state.pending[:num_cells]
 
 

@@ -102,13 +102,30 @@ def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
     Args:
       scores: `[A]`, larger is better; cells with NaN are left out.
-      costs: `[A]`, smaller is better, such as parameters or FLOPs.
+      costs: `[A]`, smaller is better, such as parameters or FLOPs; likewise.
     """
     order = np.lexsort((-scores, costs))
-    order = order[~np.isnan(scores[order])]
+    order = order[~np.isnan(scores[order]) & ~np.isnan(costs[order])]
     best_so_far = np.maximum.accumulate(scores[order])
     # The front is where the best score so far rises: at the first of its equal values.
     return order[np.unique(best_so_far, return_index=True)[1]]
+
+
+def hypervolume(
+    scores: np.ndarray, costs: np.ndarray, *, least_score: float, most_cost: float
+) -> float:
+    """The area of scores and costs that some cell beats, within a worst score and a worst cost.
+
+    Args:
+      scores: `[A]`, larger is better; cells with NaN are left out.
+      costs: `[A]`, smaller is better.
+      least_score: the score from which the area counts.
+      most_cost: the cost up to which it counts.
+    """
+    front = pareto_front(scores, costs)
+    front = front[(scores[front] > least_score) & (costs[front] < most_cost)]
+    ends = np.append(costs[front[1:]], most_cost)
+    return float(np.sum((scores[front] - least_score) * (ends - costs[front])))
 
 
 def spearman(

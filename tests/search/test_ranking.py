@@ -61,14 +61,30 @@ def beats(other, cell):
     return other[0] >= cell[0] and other[1] <= cell[1] and other != cell
 
 
-@given(st.lists(st.tuples(floats | st.integers(0, 3), st.integers(0, 4)), max_size=25))
+@given(
+    st.lists(
+        st.tuples(floats | st.integers(0, 3), st.integers(0, 4) | st.just(np.nan)), max_size=25
+    )
+)
 def test_pareto_front_holds_what_nothing_beats(cells):
     front = ranking.pareto_front(*np.array(cells, float).reshape(-1, 2).T)
-    numbers = [cell for cell in cells if cell[0] == cell[0]]
+    numbers = [cell for cell in cells if not np.isnan(cell).any()]
     expected = {cell for cell in numbers if not any(beats(other, cell) for other in numbers)}
     # Each pair once, by its first cell, cheapest first.
     assert [cells[i] for i in front] == sorted(expected, key=lambda cell: cell[1])
     assert all(cells.index(cells[i]) == i for i in front)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
+def test_hypervolume_is_the_number_of_squares_that_a_cell_beats(cells):
+    scores, costs = np.array(cells, float).reshape(-1, 2).T
+    found = ranking.hypervolume(scores, costs, least_score=2.0, most_cost=8.0)
+    squares = [
+        any(score >= upper and cost <= lower for score, cost in cells)
+        for upper in range(3, 10)
+        for lower in range(8)
+    ]
+    assert found == sum(squares)
 
 
 def concordance(x, y):

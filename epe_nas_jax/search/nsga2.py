@@ -1,0 +1,102 @@
+"""Search for the best scores at every cost: NSGA-II (Deb et al. 2002), without crossover.
+
+What a search has seen is ordered by Pareto fronts: the cells that no other beats in score and cost,
+those that only these beat, and so on; and within a front by how far apart its neighbours are.
+"""
+
+import jax
+import numpy as np
+
+from epe_nas_jax.search.algorithms import Algorithm, ScoreFn, State, next_pending, start
+from epe_nas_jax.search.ranking import pareto_front
+from epe_nas_jax.search.restrict import one_each
+from epe_nas_jax.spaces.base import SearchSpace
+
+
+def nsga2(
+    *, population: int, candidates_per_step: int, costs: ScoreFn, space: SearchSpace
+) -> Algorithm:
+    """NSGA-II over score and cost, a batch of children a step; an `algorithms.Algorithm`.
+
+    The population starts with random cells. A child is a mutation of the better one of two cells of
+    the population, drawn with replacement; of population and children together the best are the
+    next population. Where neither of two cells has a score, a random cell takes the child's place.
+
+    Args:
+      population: cells of the population, at least 1.
+      candidates_per_step: B, at least 1.
+      costs: from cells `[B, E]` to what each costs, `[B]`; smaller is better, NaN is unknown and
+        worse than any.
+      space: where to search.
+    """
+
+    def init(key: jax.Array) -> State:
+        return start(key, space, population)
+
+    def ask(state: State) -> tuple[State, np.ndarray]:
+        if len(state.pending):
+            return next_pending(state, candidates_per_step)
+        key, draw_key, mutate_key, sample_key = jax.random.split(state.key, 4)
+        shape = (candidates_per_step, 2)
+        pairs = np.asarray(jax.random.randint(draw_key, shape, 0, len(state.scores)))
+        places = np.argsort(_order(state.genotypes, state.scores))
+        parents = pairs[np.arange(len(pairs)), np.argmin(places[pairs], axis=1)]
+        children = np.array(space.mutate(mutate_key, state.genotypes[parents]))
+        orphans = np.isnan(state.scores[parents])
+        if orphans.any():
+            children[orphans] = space.sample(sample_key, int(orphans.sum()))
+        return state._replace(key=key), children
+
+    def tell(state: State, candidates: np.ndarray, scores: np.ndarray) -> State:
+        genotypes = np.concatenate([state.genotypes, candidates])
+        # A cell is in the population once.
+        _, different = np.unique(genotypes, axis=0, return_index=True)
+        different = np.sort(different)
+        genotypes, scores = genotypes[different], np.concatenate([state.scores, scores])[different]
+        best = _order(genotypes, scores)[:population]
+        return state._replace(genotypes=genotypes[best], scores=scores[best])
+
+    def _order(genotypes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        prices = one_each("costs", costs(genotypes), len(genotypes))
+        return pareto_order(scores, prices)
+
+    return Algorithm(init, ask, tell)
+
+
+def pareto_order(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Indices of cells from the best to the worst: by front, then by crowding distance, falling.
+
+    Args:
+      scores: `[A]`, larger is better; cells with NaN are the last.
+      costs: `[A]`, smaller is better; likewise.
+    """
+    fronts = np.full(len(scores), len(scores))
+    distances = np.zeros(len(scores))
+    left = np.flatnonzero(~np.isnan(scores) & ~np.isnan(costs))
+    number = 0
+    while len(left):
+        front = left[pareto_front(scores[left], costs[left])]
+        fronts[front] = number
+        distances[front] = crowding_distances(scores[front], costs[front])
+        left = left[fronts[left] > number]
+        number += 1
+    return np.lexsort((-distances, fronts))
+
+
+def crowding_distances(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """How far apart the neighbours of each cell of a front are (section III-B of the paper).
+
+    The distance is the sum, over score and cost, of the difference of the two neighbours divided by
+    that of the front's two ends, which are infinitely far from everything.
+
+    Args:
+      scores: of a front, `[A]`, rising.
+      costs: theirs, `[A]`, rising.
+    """
+    distances = np.full(len(scores), np.inf)
+    if len(scores) > 2:
+        # Along a front both rise.
+        distances[1:-1] = sum(
+            (values[2:] - values[:-2]) / (values[-1] - values[0]) for values in (scores, costs)
+        )
+    return distances
