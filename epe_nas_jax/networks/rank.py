@@ -1,6 +1,7 @@
 """Networks of any framework in, a table of signals, costs, score and rank out."""
 
 import functools
+import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -157,6 +158,8 @@ def _measured(
     network: Any, minibatch: Minibatch, columns: Sequence[str]
 ) -> tuple[dict[str, float], list[str]]:
     """The columns of a network by name, and what is to be known of them."""
+    # Networks before this one may hold themselves in cycles.
+    gc.collect()
     if isinstance(network, FunctionType | functools.partial) and _takes_nothing(network):
         network = network()
     needs = frozenset().union(*(NETWORK_COLUMNS[column].needs for column in columns))
