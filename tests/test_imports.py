@@ -59,7 +59,7 @@ CORE = {
     "proxies": set(),
     "search": set(),
     "scoring": {"progress", "score_table"},
-    "training": {"loop"},
+    "training": {"loop", "trained"},
 }
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 
