@@ -19,6 +19,7 @@ from .spaces.nasbench201.network import NasBench201Network
 from .spaces.nasbench301.network import NasBench301Network
 from .spaces.nats_sss.network import NatsSssNetwork
 from .spaces.transnas_micro.network import TransNasMicroNetwork
+from .training.trained import TrainedNetwork, load_trained
 
 __all__ = (
     "BEST_RANKING",
@@ -32,6 +33,7 @@ __all__ = (
     "NasBench301Network",
     "NatsSssNetwork",
     "ScoringConfig",
+    "TrainedNetwork",
     "TransNasMicroNetwork",
     "__version__",
     "compile_scorer",
@@ -42,6 +44,7 @@ __all__ = (
     "input_jacobian",
     "jacobian_score",
     "load_dataset",
+    "load_trained",
     "network_score",
     "parse_arch",
     "parse_genotype",

@@ -28,6 +28,14 @@ def minibatch():
     return rng.normal(size=(8, 8, 8, 3)), np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
 
 
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """The work directory of a finished training; not to be written to."""
+    from trained_runs import train_digits
+
+    return train_digits(tmp_path_factory.mktemp("trained") / "run")
+
+
 @pytest.fixture
 def write(tmp_path):
     """Writes a table, gzipped if its name says so, and returns its path."""

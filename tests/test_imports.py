@@ -22,10 +22,11 @@ ROOMS = {
     "networks": {"proxies", "search", "spaces"},
     "runs": {"data", "scoring"},
     "training": {"data", "runs", "spaces"},
+    "exports": {"pytorch", "spaces", "training"},
     "pytorch": {"data", "proxies", "scoring", "search", "spaces"},
     "reports": {"spaces"},
     "commands": {
-        *("data", "networks", "proxies", "pytorch", "reports", "runs"),
+        *("data", "exports", "networks", "proxies", "pytorch", "reports", "runs"),
         *("scoring", "search", "spaces", "training"),
     },
 }
@@ -70,7 +71,7 @@ CORE = {
     "proxies": set(),
     "search": set(),
     "scoring": {"progress", "score_table"},
-    "training": {"loop"},
+    "training": {"loop", "trained"},
 }
 SHELL_ONLY = {"absl", "ml_collections", "pathlib", "os", "time", "tqdm", "pandas", "logging"}
 

@@ -28,12 +28,13 @@ from epe_nas_jax.runs.workdir import (
     METRICS_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
+    checkpoints_of,
     device_name,
     to_json,
 )
 from epe_nas_jax.seeds import check_seed
 from epe_nas_jax.spaces.base import SearchSpace
-from epe_nas_jax.spaces.table import SPACES, space_entry
+from epe_nas_jax.spaces.table import trainable_entry
 from epe_nas_jax.training.loop import Metrics, Split, check_images_of, halves, train
 from epe_nas_jax.training.step import Recipe, Training
 
@@ -62,7 +63,7 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
       StopRequested: SIGTERM or SIGINT came; the last whole epoch is on disk.
     """
     directory = local_path(workdir)
-    space = _space_of(config)
+    space = trainable_entry(config.space.name).space
     arch = _arch_of(config, space)
     with open_run({**plain_config(config), "arch": arch}, directory) as run:
         seeds = _seeds(config)
@@ -75,7 +76,7 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         check_no_links(directory / CHECKPOINTS)
         metrics = Metrics(directory / METRICS_FILE)
         for seed in seeds:
-            checkpoints = directory / CHECKPOINTS / f"seed_{seed}"
+            checkpoints = checkpoints_of(directory, seed)
             train(seed, training, split, metrics, checkpoints, run.check_stop)
         table_accuracy = accuracies.get(arch) if accuracies else None
         summary = _summarise(arch, training, split, metrics.rows, table_accuracy)
@@ -84,19 +85,6 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         run.write(SUMMARY_FILE, to_json(summary))
         run.write(REPORT_FILE, page.encode(errors="backslashreplace"))
     return training_table(summary)
-
-
-def _space_of(config: ConfigDict) -> SearchSpace:
-    """The search space of the cell.
-
-    Raises:
-      InputError: an unknown one, or one whose networks cannot be trained.
-    """
-    entry = space_entry(config.space.name)
-    if not entry.is_trainable:
-        known = ", ".join(name for name, entry in SPACES.items() if entry.is_trainable)
-        raise InputError(f"space.name: found {config.space.name!r}, expected {known} for training")
-    return entry.space
 
 
 def _arch_of(config: ConfigDict, space: SearchSpace) -> str:
@@ -209,6 +197,11 @@ def _summarise(
         }
     return summary | {
         "table_accuracy": table_accuracy,
+        # What using the network needs to know of the data set.
+        "class_names": split.train.class_names,
+        "side": split.train.images.shape[1],
+        "mean": training.mean,
+        "std": training.std,
         "train_seconds": sum(row["train_seconds"] for row in rows),
         "images_per_second": images_per_epoch
         / float(np.median([row["train_seconds"] for row in rows])),

@@ -33,16 +33,22 @@ class Dataset:
     Attributes:
       images: uint8 `[M, H, H, 3]`.
       labels: int32 `[M]`, classes 0..K-1.
-      num_classes: K.
+      class_names: the names of the classes 0..K-1: of the folders, of a known data set's classes,
+        or else the labels as they lie on disk.
       mean: `[3]`, the channels' means of pixels divided by 255.
       std: `[3]`, their standard deviations.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    num_classes: int
+    class_names: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
 
     def normalised(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Images with mean 0 and deviation 1 by the data set's statistics.
@@ -122,7 +128,7 @@ def load_dataset(
     return Dataset(
         images,
         _class_indices(found.labels, classes, str(source.path)),
-        len(classes),
+        entry.class_names or train.class_names or tuple(map(str, classes.tolist())),
         np.asarray(mean) / 255,
         np.asarray(std) / 255,
     )

@@ -86,7 +86,8 @@ def read_folder(path: Path, split: str, side: int) -> Labelled:
         as those of downsampled ImageNet are, and what is not square is stretched.
 
     Returns:
-      Images and labels. Of `"train"`, every class 0..K-1 is among the labels.
+      Images, labels and the names of the class folders. Of `"train"`, every class 0..K-1 is among
+      the labels.
 
     Raises:
       InputError: no such folder, fewer than two classes, a class without training images, a folder
@@ -107,7 +108,7 @@ def read_folder(path: Path, split: str, side: int) -> Labelled:
         if not files and split == "train":
             raise InputError(f"{folder}: found no images, expected those of a class")
         for file in files:
-            image = _read_image(file, side)
+            image = read_image(file, side)
             if images and image.shape != images[0].shape:
                 raise InputError(
                     f"{file}: found {_size(image)} pixels, expected {_size(images[0])} "
@@ -120,12 +121,76 @@ def read_folder(path: Path, split: str, side: int) -> Labelled:
     notes = _notes(root, others, suffixes)
     if split != "train" and root.name.casefold() not in _SPLITS["test"]:
         notes = [f"{root}: stands for the test split, which is not there", *notes]
-    return Labelled(np.stack(images), np.array(labels, np.int32), tuple(notes))
+    return Labelled(np.stack(images), np.array(labels, np.int32), tuple(notes), tuple(class_of))
 
 
 def has_test_folder(path: Path) -> bool:
     """Whether a folder that `read_folder` has read has a test split."""
     return _layout_of(path).test is not None
+
+
+def images_below(path: Path) -> list[Path]:
+    """Finds the images of a folder and of all folders in it, in alphabetical order.
+
+    Files that are no images by their names' endings are passed over, and so are folders of the
+    system's, and what begins with a dot.
+
+    Raises:
+      InputError: no such folder, or no image in it.
+      OSError: a folder cannot be listed.
+    """
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise InputError(f"{path}: found {found}, expected a folder of images")
+    suffixes = _image_suffixes()
+    found_images: list[Path] = []
+    folders = [path]
+    while folders:
+        for entry in _visible(folders.pop()):
+            # A link to a folder could lead back to it.
+            if entry.is_dir() and not entry.is_symlink():
+                folders.append(entry)
+            elif not entry.is_dir() and _is_image(entry, suffixes):
+                found_images.append(entry)
+    if not found_images:
+        raise InputError(f"{path}: found no images, expected some")
+    return sorted(found_images)
+
+
+def read_image(file: Path, side: int) -> np.ndarray:
+    """Reads an image as `read_folder` reads those of a class.
+
+    Args:
+      file: the image.
+      side: H, to which it is resized; 0: as it is.
+
+    Returns:
+      uint8 `[H, H, 3]`.
+
+    Raises:
+      InputError: no image of at most 8 bits a channel or, where it is not resized, not square.
+    """
+    check_no_special_file(file, "an image")
+    try:
+        # Pillow warns of what is converted below, of large images and of broken EXIF data.
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+            if image.mode not in _MODES:
+                raise InputError(
+                    f"{file}: found pixels of mode {image.mode}, expected 8 bits a channel"
+                )
+            picture = _on_white(_upright(image))
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        raise InputError(f"{file}: not a readable image ({error})") from None
+    if side:
+        picture = picture.resize((side, side), Image.Resampling.BOX)
+    elif picture.width != picture.height:
+        raise InputError(
+            f"{file}: found {picture.width}x{picture.height} pixels, expected a square "
+            "(data.side resizes all)"
+        )
+    return np.asarray(picture)
 
 
 def _layout_of(path: Path) -> _Layout:
@@ -268,30 +333,6 @@ def _notes(root: Path, others: list[Path], suffixes: Collection[str]) -> list[st
             counted = "1 file that is" if len(files) == 1 else f"{len(files)} files that are"
             notes.append(f"{root}: passed over {counted} {what}, such as {files[0].name}")
     return notes
-
-
-def _read_image(file: Path, side: int) -> np.ndarray:
-    """An image, uint8 `[H, H, 3]`."""
-    try:
-        # Pillow warns of what is converted below, of large images and of broken EXIF data.
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
-            if image.mode not in _MODES:
-                raise InputError(
-                    f"{file}: found pixels of mode {image.mode}, expected 8 bits a channel"
-                )
-            picture = _on_white(_upright(image))
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise InputError(f"{file}: not a readable image ({error})") from None
-    if side:
-        picture = picture.resize((side, side), Image.Resampling.BOX)
-    elif picture.width != picture.height:
-        raise InputError(
-            f"{file}: found {picture.width}x{picture.height} pixels, expected a square "
-            "(data.side resizes all)"
-        )
-    return np.asarray(picture)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -17,11 +17,13 @@ class Labelled(NamedTuple):
       images: uint8 `[M, H, H, 3]`.
       labels: integers `[M]`.
       notes: what a user should know of how they were read, a line each.
+      class_names: the names of the classes 0..K-1, of the training split; empty if they have none.
     """
 
     images: np.ndarray
     labels: np.ndarray
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def colour_bytes(images: np.ndarray, where: str) -> np.ndarray:

@@ -29,7 +29,9 @@ class Entry:
     Attributes:
       name: as the config key `data.name` has it.
       reader: how it is read.
-      num_classes: K; None: one more than the largest training label.
+      num_classes: K; None: as many as the training images have.
+      class_names: the names of the classes 0..K-1; empty: those that the reader finds or, where it
+        finds none, the labels.
       statistics: those by which its images are normalised; None: those of its training images.
       archive: the official archive that can be downloaded, if there is one.
       where: what `data.path` must name, for messages, where there is no `archive`; empty: the data
@@ -43,6 +45,7 @@ class Entry:
     name: str
     reader: Reader
     num_classes: int | None = None
+    class_names: tuple[str, ...] = ()
     statistics: Statistics | None = None
     archive: Archive | None = None
     where: str = ""
@@ -50,6 +53,17 @@ class Entry:
     nats_columns: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
 
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
 _CIFAR10_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 
 # The statistics are those that NAS-Bench-201 uses.
@@ -69,6 +83,7 @@ DATASETS = {
                 pickled_batches(_CIFAR10_BATCHES, ["test_batch"], labels_key="labels", side=32),
             ),
             num_classes=10,
+            class_names=tuple(_CIFAR10_CLASSES.split()),
             statistics=Statistics((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
             archive=Archive(
                 "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -89,6 +104,7 @@ DATASETS = {
                 pickled_batches(["train"], ["test"], labels_key="fine_labels", side=32),
             ),
             num_classes=100,
+            class_names=tuple(_CIFAR100_CLASSES.split()),
             statistics=Statistics((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
             archive=Archive(
                 "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",

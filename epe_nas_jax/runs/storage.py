@@ -10,6 +10,8 @@ import errno
 import io
 import os
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -73,6 +75,43 @@ def write(path: Location, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def check_new_folder(path: Path) -> None:
+    """Checks that `write_folder` may write a folder.
+
+    Raises:
+      InputError: there is something already, other than an empty folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: found a file, expected no such folder yet, or an empty one")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(
+            f"{path}: found a folder that is not empty, expected none, or an empty one"
+        )
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a folder of files that appears whole or not at all.
+
+    Args:
+      path: of the folder, as `check_new_folder` accepts it.
+      files: contents by name.
+
+    Raises:
+      OSError: it cannot be written; nothing is left of it.
+    """
+    path = path.resolve()
+    partial = path.with_name(f".{path.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    try:
+        for name, content in files.items():
+            write(partial / name, content)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     _sync_directory(path.parent)
 
 

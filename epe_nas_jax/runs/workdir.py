@@ -73,7 +73,7 @@ def check_workdir(directory: Location, config: Mapping[str, Any]) -> None:
                 f"workdir {directory}: holds {path.name} of another run, expected none"
             )
         return
-    found = _read_provenance(directory)
+    found = read_provenance(directory)
     difference = _first_difference(_scoring(found["config"]), _scoring(config))
     if difference:
         raise InputError(f"workdir {directory}: holds another run, {difference}")
@@ -124,7 +124,7 @@ def check_same_run(directory: Location, content: Mapping[str, Any]) -> None:
             return
         with contextlib.suppress(FileExistsError):
             create(path, to_json(content))
-    difference = difference_in_scores(_read_provenance(directory), content)
+    difference = difference_in_scores(read_provenance(directory), content)
     if difference:
         raise InputError(
             f"workdir {directory}: holds a run whose scores may differ, {difference}; "
@@ -138,6 +138,11 @@ def difference_in_scores(found: Mapping[str, Any], expected: Mapping[str, Any]) 
     It is the config, the data, the code, a version or the kind of device.
     """
     return _first_difference(_fixed(found), _fixed(expected), "")
+
+
+def checkpoints_of(directory: Path, seed: int) -> Path:
+    """Where the checkpoints of a training with a seed lie."""
+    return directory / CHECKPOINTS / f"seed_{seed}"
 
 
 def log_file(directory: Location, process: int, log: str = SEARCH_LOG) -> Location:
@@ -183,6 +188,26 @@ def provenance(
     }
 
 
+def read_provenance(directory: Location) -> dict[str, Any]:
+    """Reads what `provenance` said of the run that a directory holds.
+
+    Raises:
+      InputError: it holds no such `config.json`.
+    """
+    try:
+        path = directory / CONFIG_FILE
+        content = json.loads(path.read_text()) if path.is_file() else {}
+        dicts = content["config"], content.get("versions", {})
+        texts = content.get("devices", [])
+        if all(isinstance(part, dict) for part in dicts) and all(
+            isinstance(text, str) for text in texts
+        ):
+            return content
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise InputError(f"workdir {directory}: holds a {CONFIG_FILE} of something else")
+
+
 def code_digest(package: Path) -> str:
     """One number for the code of a package, that of its sub-packages included."""
     digest = hashlib.sha256()
@@ -204,21 +229,6 @@ def device_name() -> str:
 def to_json(content: Mapping[str, Any]) -> bytes:
     """A JSON file's content."""
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _read_provenance(directory: Location) -> dict[str, Any]:
-    try:
-        path = directory / CONFIG_FILE
-        content = json.loads(path.read_text()) if path.is_file() else {}
-        dicts = content["config"], content.get("versions", {})
-        texts = content.get("devices", [])
-        if all(isinstance(part, dict) for part in dicts) and all(
-            isinstance(text, str) for text in texts
-        ):
-            return content
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise InputError(f"workdir {directory}: holds a {CONFIG_FILE} of something else")
 
 
 def _scoring(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,3 +81,16 @@ def space_entry(name: str) -> Entry:
     if name not in SPACES:
         raise InputError(f"space.name: found {name!r}, expected one of {', '.join(SPACES)}")
     return SPACES[name]
+
+
+def trainable_entry(name: str) -> Entry:
+    """The entry of a space whose networks can be trained.
+
+    Raises:
+      InputError: there is none of that name, or its networks cannot be trained.
+    """
+    entry = space_entry(name)
+    if not entry.is_trainable:
+        known = ", ".join(name for name, entry in SPACES.items() if entry.is_trainable)
+        raise InputError(f"space.name: found {name!r}, expected {known} for training")
+    return entry

@@ -175,9 +175,9 @@ def train_step(
     Returns:
       The state after the step, and the sums over the mini-batch before it.
     """
-    x = _normalise(images, training)
+    x = _normalised(images, training)
     if training.recipe.augment:
-        black = _normalise(jnp.zeros((1, 1, 1, 3), images.dtype), training).reshape(3)
+        black = _normalised(jnp.zeros((1, 1, 1, 3), images.dtype), training).reshape(3)
         x = augment_images(jax.random.fold_in(key, state.step), x, black)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[Sums, Any]]:
@@ -207,9 +207,31 @@ def evaluate(
       training: what was trained.
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    x = _normalise(images, training)
+    x = _normalised(images, training)
     logits: Any = training.network.apply(variables, x, training.genotype, use_running_average=True)
     return _sums(logits, labels)
+
+
+def normalise(
+    pixels: jax.Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: jnp.dtype
+) -> jax.Array:
+    """Images as a network takes them.
+
+    Args:
+      pixels: uint8 `[N, H, H, 3]`.
+      mean: of each channel of pixels divided by 255.
+      std: standard deviation of each channel of these.
+      dtype: of the result.
+
+    Returns:
+      `[N, H, H, 3]`.
+    """
+    mean_, std_ = (jnp.array(v, dtype).reshape(1, 1, 1, 3) for v in (mean, std))
+    return (pixels.astype(dtype) / 255 - mean_) / std_
+
+
+def _normalised(images: jax.Array, training: Training) -> jax.Array:
+    return normalise(images, training.mean, training.std, training.network.param_dtype)
 
 
 def _optimizer(training: Training) -> optax.GradientTransformation:
@@ -223,12 +245,6 @@ def _optimizer(training: Training) -> optax.GradientTransformation:
         optax.add_decayed_weights(recipe.weight_decay),
         optax.sgd(schedule, recipe.momentum, nesterov=True),
     )
-
-
-def _normalise(images: jax.Array, training: Training) -> jax.Array:
-    dtype = training.network.param_dtype
-    mean, std = (jnp.array(v, dtype).reshape(1, 1, 1, 3) for v in (training.mean, training.std))
-    return (images.astype(dtype) / 255 - mean) / std
 
 
 def _sums(logits: jax.Array, labels: jax.Array) -> Sums:

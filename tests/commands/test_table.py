@@ -49,7 +49,8 @@ def test_an_unknown_command_is_one_line_and_exits_with_2(monkeypatch, capsys, na
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == (
-        f"error: command {name!a}: unknown, expected one of search, train, rank, compare, tables\n"
+        f"error: command {name!a}: unknown, expected one of search, train, predict, export, "
+        "rank, compare, tables\n"
     )
     assert printed.err[:-1].isprintable()
 

@@ -132,7 +132,13 @@ def many():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6000, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 10, 6000).astype(np.int32)
-    return Dataset(images, labels, 10, np.array([0.49, 0.48, 0.45]), np.array([0.25, 0.24, 0.26]))
+    return Dataset(
+        images,
+        labels,
+        tuple("0123456789"),
+        np.array([0.49, 0.48, 0.45]),
+        np.array([0.25, 0.24, 0.26]),
+    )
 
 
 def by_formula(dataset):

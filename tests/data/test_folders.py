@@ -12,6 +12,7 @@ from refusals import refusal
 
 from epe_nas_jax import InputError
 from epe_nas_jax.data.datasets import has_test_split, load_dataset
+from epe_nas_jax.data.folders import images_below
 
 
 def save(path, pixels, **options):
@@ -37,8 +38,32 @@ def test_classes_are_the_folders_in_alphabetical_order(folder):
     assert own.images.dtype == np.uint8
     assert np.array_equal(own.images, images[[3, 4, 0, 1, 2]])
     assert own.labels.tolist() == [0, 0, 1, 1, 1]
+    assert own.class_names == ("a", "b")
     assert own.num_classes == 2
     assert np.allclose(own.mean, images.mean((0, 1, 2)) / 255)
+
+
+def test_images_are_found_in_folders_of_any_depth(folder):
+    path, images = folder
+    save(path / "b/deep/er/0.png", images[0])
+    save(path / "top.JPG", images[0])
+    save(path / ".hidden/0.png", images[0])
+    save(path / "__MACOSX/0.png", images[0])
+    (path / "b/deep/back").symlink_to(path)
+    (path / "b/broken.png").write_text("no image, but called one")
+    names = [file.relative_to(path).as_posix() for file in images_below(path)]
+    expected = ["a/x", "a/y", "b/1", "b/2", "b/3", "b/broken", "b/deep/er/0"]
+    assert names == [*(f"{name}.png" for name in expected), "top.JPG"]
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    for path, found in (
+        (tmp_path, "found no images"),
+        (tmp_path / "nowhere", "found nothing"),
+        (tmp_path / "notes.txt", "found a file"),
+    ):
+        assert f"{path}: {found}, expected" in refusal(lambda path=path: images_below(path))
 
 
 def test_any_format_and_mode_of_8_bits(folder):

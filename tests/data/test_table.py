@@ -25,18 +25,22 @@ def test_unknown_name_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "num_classes", "mean", "std"),
+    ("name", "num_classes", "class_3", "mean", "std"),
     [
-        ("cifar10", 10, (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
-        ("cifar100", 100, (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
-        ("imagenet16_120", 120, (122.68, 116.66, 104.01), (63.22, 61.26, 65.09)),
+        ("cifar10", 10, "cat", (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+        ("cifar100", 100, "bear", (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+        ("imagenet16_120", 120, "3", (122.68, 116.66, 104.01), (63.22, 61.26, 65.09)),
     ],
 )
 def test_known_data_sets_bring_their_classes_and_statistics(
-    write_npz, name, num_classes, mean, std
+    write_npz, name, num_classes, class_3, mean, std
 ):
     dataset = load_dataset(name, write_npz())
-    assert dataset.num_classes == num_classes
+    assert dataset.num_classes == num_classes == len(set(dataset.class_names))
+    assert dataset.class_names[3] == class_3
+    # The classes of the CIFARs are numbered in alphabetical order.
+    if not class_3.isdigit():
+        assert list(dataset.class_names) == sorted(dataset.class_names)
     assert np.allclose(dataset.mean, np.divide(mean, 255), rtol=1e-15)
     assert np.allclose(dataset.std, np.divide(std, 255), rtol=1e-15)
 

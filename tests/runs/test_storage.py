@@ -14,12 +14,14 @@ from epe_nas_jax.commands.search import search_and_report
 from epe_nas_jax.commands.train import train_and_report
 from epe_nas_jax.runs.stopping import StopRequested
 from epe_nas_jax.runs.storage import (
+    check_new_folder,
     create,
     local_path,
     location_of,
     log_at,
     open_for_appending,
     write,
+    write_folder,
 )
 from epe_nas_jax.runs.workdir import check_same_run, check_workdir, locked
 
@@ -30,6 +32,30 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path):
         write(tmp_path / "scores.csv", b"after" * 100)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
     assert (tmp_path / "scores.csv").read_bytes() == b"before"
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path):
+    files = {"small": b"0" * 10, "large": b"0" * 500}
+    with no_file_longer_than(400), pytest.raises(OSError, match="large"):
+        write_folder(tmp_path / "out", files)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_written_anew_or_over_an_empty_one(tmp_path):
+    (tmp_path / "empty").mkdir()
+    # What a kill left.
+    (tmp_path / ".deep.partial").mkdir()
+    (tmp_path / ".deep.partial/old").write_text("half")
+    for name in ("deep", "more/deep", "empty"):
+        folder = tmp_path / name
+        check_new_folder(folder)
+        write_folder(folder, {"a": b"1", "b": b"2"})
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"a": b"1", "b": b"2"}
+        with pytest.raises(InputError, match="found a folder that is not empty"):
+            check_new_folder(folder)
+        with pytest.raises(InputError, match="found a file"):
+            check_new_folder(folder / "a")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "more", "empty"}
 
 
 @pytest.fixture

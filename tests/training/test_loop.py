@@ -34,7 +34,7 @@ def dataset_of(num_images):
     labels = np.arange(num_images, dtype=np.int32) % 2
     noise = np.random.default_rng(0).integers(0, 120, (num_images, 8, 8, 3))
     images = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
-    return Dataset(images, labels, 2, np.array(MEAN), np.array(STD))
+    return Dataset(images, labels, ("dark", "bright"), np.array(MEAN), np.array(STD))
 
 
 SPLIT = Split(dataset_of(20), dataset_of(11), "test")

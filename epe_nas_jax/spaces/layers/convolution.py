@@ -40,8 +40,9 @@ def _convolve_by_rule(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array
         if stride == 1:
             return _convolve_all_pixels(x, kernel)
         # The one window that begins inside the image has all of it.
-        x = x.reshape(len(x), -1)
-        return (x @ kernel[1:, 1:].reshape(x.shape[1], -1)).reshape(len(x), 1, 1, -1)
+        num_images = x.shape[0]
+        x = x.reshape(num_images, -1)
+        return (x @ kernel[1:, 1:].reshape(x.shape[1], -1)).reshape(num_images, 1, 1, -1)
     few_channels = max(kernel.shape[2:]) <= _FEW_CHANNELS
     if few_channels and stride == 1 and width == 3 and x.shape[2] % 2 == 0:
         return lax.platform_dependent(x, kernel, cpu=_convolve_pixel_pairs, default=_convolve)

@@ -1,0 +1,49 @@
+r"""The export command: a trained network as StableHLO, PyTorch and ONNX.
+
+Command:  epe-nas export --from_run=runs/train --out=exported
+"""
+
+from absl import flags
+
+from epe_nas_jax.commands.cli import run_with_flags
+from epe_nas_jax.exports.table import export_files
+from epe_nas_jax.runs import runtime
+from epe_nas_jax.runs.storage import check_new_folder, local_path, write_folder
+from epe_nas_jax.training.trained import load_trained
+
+
+def export_run(from_run: str, out: str, seed: int | None = None) -> str:
+    """Writes a folder with a trained network in every format, whole or not at all.
+
+    Args:
+      from_run: the work directory of a finished training.
+      out: the folder; it is made if need be.
+      seed: one of those that were trained; None: the first.
+
+    Returns:
+      The files, a line each.
+
+    Raises:
+      InputError: as `load_trained` and `export_files`; or there is something at `out`.
+    """
+    folder = local_path(out)
+    check_new_folder(folder)
+    files = export_files(load_trained(from_run, seed=seed))
+    write_folder(folder, files)
+    return "\n".join(f"{folder / name}  {len(content):,} bytes" for name, content in files.items())
+
+
+def main() -> None:
+    """Runs the command."""
+    from_run = flags.DEFINE_string(
+        "from_run", None, "Work directory of a finished training.", required=True
+    )
+    out = flags.DEFINE_string("out", None, "Folder for the files.", required=True)
+    seed = flags.DEFINE_integer("seed", None, "Which of the trained seeds; by default the first.")
+
+    def work() -> str:
+        runtime.prepare()
+        runtime.check_devices()
+        return export_run(from_run.value, out.value, seed.value)
+
+    run_with_flags(work)
