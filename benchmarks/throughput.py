@@ -29,10 +29,11 @@ import numpy as np
 from absl import app, flags, logging
 
 from epe_nas_jax import CellScorer, NasBench201Network, ScoringConfig, compile_scorer
+from epe_nas_jax.arrays import PRECISIONS
 from epe_nas_jax.pytorch.network import run_cell
 from epe_nas_jax.runs import runtime
 from epe_nas_jax.runs.workdir import device_name
-from epe_nas_jax.scoring.config import INITS, PRECISIONS
+from epe_nas_jax.scoring.config import INITS
 from epe_nas_jax.spaces.nasbench201.cost import Sizes
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
 

@@ -116,6 +116,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.momentum = 0.9
     config.train.weight_decay = 5e-4
     config.train.augment = True
+    # The share of an image's target that all classes have alike.
+    config.train.label_smoothing = 0.0
+    # Count the loss of an image by the inverse of how many images its class has.
+    config.train.balance_classes = False
+    # What GPUs and TPUs may round factors to, as score.precision; CPUs do not.
+    config.train.precision = "float32"
+    # With train.validation: end after so many epochs without a better accuracy, and keep the
+    # network of the best epoch; 0: train for all epochs, and keep that of the last one.
+    config.train.patience = 0
     # Train on half of the training images and measure accuracy on the other half.
     config.train.validation = False
 

@@ -10,6 +10,9 @@ from epe_nas_jax.errors import InputError, type_of
 
 Array = np.ndarray | jax.Array
 
+# What GPUs and TPUs may round the factors of products to, the finest first.
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+
 
 def as_array(values: Any, name: str) -> Array:
     """Values as an array of NumPy's or JAX's; arrays of these two are returned as they are.

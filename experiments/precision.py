@@ -23,12 +23,12 @@ from jax import lax
 from tqdm import tqdm
 
 from epe_nas_jax import NasBench201Network, ScoringConfig, compile_scorer, input_jacobian
+from epe_nas_jax.arrays import PRECISIONS
 from epe_nas_jax.data.datasets import draw_fixed_minibatch, load_dataset
 from epe_nas_jax.proxies.cell_proxies import cell_proxies
 from epe_nas_jax.proxies.epe import epe_score
 from epe_nas_jax.proxies.jacobian_proxies import jacob_cov_score
 from epe_nas_jax.runs import runtime
-from epe_nas_jax.scoring.config import PRECISIONS
 from epe_nas_jax.scoring.step import shared_weights
 from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample

@@ -19,10 +19,11 @@ with warnings.catch_warnings():
 
 
 def networks(num_classes: int, side: int) -> dict[str, Callable[[], torch.nn.Module]]:
-    """All of them for images of that side, each made when its turn comes."""
+    """All that have weights of ImageNet's images alone, each made when its turn comes."""
     return {
         name: functools.partial(_make, name, num_classes, side)
         for name in models.list_models(module=models)
+        if "IMAGENET1K_V1" in models.get_model_weights(name).__members__
     }
 
 

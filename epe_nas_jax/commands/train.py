@@ -1,5 +1,6 @@
 """The train command: from a config to a trained cell in a finished work directory."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from ml_collections import ConfigDict
 
 from epe_nas_jax.commands.cli import run_command
@@ -19,12 +21,14 @@ from epe_nas_jax.commands.config import (
 from epe_nas_jax.data.datasets import Dataset, check_size, has_test_split
 from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.errors import InputError
+from epe_nas_jax.reports.mistakes import Mistakes
 from epe_nas_jax.reports.text import training_table
 from epe_nas_jax.reports.training_page import training_page
 from epe_nas_jax.runs.run import open_run
 from epe_nas_jax.runs.storage import check_no_links, local_path
 from epe_nas_jax.runs.workdir import (
     CHECKPOINTS,
+    CONFUSION_FILE,
     METRICS_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
@@ -35,17 +39,29 @@ from epe_nas_jax.runs.workdir import (
 from epe_nas_jax.seeds import check_seed
 from epe_nas_jax.spaces.base import SearchSpace
 from epe_nas_jax.spaces.table import trainable_entry
-from epe_nas_jax.training.loop import Metrics, Split, check_images_of, halves, train
-from epe_nas_jax.training.step import Recipe, Training
+from epe_nas_jax.training.loop import (
+    Metrics,
+    Split,
+    check_images_of,
+    halves,
+    kept_epoch,
+    predict,
+    train,
+)
+from epe_nas_jax.training.mistakes import judge
+from epe_nas_jax.training.step import Recipe, Training, TrainState, balanced_weights
 
 _PACKAGES = ("optax", "orbax-checkpoint")
+# Images with mistakes in the report.
+_NUM_WORST = 12
 
 
 def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
     """Trains as the config says and leaves its results in the work directory.
 
-    These are `config.json`, `metrics.csv`, `checkpoints` and, at the end, `summary.json` and
-    `report.html`.
+    These are `config.json`, `metrics.csv`, `checkpoints` and, at the end, `summary.json`,
+    `report.html` and, where there are held-out images, `confusion.csv`: how many images of a class,
+    a row, the first seed's network takes for a class, a column.
 
     A training that was interrupted goes on from its last whole epoch, and ends as if it had not
     been interrupted; one that is finished is only reported.
@@ -75,13 +91,18 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         # Orbax would follow them, and deletes what is old.
         check_no_links(directory / CHECKPOINTS)
         metrics = Metrics(directory / METRICS_FILE)
-        for seed in seeds:
-            checkpoints = checkpoints_of(directory, seed)
-            train(seed, training, split, metrics, checkpoints, run.check_stop)
+        states = [
+            train(seed, training, split, metrics, checkpoints_of(directory, seed), run.check_stop)
+            for seed in seeds
+        ]
+        mistakes = _mistakes_of(states[0], training, split)
         table_accuracy = accuracies.get(arch) if accuracies else None
-        summary = _summarise(arch, training, split, metrics.rows, table_accuracy)
+        summary = _summarise(arch, training, split, metrics, seeds, table_accuracy)
+        if mistakes:
+            run.write(CONFUSION_FILE, _confusion_csv(mistakes))
+            summary["class_accuracy"] = _class_accuracies(mistakes)
         graphs = space.graphs(space.parse(arch))
-        page = training_page(summary, run.origin, metrics.rows, graphs=graphs)
+        page = training_page(summary, run.origin, metrics.rows, graphs=graphs, mistakes=mistakes)
         run.write(SUMMARY_FILE, to_json(summary))
         run.write(REPORT_FILE, page.encode(errors="backslashreplace"))
     return training_table(summary)
@@ -145,6 +166,11 @@ def _split(config: ConfigDict) -> Split:
     dataset = dataset_of(config)
     if config.train.validation:
         return halves(dataset)
+    if config.train.patience:
+        raise InputError(
+            f"train.patience: found {config.train.patience} without train.validation, expected it "
+            "with True: images of the test must not choose an epoch"
+        )
     data = config.data
     if not has_test_split(data.name, data.path, data.images_key, data.labels_key):
         return Split(dataset, None, "test")
@@ -159,7 +185,8 @@ def _training_of(config: ConfigDict, genotype: np.ndarray, dataset: Dataset) -> 
     Raises:
       InputError: a number is out of range.
     """
-    fields = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "augment")
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    weights = balanced_weights(dataset.labels, dataset.num_classes)
     return Training(
         network=network_of(config, dataset.num_classes, jnp.float32),
         genotype=tuple(genotype.tolist()),
@@ -167,22 +194,64 @@ def _training_of(config: ConfigDict, genotype: np.ndarray, dataset: Dataset) -> 
         num_images=len(dataset.images),
         mean=tuple(dataset.mean.tolist()),
         std=tuple(dataset.std.tolist()),
+        class_weights=weights if config.train.balance_classes else (),
     )
+
+
+def _mistakes_of(state: TrainState, training: Training, split: Split) -> Mistakes | None:
+    """What a network takes for what among the held-out images; None if there are none."""
+    held_out = split.held_out
+    if held_out is None:
+        return None
+    found = predict(state, training, held_out)
+    confusion, worst = judge(found, held_out.labels, num_worst=_NUM_WORST)
+    taken_for = found[worst].argmax(axis=1)
+    return Mistakes(
+        class_names=held_out.class_names,
+        confusion=confusion,
+        images=held_out.images[worst],
+        classes=held_out.labels[worst],
+        taken_for=taken_for,
+        probabilities=found[worst, taken_for],
+    )
+
+
+def _confusion_csv(mistakes: Mistakes) -> bytes:
+    names = list(mistakes.class_names)
+    table = pd.DataFrame(mistakes.confusion, pd.Index(names, name="class"), names)
+    return table.to_csv().encode(errors="backslashreplace")
+
+
+def _class_accuracies(mistakes: Mistakes) -> list[float | None]:
+    """In percent, in the order of the classes; None for a class without an image."""
+    totals = mistakes.confusion.sum(axis=1)
+    return [
+        100 * int(right) / int(total) if total else None
+        for right, total in zip(mistakes.confusion.diagonal(), totals, strict=True)
+    ]
 
 
 def _summarise(
     arch: str,
     training: Training,
     split: Split,
-    rows: list[dict[str, Any]],
+    metrics: Metrics,
+    seeds: range,
     table_accuracy: float | None,
 ) -> dict[str, Any]:
-    last = [row for row in rows if row["epoch"] == training.recipe.epochs]
+    rows, patience = metrics.rows, training.recipe.patience
+    kept = [kept_epoch(metrics.accuracies(seed, split), patience) for seed in seeds]
+    last = [
+        next(row for row in rows if (row["seed"], row["epoch"]) == (seed, epoch))
+        for seed, epoch in zip(seeds, kept, strict=True)
+    ]
     images_per_epoch = training.steps_per_epoch * training.recipe.batch_size
     summary: dict[str, Any] = {
         "arch": arch,
         "epochs": training.recipe.epochs,
-        "seeds": [row["seed"] for row in last],
+        "seeds": list(seeds),
+        # Whose networks these are: the last epochs or, with patience, the best ones.
+        "kept_epochs": kept,
         "num_train_images": len(split.train.images),
         "held_out": split.name if split.held_out else None,
         "num_held_out_images": len(split.held_out.images) if split.held_out else 0,

@@ -1,7 +1,6 @@
 """Networks of any framework in, a table of signals, costs, score and rank out."""
 
 import functools
-import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -13,6 +12,7 @@ import pandas as pd
 
 from epe_nas_jax.arrays import as_array, in_float32
 from epe_nas_jax.errors import InputError, type_of
+from epe_nas_jax.memory import release
 from epe_nas_jax.networks.adapters import adapter_of
 from epe_nas_jax.networks.columns import (
     NETWORK_COLUMNS,
@@ -158,8 +158,8 @@ def _measured(
     network: Any, minibatch: Minibatch, columns: Sequence[str]
 ) -> tuple[dict[str, float], list[str]]:
     """The columns of a network by name, and what is to be known of them."""
-    # Networks before this one may hold themselves in cycles.
-    gc.collect()
+    # Of the network before this one.
+    release()
     if isinstance(network, FunctionType | functools.partial) and _takes_nothing(network):
         network = network()
     needs = frozenset().union(*(NETWORK_COLUMNS[column].needs for column in columns))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epe_nas_jax.reports import html, plots
+from epe_nas_jax.reports.mistakes import Mistakes, mistakes_section
 from epe_nas_jax.spaces.base import CellGraph
 
 # The resolved config names the cell itself, also where the command was given a finished search.
@@ -16,6 +17,7 @@ def training_page(
     rows: Sequence[Mapping[str, Any]],
     *,
     graphs: Sequence[CellGraph],
+    mistakes: Mistakes | None = None,
 ) -> str:
     """Writes the page.
 
@@ -24,6 +26,7 @@ def training_page(
       provenance: the content of `config.json`.
       rows: the epochs, as in `metrics.csv`.
       graphs: how the cell is drawn.
+      mistakes: of the first seed's network, if there are held-out images.
 
     Returns:
       The content of an HTML file.
@@ -39,6 +42,9 @@ def training_page(
             _curves(summary, rows),
             html.cell_figures("The cell", graphs, arch),
             "</div>",
+            mistakes_section(mistakes, summary["held_out"], summary["seeds"][0])
+            if mistakes
+            else "",
             _time_and_origin(summary, provenance),
         ],
     )

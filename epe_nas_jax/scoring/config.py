@@ -2,11 +2,11 @@
 
 import dataclasses
 
+from epe_nas_jax.arrays import PRECISIONS
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.proxies.table import check_proxies
 
 INITS = ("shared", "independent")
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import io
 import logging
 import reprlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from epe_nas_jax.training.step import (
     evaluate,
     init_state,
     learning_rate,
+    probabilities,
     train_step,
 )
 
@@ -105,6 +106,11 @@ class Metrics:
         if missing:
             raise InputError(f"{self._path}: found no {missing[0]}, expected it of an earlier run")
 
+    def accuracies(self, seed: int, split: Split) -> list[float]:
+        """Of the held-out images after each epoch of a seed; NaN if there are none."""
+        name = f"{split.name}_accuracy"
+        return [row.get(name, np.nan) for row in self.rows if row["seed"] == seed]
+
     def add(self, row: dict[str, Any]) -> None:
         """Adds an epoch and writes the file."""
         self.rows.append(row)
@@ -132,7 +138,7 @@ def train(
     metrics: Metrics,
     directory: Path,
     check_stop: Callable[[], None],
-) -> None:
+) -> TrainState:
     """Trains one seed from its last checkpoint to the end, with a checkpoint after every epoch.
 
     Args:
@@ -143,6 +149,10 @@ def train(
       directory: of the seed's checkpoints.
       check_stop: called after every step; raises to stop.
 
+    Returns:
+      The state after the epoch that is kept: the last one or, with patience, the best one, whose
+      checkpoint is kept beside the last one's.
+
     Raises:
       InputError: the metrics of an earlier run lack some, or epochs that its checkpoints hold; or
         the loss is no number any more.
@@ -152,7 +162,14 @@ def train(
     init_key, order_key, augment_key = jax.random.split(random_key(seed), 3)
     state = jax.device_put(init_state(init_key, training=training), replicated)
     augment_key = jax.device_put(augment_key, replicated)
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    patience = training.recipe.patience
+
+    def kept() -> int:
+        return kept_epoch(metrics.accuracies(seed, split), patience)
+
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=_LastAnd(kept), enable_async_checkpointing=False
+    )
     with (
         ocp.CheckpointManager(directory.absolute(), options=options) as manager,
         tqdm(total=training.num_steps, unit="step", desc=f"seed {seed}", disable=None) as bar,
@@ -164,6 +181,8 @@ def train(
         metrics.keep(seed, num_done)
         bar.update(num_done * training.steps_per_epoch)
         for epoch in range(num_done, total):
+            if patience and epoch - kept() >= patience:
+                break
             start = time.perf_counter()
             collected: list[Sums] = []
             for rows in epoch_rows(order_key, epoch, training):
@@ -198,6 +217,48 @@ def train(
             # Before the checkpoint: an epoch that has one has its metrics.
             metrics.add(row)
             manager.save(epoch + 1, args=ocp.args.StandardSave(state))
+        if kept() != manager.latest_step():
+            state = manager.restore(kept(), args=ocp.args.StandardRestore(state))
+    return state
+
+
+def kept_epoch(accuracies: Sequence[float], patience: int) -> int:
+    """The epoch, from 1, whose network a training leaves.
+
+    Args:
+      accuracies: of the held-out images after each epoch.
+      patience: 0: it is the last epoch; else the first of the best ones.
+
+    Returns:
+      0 before the first epoch.
+    """
+    if not patience or not accuracies:
+        return len(accuracies)
+    # As many digits as the metrics of an earlier run surely have.
+    return int(np.argmax(np.round(accuracies, 4))) + 1
+
+
+class _LastAnd:
+    """Keeps the last checkpoint, from which a training goes on, and that of another epoch."""
+
+    def __init__(self, kept: Callable[[], int]):
+        self._kept = kept
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Called by Orbax when a checkpoint has been saved."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        return [step in (max(steps), self._kept()) for step in steps]
+
+
+def predict(state: TrainState, training: Training, dataset: Dataset) -> np.ndarray:
+    """The probability of every class for every image of a data set, `[M, K]`."""
+    _, sharded = _placements(training.recipe.batch_size)
+    found = [
+        np.asarray(probabilities(state, jax.device_put(images, sharded), training=training))
+        for images, _ in _filled_batches(dataset, training.recipe.batch_size)
+    ]
+    return np.concatenate(found)[: len(dataset.images)]
 
 
 def _evaluate(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from epe_nas_jax.arrays import PRECISIONS
 from epe_nas_jax.data.minibatch import augment_images
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import CellNetwork
@@ -37,6 +38,12 @@ class Recipe:
       momentum: of SGD, by Nesterov.
       weight_decay: added to the gradient of every parameter, batch norm's and biases included.
       augment: random crop after padding (4 for 32 pixels) and horizontal flip.
+      label_smoothing: the share of an image's target that all classes have alike, from 0 and below
+        1 (Szegedy et al. 2016, section 7).
+      precision: what GPUs and TPUs may round the factors of products to, as in
+        `PRECISIONS`; sums and weights stay in float32.
+      patience: a training ends after so many epochs without a better accuracy of the held-out
+        images, and its network is that of the best epoch; 0: it never ends early.
     """
 
     epochs: int = 200
@@ -45,9 +52,12 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: bool = True
+    label_smoothing: float = 0.0
+    precision: str = "float32"
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("patience", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: found {getattr(self, name)}, expected at least {least}")
         if not self.learning_rate > 0:
@@ -56,6 +66,13 @@ class Recipe:
             raise InputError(f"momentum: found {self.momentum}, expected 0 <= momentum < 1")
         if not self.weight_decay >= 0:
             raise InputError(f"weight_decay: found {self.weight_decay}, expected at least 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(
+                f"label_smoothing: found {self.label_smoothing}, expected 0 <= label_smoothing < 1"
+            )
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"precision: found {self.precision!r}, expected one of {known}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +86,7 @@ class Training:
       num_images: M.
       mean: of each channel of pixels divided by 255.
       std: standard deviation of each channel of these.
+      class_weights: by how much the loss of an image of each class counts; empty: all alike.
     """
 
     network: CellNetwork
@@ -77,6 +95,7 @@ class Training:
     num_images: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.recipe.batch_size > self.num_images:
@@ -124,6 +143,21 @@ class Sums(NamedTuple):
     loss: jax.Array
     num_correct: jax.Array
     num_images: jax.Array
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
+    """Weights of classes by which all of them count alike: M / (K M_k), where M_k have class k.
+
+    Args:
+      labels: the classes of the training images, int `[M]`.
+      num_classes: K.
+
+    Returns:
+      K of them; 0 for a class without an image. Over all images their mean is 1 if there is none.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    weights = np.where(counts, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
+    return tuple(weights.tolist())
 
 
 def learning_rate(recipe: Recipe, epoch: int | jax.Array) -> jax.Array:
@@ -175,8 +209,9 @@ def train_step(
     Returns:
       The state after the step, and the sums over the mini-batch before it.
     """
+    recipe = training.recipe
     x = _normalised(images, training)
-    if training.recipe.augment:
+    if recipe.augment:
         black = _normalised(jnp.zeros((1, 1, 1, 3), images.dtype), training).reshape(3)
         x = augment_images(jax.random.fold_in(key, state.step), x, black)
 
@@ -186,9 +221,12 @@ def train_step(
             variables, x, training.genotype, mutable=["batch_stats"]
         )
         sums = _sums(logits, labels)
+        if recipe.label_smoothing or training.class_weights:
+            return _weighted_loss(logits, labels, training), (sums, updated["batch_stats"])
         return sums.loss / len(x), (sums, updated["batch_stats"])
 
-    gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+    with jax.default_matmul_precision(recipe.precision):
+        gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = _optimizer(training).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, batch_stats, opt_state), sums
@@ -206,10 +244,13 @@ def evaluate(
       labels: classes, int `[N]`; `NO_IMAGE` for what fills up a mini-batch and does not count.
       training: what was trained.
     """
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    x = _normalised(images, training)
-    logits: Any = training.network.apply(variables, x, training.genotype, use_running_average=True)
-    return _sums(logits, labels)
+    return _sums(_logits(state, images, training), labels)
+
+
+@functools.partial(jax.jit, static_argnames="training")
+def probabilities(state: TrainState, images: jax.Array, *, training: Training) -> jax.Array:
+    """The probability of every class for every image, `[N, K]`; the arguments as of `evaluate`."""
+    return jax.nn.softmax(_logits(state, images, training))
 
 
 def normalise(
@@ -230,6 +271,17 @@ def normalise(
     return (pixels.astype(dtype) / 255 - mean_) / std_
 
 
+def _logits(state: TrainState, images: jax.Array, training: Training) -> jax.Array:
+    """Logits by the running averages."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    x = _normalised(images, training)
+    with jax.default_matmul_precision("float32"):
+        logits: Any = training.network.apply(
+            variables, x, training.genotype, use_running_average=True
+        )
+    return logits
+
+
 def _normalised(images: jax.Array, training: Training) -> jax.Array:
     return normalise(images, training.mean, training.std, training.network.param_dtype)
 
@@ -245,6 +297,16 @@ def _optimizer(training: Training) -> optax.GradientTransformation:
         optax.add_decayed_weights(recipe.weight_decay),
         optax.sgd(schedule, recipe.momentum, nesterov=True),
     )
+
+
+def _weighted_loss(logits: jax.Array, labels: jax.Array, training: Training) -> jax.Array:
+    """The mean of the cross-entropy to smoothed targets, by the weight of each image's class."""
+    num_classes = logits.shape[-1]
+    targets = optax.smooth_labels(
+        jax.nn.one_hot(labels, num_classes, dtype=logits.dtype), training.recipe.label_smoothing
+    )
+    weights = jnp.array(training.class_weights or [1.0] * num_classes, logits.dtype)[labels]
+    return jnp.mean(weights * optax.softmax_cross_entropy(logits, targets))
 
 
 def _sums(logits: jax.Array, labels: jax.Array) -> Sums:

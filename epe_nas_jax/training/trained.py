@@ -140,7 +140,7 @@ class _Facts(NamedTuple):
     channels: int
     cells_per_stage: int
     arch: str
-    epochs: int
+    kept_epochs: list[int]
     seeds: list[int]
     class_names: tuple[str, ...]
     side: int
@@ -185,7 +185,8 @@ def load_trained(workdir: str | os.PathLike[str], *, seed: int | None = None) ->
         )
     )
     place = checkpoints_of(directory, seed)
-    variables = _read_weights(place, facts.epochs)
+    epoch = dict(zip(facts.seeds, facts.kept_epochs, strict=True))[seed]
+    variables = _read_weights(place, epoch)
     _check_weights(variables, expected, f"{place}, weights", facts.arch)
     return TrainedNetwork(
         network=network,
@@ -226,7 +227,7 @@ def _facts_of(directory: Path) -> _Facts:
             _one(config["network"]["channels"], int),
             _one(config["network"]["cells_per_stage"], int),
             _one(config["arch"], str),
-            _one(summary["epochs"], int),
+            list(_several(summary["kept_epochs"], int)),
             list(_several(summary["seeds"], int)),
             _several(summary["class_names"], str),
             _one(summary["side"], int),
@@ -235,7 +236,7 @@ def _facts_of(directory: Path) -> _Facts:
         )
         trained_arch = _one(summary["arch"], str)
         if min(facts.channels, facts.cells_per_stage) < 1 or not (
-            len(facts.mean) == len(facts.std) == 3
+            len(facts.mean) == len(facts.std) == 3 and len(facts.seeds) == len(facts.kept_epochs)
         ):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -263,10 +264,10 @@ def _several(values: Any, kind: type) -> tuple[Any, ...]:
     return tuple(_one(value, kind) for value in values)
 
 
-def _read_weights(place: Path, epochs: int) -> dict[str, Any]:
-    """The weights and running averages after the last epoch, as NumPy arrays."""
-    wanted = f"expected the checkpoint of epoch {epochs}"
-    if not (place / str(epochs)).is_dir():
+def _read_weights(place: Path, epoch: int) -> dict[str, Any]:
+    """The weights and running averages after an epoch, as NumPy arrays."""
+    wanted = f"expected the checkpoint of epoch {epoch}"
+    if not (place / str(epoch)).is_dir():
         raise InputError(f"{place}: found none, {wanted}")
     options = ocp.CheckpointManagerOptions(create=False)
     handler = ocp.PyTreeCheckpointHandler()
@@ -278,9 +279,9 @@ def _read_weights(place: Path, epochs: int) -> dict[str, Any]:
             # Not as they lay on the devices of the training, which may not be here.
             on_host = jax.tree.map(
                 lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
-                manager.item_metadata(epochs).tree,
+                manager.item_metadata(epoch).tree,
             )
-            state = manager.restore(epochs, args=ocp.args.PyTreeRestore(restore_args=on_host))
+            state = manager.restore(epoch, args=ocp.args.PyTreeRestore(restore_args=on_host))
         return {name: state[name] for name in ("params", "batch_stats")}
     except Exception as error:
         raise InputError(f"{place}: not readable ({error}), {wanted}") from None

@@ -17,13 +17,14 @@ import pytest
 from refusals import refusal
 from tiny_config import tiny_config
 
-from epe_nas_jax import InputError
+from epe_nas_jax import InputError, load_dataset, load_trained
 from epe_nas_jax.commands.train import train_and_report
 from epe_nas_jax.configs import train_cifar10, train_cifar10_subset
 from epe_nas_jax.runs.stopping import StopRequested
 from epe_nas_jax.spaces.darts.published import DARTS_V2
 from epe_nas_jax.spaces.nasbench201.genotype import has_path, parse_arch
 from epe_nas_jax.training import loop
+from epe_nas_jax.training.loop import halves
 from epe_nas_jax.training.step import train_step
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,7 @@ def test_the_files_of_a_training(finished):
     assert {path.name for path in workdir.iterdir() if path.name[0] != "."} == {
         "checkpoints",
         "config.json",
+        "confusion.csv",
         "metrics.csv",
         "report.html",
         "summary.json",
@@ -109,10 +111,44 @@ def test_the_files_of_a_training(finished):
     assert summary["table_accuracy"] == 93.5
     # Bright and dark are told apart.
     assert metrics.groupby("seed")["train_loss"].last().max() < 0.3
+    assert summary["kept_epochs"] == [3, 3]
     provenance = json.loads((workdir / "config.json").read_text())
     assert provenance["config"] == json.loads(config.to_json())
     for word in (ARCH, "93.50", f"{summary['mean_accuracy']:.2f} % on 10 test images"):
         assert word in text
+
+
+def test_what_is_taken_for_what_is_what_the_first_network_says(finished):
+    workdir, config, _ = finished
+    trained = load_trained(workdir)
+    test = load_dataset("npz", config.data.path, split="test")
+    taken_for = trained.predict(test.images).argmax(axis=1)
+    table = pd.read_csv(workdir / "confusion.csv", index_col="class")
+    assert list(table.columns) == ["0", "1"]
+    expected = [[np.sum((test.labels == i) & (taken_for == j)) for j in (0, 1)] for i in (0, 1)]
+    assert table.to_numpy().tolist() == expected
+    summary = json.loads((workdir / "summary.json").read_text())
+    right = [100 * np.mean(taken_for[test.labels == label] == label) for label in (0, 1)]
+    assert summary["class_accuracy"] == pytest.approx(right)
+    assert "By class (test images, seed 0)" in (workdir / "report.html").read_text()
+
+
+def test_with_patience_the_network_in_use_is_that_of_the_best_epoch(tmp_path):
+    path = write_images(tmp_path / "images.npz", with_test=False)
+    more = {"train.validation": True, "train.patience": 1, "train.epochs": 12}
+    train_and_report(
+        train_config(path, **more, **{"train.balance_classes": True}), tmp_path / "work"
+    )
+    summary = json.loads((tmp_path / "work/summary.json").read_text())
+    metrics = pd.read_csv(tmp_path / "work/metrics.csv")
+    accuracies = metrics["validation_accuracy"].tolist()
+    best = int(np.argmax(accuracies))
+    assert len(accuracies) == best + 2 < 12
+    assert summary["kept_epochs"] == [best + 1]
+    assert summary["accuracy"] == pytest.approx([accuracies[best]])
+    half = halves(load_dataset("npz", path)).held_out
+    found = load_trained(tmp_path / "work").predict(half.images).argmax(axis=1)
+    assert 100 * np.mean(found == half.labels) == pytest.approx(accuracies[best])
 
 
 def test_the_report_has_the_curve_and_the_accuracy_beside_the_tables(finished):
@@ -331,6 +367,8 @@ def test_images_that_no_network_takes_are_refused_and_leave_nothing(tmp_path, sh
         ({"train.num_seeds": 0}, "train.num_seeds: found 0"),
         ({"train.batch_size": 41}, "batch_size: found 41, expected at most 40"),
         ({"train.epochs": 0}, "epochs: found 0"),
+        ({"train.patience": 3}, "train.patience: found 3 without train.validation, expected it"),
+        ({"train.precision": "half"}, "precision: found 'half', expected one of float32"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(tmp_path, overrides, message):

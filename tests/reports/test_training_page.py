@@ -1,6 +1,12 @@
+import base64
+import io
+
+import numpy as np
 import pytest
 from pages import HOSTILE, Elements
+from PIL import Image
 
+from epe_nas_jax.reports.mistakes import Mistakes
 from epe_nas_jax.reports.training_page import training_page
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
@@ -61,6 +67,45 @@ def test_the_page_says_how_well_the_cell_trained():
         "The dashed line is the table's accuracy",
     ):
         assert word in shown
+
+
+def mistakes_of(names, confusion, num_images=2):
+    return Mistakes(
+        class_names=names,
+        confusion=np.array(confusion),
+        images=np.full((num_images, 4, 4, 3), 7, np.uint8),
+        classes=np.zeros(num_images, int),
+        taken_for=np.ones(num_images, int),
+        probabilities=np.linspace(0.9, 0.5, num_images),
+    )
+
+
+def page_with(mistakes):
+    provenance = provenance_of({"seed": 0, "data": {"name": "x"}})
+    summary = SUMMARY | {"held_out": "test", "mean_accuracy": 75.0, "std_accuracy": None}
+    return Elements(training_page(summary, provenance, ROWS, graphs=GRAPHS, mistakes=mistakes))
+
+
+def test_the_page_shows_accuracy_by_class_confusion_and_the_worst_mistakes():
+    confusion = [[6, 2, 0], [0, 8, 0], [0, 0, 0]]
+    page = page_with(mistakes_of(["cat", "dog", HOSTILE], confusion))
+    for word in ("cat875.00 %dog (2)", "dog8100.00 %", f"{HOSTILE}0", "By class (test images"):
+        assert word in page.text, word
+    pictures = [dict(attrs) for tag, attrs in page.found if tag == "img"]
+    assert [picture["alt"] for picture in pictures] == [
+        "cat, taken for dog (0.90)",
+        "cat, taken for dog (0.50)",
+    ]
+    content = base64.b64decode(pictures[0]["src"].removeprefix("data:image/png;base64,"))
+    assert np.array_equal(Image.open(io.BytesIO(content)), np.full((4, 4, 3), 7))
+
+
+def test_of_many_classes_there_is_no_matrix_and_without_mistakes_no_picture():
+    names = [f"class {number}" for number in range(30)]
+    page = page_with(mistakes_of(names, np.eye(30, dtype=int), num_images=0))
+    assert "taken for that in the column" not in page.text
+    assert "worst mistakes" not in page.text
+    assert "class 291100.00 %" in page.text
 
 
 def test_without_a_test_split_the_page_says_so():

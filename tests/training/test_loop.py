@@ -14,7 +14,7 @@ from refusals import refusal
 
 from epe_nas_jax import InputError, NasBench201Network
 from epe_nas_jax.data.datasets import Dataset
-from epe_nas_jax.training.loop import Metrics, Split, halves, train
+from epe_nas_jax.training.loop import Metrics, Split, halves, kept_epoch, predict, train
 from epe_nas_jax.training.step import Recipe, Training
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
@@ -206,6 +206,35 @@ def test_a_stopped_training_goes_on_from_its_last_whole_epoch(tmp_path, whole, n
             # As many digits as the file has; on two devices sums may come in another order.
             assert row[name] == pytest.approx(expected[name], rel=1e-4)
     assert run(tmp_path)[1] == 0
+
+
+def test_the_kept_epoch_is_the_last_or_with_patience_the_first_of_the_best():
+    assert kept_epoch([50.0, 70.0, 70.0, 60.0], 0) == 4
+    assert kept_epoch([50.0, 70.0, 70.0, 60.0], 2) == 2
+    assert kept_epoch([], 2) == 0
+    # The file of metrics has the first one rounded.
+    assert kept_epoch([33.33333, 100 / 3], 2) == 1
+
+
+def test_a_training_without_progress_ends_early_with_its_best_network(tmp_path):
+    # So slow that only the running averages of batch norm change what it says.
+    recipe = dataclasses.replace(TRAINING.recipe, learning_rate=1e-6, epochs=30, patience=3)
+    training = dataclasses.replace(TRAINING, recipe=recipe)
+
+    def go_on():
+        metrics = Metrics(tmp_path / "metrics.csv")
+        state = train(0, training, SPLIT, metrics, tmp_path / "checkpoints", lambda: None)
+        right = predict(state, training, SPLIT.held_out).argmax(axis=1) == SPLIT.held_out.labels
+        return [row["test_accuracy"] for row in metrics.rows], 100 * np.mean(right)
+
+    accuracies, kept = go_on()
+    best = 1 + int(np.argmax(accuracies))
+    assert len(accuracies) == best + 3 < 30
+    assert kept == pytest.approx(accuracies[best - 1])
+    checkpoints = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert checkpoints == {best, best + 3}
+    # A training that has ended early is over.
+    assert go_on() == (pytest.approx(accuracies), kept)
 
 
 def test_a_training_that_diverges_has_no_accuracy(tmp_path):

@@ -1,11 +1,14 @@
 """Steps of training: beside PyTorch's SGD, on one device and on two, and what an epoch visits."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from sklearn.utils.class_weight import compute_class_weight
 
 from epe_nas_jax import InputError, NasBench201Network
 from epe_nas_jax.pytorch.network import build_network
@@ -14,6 +17,7 @@ from epe_nas_jax.training.step import (
     NO_IMAGE,
     Recipe,
     Training,
+    balanced_weights,
     epoch_rows,
     evaluate,
     init_state,
@@ -96,6 +100,46 @@ def test_steps_are_pytorchs_sgd_and_batch_norm():
     loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels).long())
     assert float(sums.loss) / 16 == pytest.approx(float(loss), abs=1e-6)
     assert int(sums.num_correct) == np.sum(logits.argmax(1) == labels)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "weights"), [(0.2, ()), (0.0, (0.5, 2.0) * 5), (0.1, (3.0, *[1.0] * 9))]
+)
+def test_smoothed_and_weighted_loss_is_its_formula(smoothing, weights):
+    training = training_of(augment=False, weight_decay=0.0, label_smoothing=smoothing)
+    training = dataclasses.replace(training, class_weights=weights)
+    state = init_state(jax.random.key(0), training=training)
+    images, labels = (array[0] for array in batches(1))
+    x = (images / 255 - np.array(MEAN)) / np.array(STD)
+    # What the logarithm of each probability counts.
+    factors = np.zeros((16, 10))
+    for row, label in enumerate(labels):
+        for other in range(10):
+            target = smoothing / 10 + (1 - smoothing) * (other == label)
+            factors[row, other] = (weights or [1.0] * 10)[label] * target / 16
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, _ = training.network.apply(variables, x, training.genotype, mutable=["batch_stats"])
+        log_probabilities = logits - jnp.log(jnp.sum(jnp.exp(logits), axis=1, keepdims=True))
+        return -jnp.sum(factors * log_probabilities)
+
+    expected = jax.grad(loss)(state.params)
+    before = jax.tree.map(np.array, state.params)
+    after, _ = train_step(state, jax.random.key(1), images, labels, training=training)
+    # The first step of Nesterov's momentum: the gradient and 0.9 of it.
+    step = training.recipe.learning_rate * (1 + training.recipe.momentum)
+    got = jax.tree.map(lambda old, new: (old - new) / step, before, after.params)
+    for found, wanted in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.array([0, 0, 0, 2, 2, 1, 0, 2])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(balanced_weights(labels, 3), expected)
+    # A class without an image: nothing is divided by zero.
+    assert balanced_weights(labels, 4)[3] == 0
 
 
 def test_two_devices_train_as_one():
@@ -190,8 +234,15 @@ def test_scoring_leaves_running_averages_alone(minibatch):
         ("learning_rate", 0.0),
         ("momentum", 1.0),
         ("weight_decay", -1.0),
+        ("label_smoothing", 1.0),
+        ("patience", -1),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_refused(field, value):
     with pytest.raises(InputError, match=f"{field}: found {value}, expected"):
         training_of(**{field: value})
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InputError, match="precision: found 'half', expected one of float32, "):
+        training_of(precision="half")
