@@ -102,10 +102,10 @@ def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
     Args:
       scores: `[A]`, larger is better; cells with NaN are left out.
-      costs: `[A]`, smaller is better, such as parameters or FLOPs.
+      costs: `[A]`, smaller is better, such as parameters or FLOPs; cells with NaN are left out.
     """
     order = np.lexsort((-scores, costs))
-    order = order[~np.isnan(scores[order])]
+    order = order[~(np.isnan(scores) | np.isnan(costs))[order]]
     best_so_far = np.maximum.accumulate(scores[order])
     # The front is where the best score so far rises: at the first of its equal values.
     return order[np.unique(best_so_far, return_index=True)[1]]
