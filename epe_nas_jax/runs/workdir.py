@@ -25,6 +25,7 @@ COMPARE_FILE = "compare.json"
 PLOT_FILE = "compare.png"
 METRICS_FILE = "metrics.csv"
 RANKING_FILE = "ranking.csv"
+LATENCY_FILE = "latency.csv"
 CHECKPOINTS = "checkpoints"
 
 _RESULT_FILES = (
@@ -35,6 +36,7 @@ _RESULT_FILES = (
     PLOT_FILE,
     METRICS_FILE,
     RANKING_FILE,
+    LATENCY_FILE,
     CHECKPOINTS,
 )
 _PACKAGE = Path(__file__).parents[1]
