@@ -50,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
     # paper's other formula above 100 classes; several, such as ("jacob_cov", "live_params"), are
     # ranked together among the cells scored so far.
     config.score.objective = ("epe",)
-    # Further proxies as columns of scores.csv (docs/ranking.md, "Every proxy").
+    # Further proxies as columns of scores.csv (docs/ranking.md, "Every proxy"), or latency_ms.
     config.score.proxies = ()
     # How ranks are added up: "log_rank_sum" or "rank_sum".
     config.score.combine = "log_rank_sum"
@@ -79,9 +79,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.search.population = 30
     config.search.tournament = 10
     # Only score cells with at most so many parameters and millions of FLOPs, counted as built
-    # and for images of data.side; 0: no limit.
+    # and for images of data.side, or such a latency in milliseconds; 0: no limit.
     config.search.max_params = 0
     config.search.max_mflops = 0.0
+    config.search.max_latency_ms = 0.0
+    # The latency is a column of scores.csv if it is limited, read from a table or named in
+    # score.proxies. Without a table it is that of a forward pass of so many images of data.side on
+    # this machine, measured of each network once (docs/search.md, "Latency").
+    config.search.latency_batch = 1
+    # Latencies by arch string, as CSV or JSON, and the column.
+    config.search.latency_path = ""
+    config.search.latency_column = ""
     # Score this share of the best cells again at the setting below, and put them first; 0: do not.
     config.search.refine = 0.0
 

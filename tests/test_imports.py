@@ -130,7 +130,7 @@ def test_no_command_knows_a_particular_space():
 
 
 def test_no_command_imports_the_readers_of_another():
-    shared = {"cli", "config", "refining", "settings", "summary", "table"}
+    shared = {"cli", "config", "latency", "refining", "settings", "summary", "table"}
     for path in modules_of("commands"):
         names = {name for name in imported(path) if name.startswith("epe_nas_jax.commands.")}
         assert {name.split(".")[2] for name in names} <= shared, path

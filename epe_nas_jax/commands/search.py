@@ -1,5 +1,6 @@
 """The search command: from a config to a finished work directory."""
 
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -19,8 +20,9 @@ from epe_nas_jax.commands.config import (
     plain_config,
     space_of,
 )
+from epe_nas_jax.commands.latency import latency_of
 from epe_nas_jax.commands.refining import Refined
-from epe_nas_jax.commands.settings import Compiled, compile_setting, setting_of
+from epe_nas_jax.commands.settings import Compiled, Setting, compile_setting, setting_of
 from epe_nas_jax.commands.summary import best_cells, summarise, with_refined
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.reports.search_page import run_page
@@ -29,7 +31,7 @@ from epe_nas_jax.runs import hosts
 from epe_nas_jax.runs.run import Run, open_run
 from epe_nas_jax.runs.score_log import LoggedScorer, ScoreLog
 from epe_nas_jax.runs.workdir import REPORT_FILE, SCORES_FILE, SUMMARY_FILE, to_json
-from epe_nas_jax.scoring.columns import COLUMNS, LIMITS, Objective, RunCells
+from epe_nas_jax.scoring.columns import COLUMNS, LIMITS, MEASURED, Objective
 from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.scoring.score_table import table_of
 from epe_nas_jax.search import algorithms
@@ -37,7 +39,7 @@ from epe_nas_jax.search.algorithms import Algorithm, SearchResult
 from epe_nas_jax.search.ranking import best_index
 from epe_nas_jax.search.restrict import restrict
 from epe_nas_jax.seeds import random_key
-from epe_nas_jax.spaces.base import CellNetwork, SearchSpace, check_num_samples
+from epe_nas_jax.spaces.base import SearchSpace, check_num_samples
 
 _FINISHED = "This run had scored all its cells before: nothing was scored again."
 
@@ -92,7 +94,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     """
     with open_run(plain_config(config), workdir) as run:
         search_key, batch_key = jax.random.split(random_key(config.seed))
-        search = _prepare(config, batch_key)
+        search = _prepare(config, batch_key, run)
         run.begin(search.inputs)
         own, share = search.own, config.search.refine
         num_proxies = len(own.scorer.config.proxies)
@@ -109,15 +111,18 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
     return text if num_scored else f"{_FINISHED}\n\n{text}"
 
 
-def _prepare(config: ConfigDict, batch_key: jax.Array) -> _Search:
+def _prepare(config: ConfigDict, batch_key: jax.Array, run: Run) -> _Search:
     """Reads and checks everything, then compiles the scorers."""
     space = space_of(config)
     check_num_samples(space, config.search.num_samples, replace=config.search.replace)
     accuracies = accuracies_of(config, space)
     objective = objective_from(config)
     setting = setting_of(config, dataset_of(config), objective, batch_key)
+    image_shape = setting.inputs[0].shape[1:]
+    latency = latency_of(config, setting.network, image_shape, run)
+    setting = setting._replace(latency=latency)
     full = refining.full_setting(config, objective, batch_key, setting)
-    algorithm = _algorithm_of(config, setting.network, side=setting.side)
+    algorithm = _algorithm_of(config, setting)
     # Random search hands over all cells in one, and the scorer shows how far it is.
     is_random = config.search.algorithm == "random"
     candidates = min(config.search.candidates_per_step, config.search.num_samples)
@@ -143,6 +148,9 @@ def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Arr
     with progress_bar(num_samples, unit="cell", disable=is_hidden) as bar:
 
         def score_fn(genotypes: np.ndarray) -> np.ndarray:
+            if own.setting.latency:
+                # Not while the scorer runs, nor after it: a table that lacks a cell ends it here.
+                own.setting.latency(genotypes)
             values = objective.values(logged.by_name(genotypes), own.setting.cells(genotypes))
             bar.update(len(genotypes))
             return values
@@ -161,7 +169,7 @@ def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Arr
         )
 
 
-def _algorithm_of(config: ConfigDict, network: CellNetwork, *, side: int) -> Algorithm | None:
+def _algorithm_of(config: ConfigDict, setting: Setting) -> Algorithm | None:
     """The search algorithm that a config names, over the cells within its limits.
 
     Returns:
@@ -195,35 +203,27 @@ def _algorithm_of(config: ConfigDict, network: CellNetwork, *, side: int) -> Alg
             raise InputError(f"search.max_{limit}: found {most}, expected a number above 0")
     if settings.replace and (name != "random" or limits):
         raise InputError("search.replace: found True, expected random search without limits")
-    space = network.space
-    if limits:
-        space = _within(limits, network, settings.num_samples, side=side)
     for key in ("candidates_per_step", "population", "tournament"):
         if settings[key] < 1:
             raise InputError(f"search.{key}: found {settings[key]}, expected at least 1")
+    # Without a table, these are not known of the whole space.
+    names = () if settings.latency_path else MEASURED
+    measured = {limit: limits.pop(limit) for limit in names if limit in limits}
+    space = _within_listed(limits, setting, settings.num_samples)
+    space = _within_measured(measured, setting, space)
     return None if settings.replace else makers[name](space)
 
 
-def _within(
-    limits: dict[str, float], network: CellNetwork, num_samples: int, *, side: int
-) -> SearchSpace:
-    """The network's space, restricted to cells that cost at most the limits."""
-    space = network.space
-
-    def fits(genotypes: np.ndarray) -> np.ndarray:
-        cells = RunCells(genotypes, network, side)
-        within = [COLUMNS[name].values(cells) <= most for name, most in limits.items()]
-        return np.all(within, axis=0)
-
+def _within_listed(limits: Mapping[str, float], setting: Setting, num_samples: int) -> SearchSpace:
+    """The setting's space, restricted to cells that cost at most the limits."""
+    space = setting.network.space
+    if not limits:
+        return space
+    fits = functools.partial(_fits, limits, setting)
     if space.every is not None:
-        every = RunCells(space.every(), network, side)
+        every = setting.cells(space.every())
         for name, most in limits.items():
-            least = COLUMNS[name].values(every).min()
-            if most < least:
-                raise InputError(
-                    f"search.max_{name}: found {most:.9g}, "
-                    f"expected at least {least:.9g}, the smallest cell's"
-                )
+            _check_limit(name, most, np.nanmin(COLUMNS[name].values(every)))
         num_fitting = int(np.sum(fits(every.genotypes)))
         if num_samples > num_fitting:
             raise InputError(
@@ -231,6 +231,33 @@ def _within(
                 f"expected at most {num_fitting}, the cells within the limits"
             )
     return restrict(space, fits)
+
+
+def _within_measured(
+    limits: Mapping[str, float], setting: Setting, space: SearchSpace
+) -> SearchSpace:
+    """A space, restricted likewise by what is measured, and only of cells that are proposed."""
+    if not limits:
+        return space
+    # Of zeros is the cell that does least.
+    smallest = setting.cells(np.zeros((1, space.num_edges), np.int32))
+    for name, most in limits.items():
+        _check_limit(name, most, COLUMNS[name].values(smallest)[0])
+    return restrict(space, functools.partial(_fits, limits, setting), is_costly=True)
+
+
+def _fits(limits: Mapping[str, float], setting: Setting, genotypes: np.ndarray) -> np.ndarray:
+    """Which cells cost at most the limits; not one whose cost is unknown."""
+    cells = setting.cells(genotypes)
+    return np.all([COLUMNS[name].values(cells) <= most for name, most in limits.items()], axis=0)
+
+
+def _check_limit(name: str, most: float, least: float) -> None:
+    if most < least:
+        raise InputError(
+            f"search.max_{name}: found {most:.9g}, "
+            f"expected at least {least:.9g}, the smallest cell's"
+        )
 
 
 def _write_results(
@@ -274,6 +301,7 @@ def _write_results(
         provenance=run.origin,
         best=best,
         scores=final.scores,
+        costs={name: table[name].to_numpy(np.float64) for name in LIMITS if name in table},
         accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
         benchmark_accuracies=None if accuracies is None else np.array(list(accuracies.values())),
         objective=objective.columns,

@@ -14,7 +14,13 @@ from epe_nas_jax.commands.config import cells_per_step_of, dataset_of, minibatch
 from epe_nas_jax.data.datasets import Dataset
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.runs import hosts
-from epe_nas_jax.scoring.columns import Objective, RunCells, proxies_to_score
+from epe_nas_jax.scoring.columns import (
+    MEASURED,
+    Latency,
+    Objective,
+    RunCells,
+    proxies_to_score,
+)
 from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
 from epe_nas_jax.spaces.base import CellNetwork
@@ -40,12 +46,14 @@ class Setting(NamedTuple):
 
     Attributes:
       inputs: images and labels: the mini-batch or, for fresh ones, the data set.
+      latency: how long cells take; None: nobody asks.
     """
 
     dataset: Dataset
     inputs: tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]
     network: CellNetwork
     scoring: ScoringConfig
+    latency: Latency | None = None
 
     @property
     def side(self) -> int:
@@ -54,7 +62,7 @@ class Setting(NamedTuple):
 
     def cells(self, genotypes: np.ndarray) -> RunCells:
         """What columns of genotypes `[A, E]` are computed from."""
-        return RunCells(genotypes, self.network, self.side)
+        return RunCells(genotypes, self.network, self.side, latency=self.latency)
 
 
 class Compiled(NamedTuple):
@@ -158,9 +166,10 @@ def compile_setting(
 
 def _scoring_of(config: ConfigDict, objective: Objective) -> ScoringConfig:
     fresh = config.data.fresh_minibatch
+    further = tuple(name for name in config.score.proxies if name not in MEASURED)
     return ScoringConfig(
         init=config.score.init,
-        proxies=proxies_to_score(objective, tuple(config.score.proxies)),
+        proxies=proxies_to_score(objective, further),
         precision=config.score.precision,
         num_inits=config.score.num_inits,
         fresh_batch=config.data.batch_size if fresh else None,

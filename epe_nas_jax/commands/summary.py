@@ -58,7 +58,8 @@ def summarise(
     }
     if accuracies is not None:
         summary |= _beside_accuracies(result, table["accuracy"].to_numpy())
-    return summary | {"pareto_front": {name: _pareto_front(table, name) for name in LIMITS}}
+    fronts = {name: _pareto_front(table, name) for name in LIMITS if name in table}
+    return summary | {"pareto_front": fronts}
 
 
 def with_refined(

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from epe_nas_jax.data import text_tables
+from epe_nas_jax.data.cell_tables import different_cells, read_column
 from epe_nas_jax.data.files import regular_file, user_path
 from epe_nas_jax.data.table import DATASETS
 from epe_nas_jax.errors import InputError
@@ -65,19 +66,8 @@ def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, 
     if place.is_dir() or place.suffix == ".pbz2":
         archs, found = _read_nats(path, place, column)
     else:
-        names = text_tables.columns_of_cells(path, space, expected=_EXPECTED)
-        wanted = (*names, column)
-        table = text_tables.read_table(path, wanted, expected=_EXPECTED, value_name=column)
-        archs = text_tables.texts_of_cells([table.columns[name] for name in names])
-        found = table.columns[column]
-    if not archs:
-        raise InputError(f"{path}: found no cells, expected accuracies")
-    cells = text_tables.cells_of(path, archs, space)
-    known = set[str]()
-    for cell in cells:
-        if cell in known:
-            raise InputError(f"{path}: found cell {cell} twice, expected each cell once")
-        known.add(cell)
+        archs, found = read_column(path, column, space=space, expected=_EXPECTED)
+    cells = different_cells(path, archs, space, expected="accuracies")
     try:
         accuracies = _as_percent(found)
     except InputError as error:

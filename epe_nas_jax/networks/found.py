@@ -1,7 +1,7 @@
 """What is measured of a network, in whatever framework it runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +14,8 @@ from epe_nas_jax.errors import InputError
 Need = Literal["jacobian", "relus", "probes", "weight_gradient", "flops", "latency", "memory"]
 
 NO_JACOBIAN = "the input Jacobian is zero: the last layer's weights are, or no way leads there"
-_NUM_RUNS = 5
+# Runs are spread if the middle half of them lies further apart than this share of the median.
+_SPREAD = 0.05
 
 
 class Minibatch(NamedTuple):
@@ -81,12 +82,30 @@ def check_finite(what: str, values: Array) -> None:
         raise InputError(f"{what}: found NaN or infinite values, expected finite ones")
 
 
-def median_seconds(run: Callable[[], Any]) -> float:
-    """How long a function takes, the median of five runs after a first one; it waits for JAX."""
-    jax.block_until_ready(run())  # type: ignore[no-untyped-call]
-    seconds = []
-    for _ in range(_NUM_RUNS):
+def median_seconds(
+    run: Callable[[], Any], *, warm_up: int = 1, least: int = 5, most: int = 5
+) -> float:
+    """How long a function takes, the median of some runs after first ones; it waits for JAX.
+
+    >>> seconds = median_seconds(lambda: compiled(images), warm_up=3, least=10, most=50)
+
+    Args:
+      run: the function.
+      warm_up: runs that do not count, which come first.
+      least: runs that count.
+      most: how many runs count where the first ones are spread: of these the quartiles lie more
+        than 5 % of the median apart.
+    """
+    for _ in range(warm_up):
+        jax.block_until_ready(run())  # type: ignore[no-untyped-call]
+    seconds: list[float] = []
+    while len(seconds) < least or (len(seconds) < most and _are_spread(seconds)):
         start = time.perf_counter()
         jax.block_until_ready(run())  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
+
+
+def _are_spread(seconds: Sequence[float]) -> bool:
+    low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75))
+    return bool(high - low > _SPREAD * middle)

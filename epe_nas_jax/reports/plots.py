@@ -7,6 +7,7 @@ import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -37,12 +38,13 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def to_svg(figure: Figure, name: str) -> str:
+def to_svg(figure: Figure, name: str, titles: Mapping[str, str] | None = None) -> str:
     """A plot as an SVG element for a page, with the page's fonts and colours.
 
     Args:
       figure: the plot.
       name: a prefix of the identifiers in it, different for each plot of a page.
+      titles: by the identifier of a part of the plot, its `gid`, what a pointer over it is shown.
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -54,6 +56,8 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for part, title in (titles or {}).items():
+        svg = svg.replace(f'<g id="{part}">', f'<g id="{part}"><title>{escape(title)}</title>')
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", svg)
     for colour, variable in _CSS_VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
@@ -335,6 +339,38 @@ def rank_against_cost(
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(cost_name)
     axes.set_ylabel("rank")
+    return figure
+
+
+def score_against_cost(
+    scores: np.ndarray,
+    costs: np.ndarray,
+    front: np.ndarray,
+    *,
+    cost_name: str,
+    score_name: str,
+) -> Figure:
+    """Scores of cells against what they cost, with a line through the front; NaN left out.
+
+    Args:
+      scores: `[A]`.
+      costs: `[A]`.
+      front: cost and score of the cells that no other one beats in both, cheapest first, `[P, 2]`;
+        the `gid` of the first is `front-0`, and so on.
+      cost_name: of the cost, with its unit.
+      score_name: what score it is, in words.
+    """
+    figure, axes = _figure(5, 3.6)
+    known = np.isfinite(scores) & np.isfinite(costs)
+    size = float(np.clip(20_000 / max(known.sum(), 1), 3, 20))
+    axes.scatter(costs[known], scores[known], s=size, color=GREY, linewidths=0, rasterized=True)
+    axes.step(*front.T, where="post", color=BLUE, linewidth=1)
+    for place, (cost, score) in enumerate(front):
+        axes.plot(cost, score, "o", color=BLUE, markersize=5, gid=f"front-{place}")
+    axes.xaxis.set_major_formatter(_SCORE_TICKS)
+    axes.yaxis.set_major_formatter(_SCORE_TICKS)
+    axes.set_xlabel(cost_name)
+    axes.set_ylabel(textwrap.fill(score_name, 40))
     return figure
 
 

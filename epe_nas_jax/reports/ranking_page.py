@@ -14,9 +14,7 @@ _READ = ("seed", "data")
 # Columns of the page's table, after the name, with what stands at the top.
 _SHOWN = {
     "score": "score",
-    "params": "parameters",
-    "mflops": "millions of FLOPs",
-    "latency_ms": "ms a forward pass",
+    **text.COST_NAMES,
     "peak_mb": "MB of memory",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from epe_nas_jax.reports import html, plots
-from epe_nas_jax.reports.text import refined_in_words
+from epe_nas_jax.reports.text import COST_NAMES, number, refined_in_words
 from epe_nas_jax.spaces.base import CellGraph
 
 # The objective whose score is EPE-NAS's, a sum over classes.
@@ -26,6 +26,7 @@ def run_page(
     graphs: Sequence[CellGraph],
     objective: Sequence[str],
     scores: np.ndarray,
+    costs: Mapping[str, np.ndarray],
     accuracies: np.ndarray | None,
     benchmark_accuracies: np.ndarray | None,
     class_scores: np.ndarray | None,
@@ -40,6 +41,7 @@ def run_page(
       graphs: how the best cell is drawn; empty if no cell has a score.
       objective: the columns that the score is made of.
       scores: `[A]` in the order of the search, NaN for a cell without one.
+      costs: by the names of the summary's fronts, what the cells cost, `[A]`, NaN where unknown.
       accuracies: their accuracies `[A]`, NaN where unknown; None without a benchmark.
       benchmark_accuracies: all accuracies of the benchmark, `[T]`; None without one.
       class_scores: e_c of the best cell, `[K]`, only shown if the objective is `("epe",)`; None if
@@ -64,6 +66,11 @@ def run_page(
         # Ranks are spread evenly.
         "" if is_refined else _distribution(scores, name, summary, is_relative=len(objective) > 1),
         _progress(scores, accuracies),
+        *(
+            _front(scores, costs[cost], cost, front, name)
+            for cost, front in summary["pareto_front"].items()
+            if front
+        ),
         _classes(class_scores, class_sizes) if class_scores is not None else "",
         "</div>",
         _time_and_origin(summary, provenance),
@@ -170,6 +177,35 @@ def _progress(scores: np.ndarray, accuracies: np.ndarray | None) -> str:
     caption += "." if accuracies is None else ", and the accuracy of that cell."
     plot = plots.best_so_far(scores, accuracies)
     return html.figure("Best so far", plots.to_svg(plot, "progress"), caption)
+
+
+def _front(
+    scores: np.ndarray,
+    costs: np.ndarray,
+    cost: str,
+    front: Sequence[Mapping[str, Any]],
+    score_name: str,
+) -> str:
+    """Scores against a cost, whose front names its cells."""
+    what = COST_NAMES.get(cost, cost)
+    plot = plots.score_against_cost(
+        scores,
+        costs,
+        np.array([(cell[cost], cell["score"]) for cell in front]),
+        cost_name=what,
+        score_name=score_name,
+    )
+    titles = {
+        f"front-{place}": f"{cell['arch']}: {number(cell[cost])} {what}, "
+        f"score {_score(cell['score'])}"
+        for place, cell in enumerate(front)
+    }
+    return html.figure(
+        f"Score and {what}",
+        plots.to_svg(plot, f"front-{cost}", titles),
+        f"{len(front)} cells on the line are beaten by none that costs no more; the pointer over "
+        "one shows its name.",
+    )
 
 
 def _classes(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> str:

@@ -5,6 +5,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+# What a network costs, by the name of its column, in words.
+COST_NAMES = {
+    "params": "parameters",
+    "mflops": "millions of FLOPs",
+    "latency_ms": "ms a forward pass",
+}
+
 
 class Table(NamedTuple):
     """A table of text; the first column is words, the others are numbers."""

@@ -26,6 +26,7 @@ PLOT_FILE = "compare.png"
 METRICS_FILE = "metrics.csv"
 RANKING_FILE = "ranking.csv"
 CONFUSION_FILE = "confusion.csv"
+LATENCY_FILE = "latency.csv"
 CHECKPOINTS = "checkpoints"
 
 _RESULT_FILES = (
@@ -37,6 +38,7 @@ _RESULT_FILES = (
     METRICS_FILE,
     RANKING_FILE,
     CONFUSION_FILE,
+    LATENCY_FILE,
     CHECKPOINTS,
 )
 _PACKAGE = Path(__file__).parents[1]

@@ -23,6 +23,9 @@ BEST_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params"
 # The one that ranks most search spaces well (docs/spaces-ranked.md).
 COMMON_RANKING = ("nwot", "grad_decay", "few_pools", "little_pooling", "wide_convs")
 
+# From genotypes `[A, E]` to the milliseconds of their networks' forward pass, `[A]`.
+Latency = Callable[[np.ndarray], np.ndarray]
+
 
 class RunCells:
     """Cells, and the network that a run builds around them: what columns are computed from.
@@ -31,13 +34,39 @@ class RunCells:
     """
 
     def __init__(
-        self, genotypes: np.ndarray, network: CellNetwork, side: int, image_channels: int = 3
+        self,
+        genotypes: np.ndarray,
+        network: CellNetwork,
+        side: int,
+        image_channels: int = 3,
+        *,
+        latency: Latency | None = None,
     ):
-        """Holds genotypes `[A, E]`, the network, and the side H and channels of the images."""
+        """Holds genotypes `[A, E]`, the network, and the side H and channels of the images.
+
+        With `latency`, which says how long they take, the cells have measured columns too.
+        """
         self.genotypes = genotypes
         self._network = network
         self._side = side
         self._image_channels = image_channels
+        self._latency = latency
+
+    @property
+    def columns(self) -> "dict[str, Column]":
+        """The columns that these cells have, of `COLUMNS`."""
+        is_measured = self._latency is not None
+        return {
+            name: column
+            for name, column in COLUMNS.items()
+            if is_measured or not column.is_measured
+        }
+
+    @functools.cached_property
+    def latency_ms(self) -> np.ndarray:
+        """How long their networks take, `[A]`; NaN where that is not known."""
+        assert self._latency is not None
+        return self._latency(self.genotypes)
 
     @functools.cached_property
     def built(self) -> Cost:
@@ -93,13 +122,16 @@ class Column(NamedTuple):
       name: its name in `scores.csv`.
       values: from cells to a number each, `[A]`.
       meaning: of the numbers, with their unit.
-      is_limit: whether `search.max_NAME` may limit it: a cost of the cell as built.
+      is_limit: whether `search.max_NAME` may limit it: what the cell costs, not what it is worth.
+      is_measured: whether it does not follow from the genotype. It is there only where a run has it
+        measured or reads it from a table, and is no part of an objective.
     """
 
     name: str
     values: Callable[[RunCells], np.ndarray]
     meaning: str
     is_limit: bool = False
+    is_measured: bool = False
 
 
 COLUMNS = {
@@ -147,16 +179,24 @@ COLUMNS = {
             lambda cells: cells.on_paths(paths.is_conv, paths.mean),
             "the mean number of convolutions on a path from input to output",
         ),
+        Column(
+            "latency_ms",
+            lambda cells: cells.latency_ms,
+            "milliseconds of a forward pass",
+            is_limit=True,
+            is_measured=True,
+        ),
     )
 }
 LIMITS = tuple(name for name, column in COLUMNS.items() if column.is_limit)
+MEASURED = tuple(name for name, column in COLUMNS.items() if column.is_measured)
 
 
 class Objective(NamedTuple):
     """What a search maximises.
 
     Attributes:
-      columns: names of proxies and of `COLUMNS`.
+      columns: names of proxies and of `COLUMNS`, none of `MEASURED`.
       combine: from their values `[A, P]` to scores `[A]`, by ranks; None for a single column.
     """
 
@@ -186,19 +226,20 @@ def objective_of(columns: tuple[str, ...], combine: str) -> Objective:
     """The objective of some columns.
 
     Args:
-      columns: names of proxies and of `COLUMNS`, at least one of them a proxy.
+      columns: names of proxies and of `COLUMNS`, none of `MEASURED`, at least one of them a proxy.
       combine: a name of `ranking.COMBINATIONS`, by which several columns are one score.
 
     Raises:
       InputError: an unknown column or combination, one column twice, or no proxy among them.
     """
     if combine not in COMBINATIONS:
-        known = ", ".join(COMBINATIONS)
-        raise InputError(f"score.combine: found {combine!r}, expected one of {known}")
+        expected = ", ".join(COMBINATIONS)
+        raise InputError(f"score.combine: found {combine!r}, expected one of {expected}")
+    known = [name for name in (*PROXIES, *COLUMNS) if name not in MEASURED]
     for name in columns:
-        if name not in PROXIES and name not in COLUMNS:
-            known = ", ".join((*PROXIES, *COLUMNS))
-            raise InputError(f"score.objective: found {name!r}, expected one of {known}")
+        if name not in known:
+            expected = ", ".join(known)
+            raise InputError(f"score.objective: found {name!r}, expected one of {expected}")
         if columns.count(name) > 1:
             raise InputError(f"score.objective: found {name!r} twice, expected each once")
     objective = Objective(columns, COMBINATIONS[combine] if len(columns) > 1 else None)

@@ -10,6 +10,7 @@ import pandas as pd
 from epe_nas_jax.scoring.columns import (
     BEST_RANKING,
     COLUMNS,
+    MEASURED,
     Objective,
     RunCells,
     objective_of,
@@ -46,7 +47,7 @@ def score_table(
       images: the mini-batch, as in `compile_scorer`.
       labels: as in `compile_scorer`.
       columns: further proxies to compute, names of `proxies.table.PROXIES`. Those of
-        `columns.COLUMNS` are always there.
+        `columns.COLUMNS` that need no measurement are always there.
       objective: names of proxies and of `columns.COLUMNS` that are the score together; by default
         the recommended five (docs/ranking.md). `("epe",)` is EPE-NAS.
       combine: how the ranks of several columns are added, `"log_rank_sum"` or `"rank_sum"`; ranks
@@ -62,13 +63,13 @@ def score_table(
     Returns:
       A row a cell, in the given order: `arch`, `score` (larger is better, NaN for a cell without
       one), `rank` (1 is the best, equal scores share one, missing for a cell without a score), then
-      the proxies and `columns.COLUMNS`.
+      the proxies and those of `columns.COLUMNS` that need no measurement.
 
     Raises:
       InputError: an unknown column, or as `score_cells`.
     """
     aim = objective_of(tuple(objective), combine)
-    further = tuple(name for name in columns if name not in COLUMNS)
+    further = tuple(name for name in columns if name not in COLUMNS or name in MEASURED)
     proxies = proxies_to_score(aim, further)
     scorer = compile_scorer(
         images,
@@ -113,6 +114,6 @@ def table_of(
     for name, values in proxies.items():
         if objective.columns != (name,):
             table[name] = values
-    for name, column in COLUMNS.items():
+    for name, column in cells.columns.items():
         table[name] = column.values(cells)
     return table

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -11,28 +11,40 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import Cells, SearchSpace
 
 Accept = Callable[[np.ndarray], np.ndarray]
+# From cells to those of them that are accepted, found out as they are taken.
+_Filter = Callable[[np.ndarray], Iterator[np.ndarray]]
 
 _MAX_DRAWS = 100
 _CELLS_PER_DRAW = 1000
 
 
-def restrict(space: SearchSpace, accept: Accept) -> SearchSpace:
+def restrict(space: SearchSpace, accept: Accept, *, is_costly: bool = False) -> SearchSpace:
     """The cells of a space that a predicate accepts; no other is ever sampled or proposed.
+
+    >>> small = restrict(space, lambda cells: network.cost(cells, side=32).params < 500_000)
 
     Args:
       space: the whole space.
       accept: from cells `[A, E]` to bool `[A]`, such as a limit of the number of parameters.
+      is_costly: whether it takes long, such as a measurement: the space is not listed then, and
+        when cells are sampled it is asked about one after another until there are enough.
 
     Returns:
       A space. A cell none of whose mutations is accepted mutates to itself.
 
     Raises:
       InputError: no cell is accepted; or, when sampled, fewer cells than asked for are accepted. In
-        a space that is too large to list, the error comes when cells are sampled, after 100,000.
+        a space that is not listed, the error comes when cells are sampled, after 100,000.
     """
 
     def accepts(cells: np.ndarray) -> np.ndarray:
         return one_each("accept", accept(cells), len(cells)).astype(bool)
+
+    def accepted(cells: np.ndarray) -> Iterator[np.ndarray]:
+        together = 1 if is_costly else len(cells)
+        for start in range(0, len(cells), together):
+            some = cells[start : start + together]
+            yield from some[accepts(some)]
 
     def neighbours(cell: np.ndarray) -> np.ndarray:
         cells = space.neighbours(cell)
@@ -40,12 +52,13 @@ def restrict(space: SearchSpace, accept: Accept) -> SearchSpace:
 
     within = dataclasses.replace(
         space,
-        sample=functools.partial(_sample_by_rejection, space, accepts),
-        sample_with_replacement=functools.partial(_repeat_by_rejection, space, accepts),
+        sample=functools.partial(_sample_by_rejection, space, accepted),
+        sample_with_replacement=functools.partial(_repeat_by_rejection, space, accepted),
         mutate=functools.partial(_mutate_within, space, accepts),
         neighbours=neighbours,
+        every=None,
     )
-    if space.every is None:
+    if space.every is None or is_costly:
         return within
     listed = space.every()
     listed = listed[accepts(listed)]
@@ -90,37 +103,48 @@ def _mutate_within(
     for _ in range(_MAX_DRAWS):
         key, draw_key = jax.random.split(key)
         mutated = np.asarray(space.mutate(draw_key, genotypes))
-        found = missing & accepts(mutated)
+        found = np.flatnonzero(missing)
+        found = found[accepts(mutated[found])]
         children[found] = mutated[found]
-        missing &= ~found
+        missing[found] = False
         if not missing.any():
             break
     return children
 
 
 def _sample_by_rejection(
-    space: SearchSpace, accepts: Accept, key: jax.Array, num_cells: int
+    space: SearchSpace, accepted: _Filter, key: jax.Array, num_cells: int
 ) -> np.ndarray:
     found: dict[bytes, np.ndarray] = {}
-    for _ in range(_MAX_DRAWS):
-        key, draw_key = jax.random.split(key)
-        cells = np.asarray(space.sample(draw_key, _CELLS_PER_DRAW))
-        found.update((cell.tobytes(), cell) for cell in cells[accepts(cells)])
-        if len(found) >= num_cells:
-            return np.array(list(found.values())[:num_cells])
+    for cells in _draws(space, key):
+        for cell in accepted(cells):
+            found.setdefault(cell.tobytes(), cell)
+            if len(found) >= num_cells:
+                return np.array(list(found.values())[:num_cells])
     raise _too_few_cells(len(found), num_cells)
 
 
+def _draws(space: SearchSpace, key: jax.Array) -> Iterator[np.ndarray]:
+    """Cells of a space in random order, all of them if they can be listed."""
+    if space.every is not None:
+        num_cells = len(space.every())
+        yield _sample_listed(space.every(), key, num_cells)
+        return
+    for _ in range(_MAX_DRAWS):
+        key, draw_key = jax.random.split(key)
+        yield np.asarray(space.sample(draw_key, _CELLS_PER_DRAW))
+
+
 def _repeat_by_rejection(
-    space: SearchSpace, accepts: Accept, key: jax.Array, num_cells: int
+    space: SearchSpace, accepted: _Filter, key: jax.Array, num_cells: int
 ) -> np.ndarray:
     found: list[np.ndarray] = []
     for _ in range(_MAX_DRAWS):
         key, draw_key = jax.random.split(key)
-        cells = np.asarray(space.sample_with_replacement(draw_key, _CELLS_PER_DRAW))
-        found.extend(cells[accepts(cells)])
-        if len(found) >= num_cells:
-            return np.array(found[:num_cells])
+        for cell in accepted(np.asarray(space.sample_with_replacement(draw_key, _CELLS_PER_DRAW))):
+            found.append(cell)
+            if len(found) >= num_cells:
+                return np.array(found[:num_cells])
     raise _too_few_cells(len(found), num_cells)
 
 

@@ -127,6 +127,17 @@ def test_the_pareto_front_has_the_cells_that_none_beats_cheapest_first():
     assert [cell["arch"] for cell in front["mflops"]] == [archs[2], archs[1]]
 
 
+def test_there_is_a_front_of_latency_where_it_is_a_column_without_cells_whose_is_unknown():
+    table = table_of(latency_ms=np.array([2.0, np.nan, 3.0, 1.0]))
+    front = summary_of(table=table)["pareto_front"]
+    assert list(front) == ["params", "mflops", "latency_ms"]
+    archs = [SPACE.format(cell) for cell in CELLS]
+    assert front["latency_ms"] == [
+        {"arch": archs[0], "score": 5.0, "latency_ms": 2.0},
+        {"arch": archs[2], "score": 6.0, "latency_ms": 3.0},
+    ]
+
+
 def test_the_best_cells_are_different_ones_best_first():
     cells = np.concatenate([CELLS[[1, 0, 1]], np.eye(6, dtype=np.int32)])
     scores = np.array([7.0, 5, 7, 1, 2, 3, 4, 0, np.nan])

@@ -1,4 +1,5 @@
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -151,6 +152,32 @@ def test_costs_of_rankings_show_every_setting_the_front_and_the_choice():
     assert front.get_xydata().tolist() == [[1, 0.7], [4, 0.9]]
     (note,) = axes.texts
     assert (note.get_text(), note.xy) == ("chosen: 8x8", (4, 0.9))
+
+
+def test_scores_against_a_cost_show_the_cells_that_have_both_and_the_front():
+    scores, costs = np.array([3.0, 1.0, np.nan, 2.0]), np.array([30.0, 10.0, 5.0, np.nan])
+    front = np.array([(10.0, 1.0), (30.0, 3.0)])
+    figure = plots.score_against_cost(
+        scores, costs, front, cost_name="parameters", score_name="nwot"
+    )
+    (axes,) = figure.axes
+    (points,) = axes.collections
+    assert points.get_offsets().tolist() == [[30, 3], [10, 1]]
+    line, *marks = axes.lines
+    assert line.get_xydata().tolist() == front.tolist()
+    assert [mark.get_xydata().tolist() for mark in marks] == [[[10, 1]], [[30, 3]]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("parameters", "nwot")
+
+
+def test_a_part_of_a_plot_says_its_title_as_text():
+    front = np.array([(1.0, 1.0), (2.0, 2.0)])
+    figure = plots.score_against_cost(*front.T, front, cost_name="x", score_name="y")
+    svg = plots.to_svg(figure, "front", {"front-1": "a < b & c"})
+    root = ElementTree.fromstring(svg)
+    (title,) = root.iter("{http://www.w3.org/2000/svg}title")
+    assert title.text == "a < b & c"
+    (part,) = [group for group in root.iter() if title in list(group)]
+    assert part.attrib["id"] == "front-front-1"
 
 
 def test_ranks_against_a_cost_have_the_best_at_the_top_and_name_the_front():

@@ -53,6 +53,13 @@ def make_page(
         "device": name,
         **({"stages": stages} if stages else {}),
     }
+    params = rng.permutation(num_cells) + 1.0
+    summary["pareto_front"] = {
+        "params": [
+            {"arch": archs[i], "score": float(scores[i]), "params": int(params[i])}
+            for i in sorted(order[:2], key=lambda i: params[i])
+        ]
+    }
     best = [{"arch": archs[i], "score": float(scores[i])} for i in order]
     if benchmark:
         summary["best_accuracy"] = float(accuracies[order[0]])
@@ -76,6 +83,7 @@ def make_page(
         graphs=space.graphs(cells[order[0]]),
         objective=objective,
         scores=scores,
+        costs={"params": params},
         accuracies=accuracies if benchmark else None,
         benchmark_accuracies=accuracies if benchmark else None,
         class_scores=-rng.uniform(1, 9, num_classes),
@@ -113,6 +121,7 @@ def test_a_run_in_which_no_cell_has_a_score_has_a_page():
             **dict.fromkeys(("seconds", "compile_seconds", "ms_per_cell"), 1.0),
             "device": "CPU",
             "rank_correlation": {"num_cells": 0, "spearman": None, "kendall": None},
+            "pareto_front": {"params": []},
         },
         provenance={
             "config": {"seed": 0, "data": {"name": "x"}},
@@ -123,6 +132,7 @@ def test_a_run_in_which_no_cell_has_a_score_has_a_page():
         graphs=(),
         objective=("epe",),
         scores=scores,
+        costs={"params": np.ones(4)},
         accuracies=scores,
         benchmark_accuracies=np.array([5.0]),
         class_scores=None,
@@ -154,6 +164,16 @@ def test_the_page_needs_nothing_from_elsewhere():
     assert "url(" not in text.replace("url(#", "")
     identifiers = [attrs["id"] for _, attrs in elements if "id" in attrs]
     assert len(identifiers) == len(set(identifiers))
+
+
+def test_cells_on_the_front_are_named_in_the_plot_of_their_cost():
+    text, summary, _ = make_page()
+    front = summary["pareto_front"]["params"]
+    assert "Score and parameters" in Elements(text).text
+    assert "Score and ms a forward pass" not in text
+    for cell in front:
+        assert f"<title>{cell['arch']}: {cell['params']} parameters, score " in text
+    assert f"{len(front)} cells on the line" in Elements(text).text
 
 
 def test_the_page_of_the_whole_space_stays_small():
@@ -199,9 +219,9 @@ def test_the_score_is_called_what_it_is(objective, combine, title, label, benchm
     assert f"<h1>{title}</h1>" in text
     shown = " ".join(Elements(text).text.split())
     is_epe = objective == ("epe",)
-    # On the axes of the histogram and, with accuracies, of the scatter plot.
+    # On the axes of the histogram, of the front and, with accuracies, of the scatter plot.
     plots = shown.split("The best cells by score")[1].split("Time and origin")[0]
-    assert plots.count(label) == (2 if benchmark else 1)
+    assert plots.count(label) == (3 if benchmark else 2)
     assert ("EPE" in shown) == is_epe
     assert ("|e_c|" in shown) == is_epe
     assert ("Classes of the best cell" in shown) == is_epe
@@ -218,7 +238,8 @@ def test_a_page_of_cells_scored_again_shows_ranks_and_no_class_scores(objective)
     again = "6 cells, 5 different networks, scored again at the full setting and put first"
     assert f"{again}; 2.5 s searching, 9.8 s scoring again" in shown
     plots = shown.split("The best cells by score")[1].split("Time and origin")[0]
-    assert plots.count("rank, cells scored again first") == 1
+    # On the axes of the scatter plot and of the front.
+    assert plots.count("rank, cells scored again first") == 2
     for word in ("EPE-NAS score", "sum of log ranks", "|e_c|", "Classes", "cells with a score"):
         assert word not in plots
 
@@ -305,8 +326,8 @@ def test_a_browser_shows_a_page_of_darts_at_both_widths(tmp_path):
     for width in (390, 1280):
         seen, console = measure(tmp_path, "page.html", width)
         assert console == []
-        # Two cells and three plots: there are no classes.
-        assert seen["figures"] == 5
+        # Two cells and four plots: there are no classes.
+        assert seen["figures"] == 6
         assert seen["content"] <= seen["window"] <= width
         assert seen["right"] <= seen["window"]
         assert seen["smallest"] > 20
@@ -318,7 +339,7 @@ def test_a_browser_shows_the_page_at_both_widths(tmp_path):
     for width in (390, 1280):
         seen, console = measure(tmp_path, "page.html", width)
         assert console == []
-        assert seen["figures"] == 5
+        assert seen["figures"] == 6
         assert seen["content"] <= seen["window"] <= width
         assert seen["right"] <= seen["window"]
         assert seen["smallest"] > 20

@@ -10,6 +10,7 @@ from epe_nas_jax.proxies.table import PROXIES
 from epe_nas_jax.scoring.columns import (
     COLUMNS,
     LIMITS,
+    MEASURED,
     Objective,
     RunCells,
     objective_of,
@@ -47,7 +48,7 @@ def test_what_several_columns_share_is_counted_once():
     network = Counting()
     cells = RunCells(np.zeros((3, 6), np.int32), network, side=32)
     assert network.asked == []
-    for column in COLUMNS.values():
+    for column in cells.columns.values():
         column.values(cells)
         column.values(cells)
     assert sorted(network.asked) == [False, True]
@@ -59,7 +60,7 @@ def test_every_space_has_every_column(name):
     network = make_network(10, 4, 1, jnp.float32)
     genotypes = space.check(space.sample(jax.random.key(0), 5))
     cells = RunCells(genotypes, network, side=8)
-    values = {column: COLUMNS[column].values(cells) for column in COLUMNS}
+    values = {column: COLUMNS[column].values(cells) for column in cells.columns}
     for live in (False, True):
         params, flops = network.cost(genotypes, side=8, live=live)
         prefix = "live_" if live else ""
@@ -111,12 +112,30 @@ def test_a_name_is_a_proxy_or_another_column_and_entries_are_complete():
         assert column.meaning
 
 
-def test_limits_are_costs_of_the_cell_as_built():
-    assert LIMITS == ("params", "mflops")
+def test_limits_are_costs_of_the_cell_as_built_and_what_is_measured():
+    assert LIMITS == ("params", "mflops", "latency_ms")
     network = Counting()
-    for name in LIMITS:
+    for name in LIMITS[:2]:
         COLUMNS[name].values(RunCells(np.zeros((1, 6), np.int32), network, side=8))
     assert network.asked == [False, False]
+
+
+def test_measured_columns_are_there_where_something_measures():
+    asked = []
+
+    def latency(genotypes):
+        asked.append(genotypes)
+        return np.array([2.5, np.nan, 1.0])
+
+    genotypes = np.zeros((3, 6), np.int32)
+    assert set(COLUMNS) - set(RunCells(genotypes, Counting(), 8).columns) == set(MEASURED)
+    cells = RunCells(genotypes, Counting(), 8, latency=latency)
+    assert cells.columns == COLUMNS
+    for _ in range(2):
+        found = COLUMNS["latency_ms"].values(cells)
+        assert np.array_equal(found, [2.5, np.nan, 1.0], equal_nan=True)
+    assert len(asked) == 1
+    assert asked[0] is genotypes
 
 
 def test_an_objective_of_one_column_is_its_values():
@@ -152,6 +171,7 @@ def test_the_recommended_ranking_is_an_objective():
         (("epe",), "mean", "score.combine: found 'mean', expected one of log_rank_sum, rank_sum"),
         (("epe", "other"), "rank_sum", "score.objective: found 'other', expected one of epe"),
         (("epe", "params", "epe"), "rank_sum", "score.objective: found 'epe' twice"),
+        (("epe", "latency_ms"), "rank_sum", "found 'latency_ms', expected one of epe"),
         (("params", "mflops"), "rank_sum", "found params, mflops, expected a proxy among them"),
         ((), "rank_sum", "score.objective: found nothing, expected a proxy among them"),
     ],

@@ -73,6 +73,73 @@ def test_more_cells_than_are_accepted_are_refused():
         algorithms.run(algorithms.random(6, space=space), jax.random.key(0), noisy_sum, 6)
 
 
+class Counted:
+    """Accepts even cells, and counts how often it is asked about each."""
+
+    def __init__(self):
+        self.times = {}
+
+    def __call__(self, cells):
+        for cell in np.asarray(cells):
+            self.times[cell.tobytes()] = self.times.get(cell.tobytes(), 0) + 1
+        return even(cells)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_costly_predicate_is_asked_about_no_more_cells_than_sampling_takes(space):
+    accept = Counted()
+    within = restrict(SPACES[space], accept, is_costly=True)
+    assert within.every is None
+    assert not accept.times
+    cells = np.asarray(within.sample(jax.random.key(0), 20))
+    assert len(np.unique(cells, axis=0)) == 20
+    assert even(cells).all()
+    # The last one asked about was the last one needed, and about half of them are even: 40 times,
+    # with a standard deviation of 6.3; five of them.
+    assert list(accept.times)[-1] == cells[-1].tobytes()
+    assert sum(accept.times.values()) < 72
+    repeated = within.sample_with_replacement(jax.random.key(0), 20)
+    assert repeated.shape == cells.shape
+    assert even(repeated).all()
+    assert sum(accept.times.values()) < 2 * 72
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_a_costly_predicate_does_not_accept_is_never_scored(name, space):
+    algorithm = ALGORITHMS[name](restrict(SPACES[space], even, is_costly=True))
+    result = algorithms.run(algorithm, jax.random.key(0), noisy_sum, 60)
+    assert len(result.genotypes) == 60
+    assert even(result.genotypes).all()
+
+
+def test_a_space_that_is_listed_is_gone_through_once_by_a_costly_predicate():
+    five = restrict(NASBENCH201, lambda g: (g[:, :5] == 1).all(axis=1))
+    accept = Counted()
+    within = restrict(five, accept, is_costly=True)
+    assert len(within.sample(jax.random.key(0), 2)) == 2
+    accept.times.clear()
+    with pytest.raises(InputError, match="found 2 cells that are accepted, expected 3"):
+        within.sample(jax.random.key(0), 3)
+    assert list(accept.times.values()) == [1] * 5
+
+
+def test_mutations_are_asked_about_until_one_is_accepted():
+    asked = []
+
+    def accept(cells):
+        asked.append(len(cells))
+        return even(cells)
+
+    cells = np.asarray(NASBENCH201.sample(jax.random.key(2), 30))
+    children = restrict(NASBENCH201, accept, is_costly=True).mutate(jax.random.key(3), cells)
+    assert even(children).all()
+    # Of those that are missing only: each time some of them are found.
+    assert asked[0] == 30
+    assert asked == sorted(asked, reverse=True)
+    assert asked[1] < 30
+
+
 def test_a_predicate_must_answer_for_every_cell():
     with pytest.raises(
         InputError, match=r"accept: found values of shape \(\), expected \(15625,\)"
