@@ -66,24 +66,26 @@ def get_config() -> ml_collections.ConfigDict:
     config.score.prune_dead = True
 
     config.search = ml_collections.ConfigDict()
-    # random, evolution or local.
+    # random, evolution, local or nsga2, which searches for the best cells at every cost.
     config.search.algorithm = "random"
     # How many different cells are scored.
     config.search.num_samples = 100
     # Random search only: whether a cell may be drawn twice, as in the released code.
     config.search.replace = False
-    # Evolution and local search: cells to score at a time. Fewer learn more from each, more use a
+    # All but random: cells to score at a time. Fewer learn more from each, more use a
     # GPU better; 24 is the number of a cell's neighbours.
     config.search.candidates_per_step = 24
-    # Evolution: cells alive, and how many of them compete to be a parent.
+    # Evolution and nsga2: cells alive. Evolution: how many of them compete to be a parent.
     config.search.population = 30
     config.search.tournament = 10
+    # nsga2: the cost, one of those that the limits below are of.
+    config.search.cost = "params"
     # Only score cells with at most so many parameters and millions of FLOPs, counted as built
     # and for images of data.side, or such a latency in milliseconds; 0: no limit.
     config.search.max_params = 0
     config.search.max_mflops = 0.0
     config.search.max_latency_ms = 0.0
-    # The latency is a column of scores.csv if it is limited, read from a table or named in
+    # The latency is a column of scores.csv if it is limited, a cost, read from a table or named in
     # score.proxies. Without a table it is that of a forward pass of so many images of data.side on
     # this machine, measured of each network once (docs/search.md, "Latency").
     config.search.latency_batch = 1

@@ -38,7 +38,7 @@ def latency_of(
 
     Returns:
       A function from genotypes to milliseconds, NaN where a table has none; None if the config
-      neither limits latency nor names a table or the column.
+      neither limits latency nor names a table or the column, nor searches for it.
 
     Raises:
       InputError: a setting is out of range or does not go with another, or as `read_latencies`;
@@ -54,7 +54,8 @@ def latency_of(
     if column:
         found = f"found {column!r} without a search.latency_path"
         raise InputError(f"search.latency_column: {found}, expected both or neither")
-    if not settings.max_latency_ms and _COLUMN not in config.score.proxies:
+    is_cost = settings.algorithm == "nsga2" and settings.cost == _COLUMN
+    if not (settings.max_latency_ms or is_cost or _COLUMN in config.score.proxies):
         return None
     return MeasuredLatency(
         run, space, lambda genotype: latency_ms(network, genotype, image_shape, batch_size)

@@ -36,6 +36,7 @@ from epe_nas_jax.scoring.progress import progress_bar
 from epe_nas_jax.scoring.score_table import table_of
 from epe_nas_jax.search import algorithms
 from epe_nas_jax.search.algorithms import Algorithm, SearchResult
+from epe_nas_jax.search.nsga2 import nsga2
 from epe_nas_jax.search.ranking import best_index
 from epe_nas_jax.search.restrict import restrict
 from epe_nas_jax.seeds import random_key
@@ -194,9 +195,19 @@ def _algorithm_of(config: ConfigDict, setting: Setting) -> Algorithm | None:
         "local": lambda space: algorithms.local(
             candidates_per_step=candidates_per_step, space=space
         ),
+        "nsga2": lambda space: nsga2(
+            population=min(settings.population, settings.num_samples),
+            candidates_per_step=candidates_per_step,
+            costs=lambda cells: COLUMNS[settings.cost].values(setting.cells(cells)),
+            space=space,
+        ),
     }
     if name not in makers:
         raise InputError(f"search.algorithm: found {name!r}, expected one of {', '.join(makers)}")
+    if settings.cost not in LIMITS:
+        raise InputError(
+            f"search.cost: found {settings.cost!r}, expected one of {', '.join(LIMITS)}"
+        )
     limits = {limit: settings[f"max_{limit}"] for limit in LIMITS if settings[f"max_{limit}"]}
     for limit, most in limits.items():
         if not 0 < most < math.inf:

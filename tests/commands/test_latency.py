@@ -27,6 +27,11 @@ ALGORITHMS = {
     "random": {},
     "evolution": {"search.population": 4, "search.candidates_per_step": 3},
     "local": {"search.candidates_per_step": 3},
+    "nsga2": {
+        "search.population": 4,
+        "search.candidates_per_step": 3,
+        "search.cost": "latency_ms",
+    },
 }
 EVERY = NASBENCH201.every()
 # Of these the tenth to the hundredth have no latency in tables.
@@ -93,6 +98,24 @@ def table(tmp_path):
     rows = (f"{arch},{'' if 10 <= i < 100 else cells[i]},{i}" for i, arch in enumerate(ARCHS))
     path.write_text("\n".join(["arch,here,other", *rows]) + "\n")
     return {"search.latency_path": str(path), "search.latency_column": "here"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_latency_that_is_the_cost_of_a_search_is_a_column(tmp_path, measured):
+    found = run(
+        tmp_path,
+        **{
+            "search.algorithm": "nsga2",
+            "search.cost": "latency_ms",
+            "search.num_samples": 40,
+            "search.population": 6,
+            "search.candidates_per_step": 4,
+        },
+    )
+    assert len(measured) == len({cell for cell, *_ in measured}) > 10
+    front = json.loads((tmp_path / "summary.json").read_text())["pareto_front"]["latency_ms"]
+    assert front[-1]["score"] == found["score"].max()
+    assert front[0]["latency_ms"] == pytest.approx(found["latency_ms"].min())
 
 
 @pytest.mark.usefixtures("quick")

@@ -13,7 +13,7 @@ from epe_nas_jax.commands import search, settings
 from epe_nas_jax.commands.search import search_and_report
 
 
-@pytest.mark.parametrize("algorithm", ["evolution", "local"])
+@pytest.mark.parametrize("algorithm", ["evolution", "local", "nsga2"])
 def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, monkeypatch):
     asked = []
 
@@ -62,6 +62,10 @@ def test_other_searches_keep_to_the_limits_and_the_budget(tmp_path, algorithm, m
         (
             {"search.max_params": 9000, "search.replace": True},
             "search.replace: found True, expected random search without limits",
+        ),
+        (
+            {"search.cost": "score"},
+            "search.cost: found 'score', expected one of params, mflops, latency_ms",
         ),
         ({"search.candidates_per_step": 0}, "search.candidates_per_step: found 0"),
         ({"search.population": 0}, "search.population: found 0"),
