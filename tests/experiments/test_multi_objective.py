@@ -9,7 +9,7 @@ from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from experiments import multi_objective
 from experiments.multi_objective import SEARCHES, shares
 
-CELLS = NASBENCH201.every()[::60]
+CELLS = NASBENCH201.every()[::3]
 ARCHS = pd.Index([format_arch(cell) for cell in CELLS])
 
 
@@ -23,20 +23,12 @@ def columns():
     return accuracies, latencies, accuracies
 
 
-def test_all_cells_are_the_whole(columns):
-    found = shares(*columns, budget=len(ARCHS) - 1, num_seeds=1)
-    assert list(found) == list(SEARCHES)
-    # Random search draws each cell once; accuracy itself names the front.
-    assert found["random"] == pytest.approx([1.0])
-    assert all(0 < values[0] <= 1 + 1e-12 for values in found.values())
-
-
 def test_a_wrong_guide_finds_less(columns):
     accuracies, latencies, _ = columns
-    good = shares(accuracies, latencies, accuracies, 40, num_seeds=3)
-    bad = shares(-accuracies, latencies, accuracies, 40, num_seeds=3)
+    good = shares(accuracies, latencies, accuracies, 60, num_seeds=2)
+    bad = shares(-accuracies, latencies, accuracies, 60, num_seeds=2)
     for name in SEARCHES:
-        assert good[name].mean() > bad[name].mean() + 0.05
+        assert 1 >= good[name].mean() > bad[name].mean() + 0.05
 
 
 def test_the_table_has_a_line_a_budget(columns, monkeypatch):
