@@ -4,7 +4,7 @@ Joins the `ranking.csv` of `experiments/torchvision_networks.py` with the ImageN
 torchvision's description of its weights: a network's first ones, and its best ones. A network
 without a score is worse than all others. Intervals are 95 %, by bootstrap over the networks.
 
-Command:  python -m experiments.torchvision_tables --ranking=results/torchvision_128.csv
+Command:  python -m experiments.torchvision_tables --ranking=results/torchvision_128.csv.gz
 """
 
 import itertools
@@ -17,13 +17,14 @@ import pandas as pd
 from absl import app, flags
 from scipy import stats
 
-from epe_nas_jax import NETWORK_RANKING
 from epe_nas_jax.networks.columns import NETWORK_COLUMNS
 from epe_nas_jax.reports.text import Table, as_markdown
 from experiments.choice import combined
 from experiments.spaces import spearman
 
-METHODS = (*((name,) for name in NETWORK_COLUMNS), NETWORK_RANKING)
+# What is recommended for cells (docs/ranking.md), of networks without dead operations.
+CELL_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "params")
+METHODS = (*((name,) for name in NETWORK_COLUMNS), CELL_RANKING)
 # Of a family that has a line of its own.
 _FEWEST = 4
 _RESAMPLES, _BEST_SHOWN = 1000, 5
@@ -71,26 +72,33 @@ def within_families(scores: np.ndarray, trained: np.ndarray, families: np.ndarra
 
 
 def methods_table(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
-    """How each signal, and the recommended sum, orders all networks and those of a family."""
+    """How each signal, and the recommended sum for cells, orders all networks and those of a family."""
     families = pd.factorize(trained["family"])[0]
     rows = []
     for names in METHODS:
         scores = combined(signals, names)
-        row = [" + ".join(names)]
+        row = ["the sum for cells" if names == CELL_RANKING else names[0]]
         for column in ("first", "best"):
             values = trained[column].to_numpy()
             row.append(_shown(spearman, scores, values))
             row.append(f"{stats.kendalltau(scores, values).statistic:.3f}")
-        row.append(_shown(within_families, scores, trained["first"].to_numpy(), families))
+        first, params = trained["first"].to_numpy(), combined(signals, ("params",))
+        row.append(_shown(_ahead, scores, params, first))
+        row.append(_shown(within_families, scores, first, families))
         rows.append(row)
     heads = ["signal", "Spearman, first weights", "Kendall", "Spearman, best weights", "Kendall"]
-    title = f"{len(trained)} networks"
-    return Table(title, [*heads, "Kendall within families, first weights"], rows)
+    more = ["Spearman less that of params", "Kendall within families"]
+    return Table(f"{len(trained)} networks", [*heads, *more], rows)
+
+
+def _ahead(scores: np.ndarray, others: np.ndarray, trained: np.ndarray) -> float:
+    """By how much Spearman's rho of scores is larger than that of others."""
+    return spearman(scores, trained) - spearman(others, trained)
 
 
 def families_table(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
     """Spearman within each larger family."""
-    shown = [("params",), ("mflops",), *((name,) for name in NETWORK_RANKING[:4]), NETWORK_RANKING]
+    shown = [("params",), ("mflops",), *((name,) for name in CELL_RANKING[:4]), CELL_RANKING]
     rows = []
     for family, members in trained.groupby("family"):
         if len(members) >= _FEWEST:
@@ -99,7 +107,7 @@ def families_table(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
                 spearman(combined(part, names), members["first"].to_numpy()) for names in shown
             ]
             rows.append([str(family), str(len(members)), *(f"{value:.2f}" for value in values)])
-    heads = ["family", "networks", *(names[0] for names in shown[:-1]), "the recommended sum"]
+    heads = ["family", "networks", *(names[0] for names in shown[:-1]), "the sum for cells"]
     return Table("Spearman within families, first weights", heads, rows)
 
 
@@ -135,7 +143,8 @@ def main(_: list[str]) -> None:
     signals = pd.read_csv(flags.FLAGS.ranking).set_index("network")
     trained = accuracies(list(signals.index))
     signals = signals.loc[trained.index]
-    print(f"without a score: {', '.join(signals.index[signals['score'].isna()]) or 'none'}\n")
+    unmeasured = signals.index[signals["nwot"].isna()]
+    print(f"without nwot: {', '.join(unmeasured) or 'none'}\n")
     tables = methods_table, families_table, best_sums
     print("\n\n".join(as_markdown(table(signals, trained)) for table in tables))
 

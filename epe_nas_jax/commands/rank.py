@@ -213,7 +213,9 @@ def main() -> None:
         "networks", None, "A file of Python code with networks(num_classes, side).", required=True
     )
     objective = flags.DEFINE_list(
-        "objective", list(NETWORK_RANKING), "The columns whose ranks are added up."
+        "objective",
+        list(NETWORK_RANKING),
+        "The columns whose ranks are added up; a single one is the score itself.",
     )
     smaller = flags.DEFINE_bool(
         "smaller_batches",

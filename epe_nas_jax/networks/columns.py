@@ -17,8 +17,9 @@ from epe_nas_jax.proxies.jacobian_proxies import (
 from epe_nas_jax.proxies.nwot import nwot_score
 from epe_nas_jax.proxies.weight_gradients import grad_norm_score, snip_score
 
-# The recommended ranking of cells (docs/ranking.md), of networks that have no dead operations.
-NETWORK_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "params")
+# What ranks trained networks best (docs/any-network.md, "How well this ranks"). The sum of signals
+# that is recommended for cells does not rank networks of different families at all.
+NETWORK_RANKING = ("nwot",)
 
 
 class NetworkColumn(NamedTuple):

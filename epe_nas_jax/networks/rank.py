@@ -38,7 +38,7 @@ def rank_networks(
     objective: Sequence[str] = NETWORK_RANKING,
     smaller_batches: bool = False,
 ) -> pd.DataFrame:
-    """Ranks untrained networks, of whatever frameworks, by the recommended sum of signals.
+    """Ranks untrained networks, of whatever frameworks, by the recommended signal.
 
     >>> table = rank_networks({"a": (apply_fn, variables), "b": torch_module}, images, labels, 10)
     >>> table.sort_values("rank")["network"].head(3)

@@ -68,7 +68,8 @@ def test_the_tables_have_a_line_a_method_and_a_family():
     (line,) = [row for row in methods.rows if row[0] == "params"]
     assert line[1].startswith("1.000")
     assert line[3].startswith("-1.000")
-    assert line[5].startswith("1.000")
+    assert line[5].startswith("0.000")
+    assert line[6].startswith("1.000")
     families = torchvision_tables.families_table(signals, trained)
     assert [row[:3] for row in families.rows] == [["vgg", "5", "1.00"]]
     best = torchvision_tables.best_sums(signals, trained)
