@@ -72,7 +72,7 @@ def within_families(scores: np.ndarray, trained: np.ndarray, families: np.ndarra
 
 
 def methods_table(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
-    """How each signal, and the recommended sum for cells, orders all networks and those of a family."""
+    """How each signal, and the sum for cells, orders all networks and those of a family."""
     families = pd.factorize(trained["family"])[0]
     rows = []
     for names in METHODS:

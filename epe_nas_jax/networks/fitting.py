@@ -1,12 +1,14 @@
 """Mini-batches that fit the memory, and what is said of a network of which none does."""
 
+import numpy as np
+
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.networks.found import Minibatch
 
 # Fewer images say too little of a network, and batch norm cannot do with one.
 _FEWEST_IMAGES = 8
 # What PyTorch and XLA say, in errors of several classes.
-_MESSAGES = ("out of memory", "RESOURCE_EXHAUSTED", "can't allocate memory")
+_MESSAGES = ("out of memory", "RESOURCE_EXHAUSTED", "can't allocate memory", "ALLOC_FAILED")
 
 
 class DoesNotFitError(InputError):
@@ -28,8 +30,10 @@ def is_about_memory(error: Exception) -> bool:
 
 
 def half(minibatch: Minibatch) -> Minibatch | None:
-    """Every second image of a mini-batch; None if these were too few."""
-    images, labels = minibatch.images[::2], minibatch.labels[::2]
-    return (
-        None if len(images) < _FEWEST_IMAGES else minibatch._replace(images=images, labels=labels)
-    )
+    """Every second image of each class of a mini-batch; None if these were too few."""
+    classes = np.unique(minibatch.labels)
+    kept = [np.flatnonzero(minibatch.labels == label)[::2] for label in classes]
+    rows = np.sort(np.concatenate(kept))
+    if not _FEWEST_IMAGES <= len(rows) < len(minibatch.labels):
+        return None
+    return minibatch._replace(images=minibatch.images[rows], labels=minibatch.labels[rows])

@@ -123,7 +123,9 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
 def _with_drawn_head(network: Function, num_classes: int) -> Function:
     """A network whose last layer, if it is zeros, is drawn at random."""
     leaves, tree = jax.tree.flatten(network.weights)
-    is_zero = [heads.is_zero_head(leaf, num_classes) for leaf in leaves]
+    # Equinox has what comes out first, Flax last.
+    axis = 0 if network.channels_first else -1
+    is_zero = [heads.is_zero_head(leaf, num_classes, axis=axis) for leaf in leaves]
     if not any(is_zero):
         return network
     weights = [

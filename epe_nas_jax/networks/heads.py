@@ -9,10 +9,17 @@ import numpy as np
 NEW_HEAD = "drawn at random: the last layer's weights, which are zeros"
 
 
-def is_zero_head(weight: Any, num_classes: int) -> bool:
-    """Whether a weight is a matrix of zeros from or to K, of a 1x1 convolution too."""
-    sides = [side for side in np.shape(weight) if side != 1]
-    return len(sides) == 2 and num_classes in sides and not np.asarray(weight).any()
+def is_zero_head(weight: Any, num_classes: int, *, axis: int) -> bool:
+    """Whether a weight is a matrix of zeros to K, of a 1x1 convolution too.
+
+    Args:
+      weight: an array.
+      num_classes: K.
+      axis: that of what comes out, in the form of the framework.
+    """
+    shape = np.shape(weight)
+    is_matrix = len([side for side in shape if side != 1]) == 2
+    return is_matrix and shape[axis] == num_classes and not np.asarray(weight).any()
 
 
 def drawn_head(shape: Sequence[int], num_classes: int) -> np.ndarray:

@@ -5,7 +5,7 @@ weights and buffers: what it holds, and PyTorch's random state, are as before af
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # In names of classes of layers that leave out at random, PyTorch's, torchvision's and timm's.
 _DROPPING = ("Drop", "StochasticDepth")
+NOT_FORESEEN = "it was not known beforehand whether the memory suffices: it fails on few images"
 # Memory grows with the images as it does between these two numbers of them.
 _FEW_IMAGES = (4, 8)
 
@@ -53,10 +54,12 @@ def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Ne
     copies = _Copies(module)
     copies.draw_zero_head(minibatch.num_classes)
     x = copies.images(minibatch.images)
-    with torch.random.fork_rng(copies.cuda), _in_training(module), torch.enable_grad():
+    # The seed below is that of all devices.
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices), _in_training(module), torch.enable_grad():
         found = Found(minibatch, copies.num_params, notes=_notes(module, copies))
         if "memory" in needs:
-            _check_fits(copies, x)
+            found = _check_fits(found, copies, x)
         torch.manual_seed(0)
         found = _with_jacobian(found, copies, x, needs)
         if needs & {"weight_gradient", "memory"}:
@@ -99,10 +102,13 @@ class _Copies:
         """Draws the copy of the last layer's weights at random, if they are zeros."""
         import torch
 
-        for weight in self.different():
-            if weight.is_floating_point() and is_zero_head(_array(weight), num_classes):
-                weight.copy_(torch.from_numpy(drawn_head(weight.shape, num_classes)))
-                self.has_new_head = True
+        for path, part in self.module.named_modules():
+            if isinstance(part, torch.nn.Linear | torch.nn.Conv2d):
+                # None where it is made from others, as by `torch.nn.utils.parametrizations`.
+                weight = self.weights.get(f"{path}.weight" if path else "weight")
+                if weight is not None and is_zero_head(_array(weight), num_classes, axis=0):
+                    weight.copy_(torch.from_numpy(drawn_head(weight.shape, num_classes)))
+                    self.has_new_head = True
 
     def images(self, images: np.ndarray) -> "torch.Tensor":
         """Images `[N, H, W, C]` as the module takes them, in the precision of its weights."""
@@ -114,10 +120,25 @@ class _Copies:
         return torch.tensor(turned, dtype=dtype, device=self.device)
 
     def __call__(self, x: "torch.Tensor") -> Any:
+        return self.within(lambda: self.module(x))
+
+    def within(self, work: Callable[[], Any]) -> Any:
+        """Does some work while the module has the copies; a backward pass may call it again."""
         import torch
 
+        class Working(torch.nn.Module):
+            """What `functional_call` takes."""
+
+            def __init__(self, module: torch.nn.Module):
+                super().__init__()
+                self.module = module
+
+            def forward(self) -> Any:
+                return work()
+
         tensors = {**self.weights, **self._of_parts("_buffers")}
-        return torch.func.functional_call(self.module, tensors, (x,), tie_weights=False)
+        named = {f"module.{name}": tensor for name, tensor in tensors.items()}
+        return torch.func.functional_call(Working(self.module), named, (), tie_weights=False)
 
     def _of_parts(self, kind: str) -> "dict[str, torch.Tensor]":
         """Copies of what each part holds itself, by name, one of what several hold.
@@ -141,31 +162,38 @@ def _with_jacobian(
     """Runs forward, back to the images if that is needed, and reads what was seen on the way."""
     import torch
 
-    from epe_nas_jax.networks.pytorch_trace import Trace
+    from epe_nas_jax.networks.pytorch_trace import Trace, WithoutDropout
 
     # No leaf: a module may change its images in place.
     x = x.clone().requires_grad_().clone()
     trace = Trace(x)
-    with trace.recording(copies.module):
-        logits = copies(x)
-    check_logits(_described(logits), len(x), found.minibatch.num_classes)
-    check_finite("logits", _array(logits))
+
+    def differentiate() -> tuple[Any, Any]:
+        with trace.recording(copies.module):
+            logits = copies.module(x)
+        check_logits(_described(logits), len(x), found.minibatch.num_classes)
+        check_finite("logits", _array(logits))
+        ends = trace.find_ends(logits) if "probes" in needs else []
+        # Without a way from the images to the logits, the Jacobian is zero.
+        if not (needs & {"jacobian", "probes"} and logits.requires_grad):
+            return None, [None] * len(ends)
+        with WithoutDropout():
+            jacobian, *gradients = torch.autograd.grad(
+                logits.sum(), [trace.images, *ends], allow_unused=True
+            )
+        return jacobian, gradients
+
+    jacobian, gradients = copies.within(differentiate)
     if "relus" in needs:
         found = _with_agreement(found, trace)
     if not needs & {"jacobian", "probes"}:
         return found
-    ends = trace.find_ends(logits) if "probes" in needs else []
-    # Without a way from the images to the logits, the Jacobian is zero.
-    gradients: Any = [None] * (1 + len(ends))
-    if logits.requires_grad:
-        gradients = torch.autograd.grad(logits.sum(), [trace.images, *ends], allow_unused=True)
-    jacobian = torch.zeros_like(x) if gradients[0] is None else gradients[0]
-    found = with_jacobian(found, _array(jacobian))
+    found = with_jacobian(found, _array(torch.zeros_like(x) if jacobian is None else jacobian))
     if "probes" not in needs:
         return found
     if trace.ends is None:
         return found._replace(notes=(*found.notes, NO_BLOCKS))
-    *entropies, size = [_channels_last(gradient) for gradient in gradients[1:]]
+    *entropies, size = [_channels_last(gradient) for gradient in gradients]
     entropy = sum(map(jax.jit(channel_entropy), entropies))
     return found._replace(entropy=entropy, size=sum_of_squares(size))
 
@@ -188,16 +216,16 @@ def _with_weight_gradient(
     from epe_nas_jax.networks.pytorch_trace import WithoutDropout
 
     weights = copies.trained()
-    for weight in weights:
-        weight.requires_grad_()
     labels = torch.tensor(found.minibatch.labels, dtype=torch.long, device=x.device)
-    gradients: list[Any] = [None] * len(weights)
-    with PeakMemory() as memory:
-        with WithoutDropout():
-            logits = copies(x)
-        loss = torch.nn.functional.cross_entropy(logits, labels)
-        if loss.requires_grad:
-            gradients = list(torch.autograd.grad(loss, weights, allow_unused=True))
+
+    def differentiate() -> Any:
+        loss = torch.nn.functional.cross_entropy(copies.module(x), labels)
+        if not loss.requires_grad:
+            return [None] * len(weights)
+        return torch.autograd.grad(loss, weights, allow_unused=True)
+
+    with _trainable(weights), PeakMemory() as memory, WithoutDropout():
+        gradients = copies.within(differentiate)
     if "memory" in needs:
         found = found._replace(peak_bytes=memory.peak + copies.num_bytes + x.nbytes)
     if "weight_gradient" not in needs:
@@ -210,29 +238,25 @@ def _with_weight_gradient(
     return found._replace(weights=list(map(_array, weights)), weight_gradient=arrays)
 
 
-def _check_fits(copies: _Copies, x: "torch.Tensor") -> None:
+def _check_fits(found: Found, copies: _Copies, x: "torch.Tensor") -> Found:
     """Checks that there is memory for the gradient of the loss, judged by two of few images.
 
     Raises:
       DoesNotFitError: there is not.
     """
-    import torch
-
     few, more = _FEW_IMAGES
-    if len(x) <= more:
-        return
-    # What fails here fails on all images too, and is said there.
+    # What fails on a few images alone cannot be judged by them.
     try:
-        taken = [_forward_bytes(copies, x[:number].clone()) for number in _FEW_IMAGES]
+        if len(x) <= more:
+            kept = _forward_bytes(copies, x.clone())
+        else:
+            taken = [_forward_bytes(copies, x[:number].clone()) for number in _FEW_IMAGES]
+            kept = taken[0] + (taken[1] - taken[0]) * (len(x) - few) // (more - few)
     except Exception:
-        return
-    kept = taken[0] + (taken[1] - taken[0]) * (len(x) - few) // (more - few)
-    if copies.cuda:
-        free, _ = torch.cuda.mem_get_info(copies.device)
-    else:
-        free = free_bytes(jax.devices("cpu")[0])
-    # The gradients come while what was kept for them goes.
-    check_fits(kept + copies.num_bytes, free)
+        return found._replace(notes=(*found.notes, NOT_FORESEEN))
+    # Gradients come while what was kept for them goes: the weights' bytes are enough for them.
+    check_fits(kept + copies.num_bytes, _free_bytes(copies))
+    return found
 
 
 def _forward_bytes(copies: _Copies, x: "torch.Tensor") -> int:
@@ -240,14 +264,32 @@ def _forward_bytes(copies: _Copies, x: "torch.Tensor") -> int:
     from epe_nas_jax.networks.pytorch_memory import PeakMemory
     from epe_nas_jax.networks.pytorch_trace import WithoutDropout
 
-    weights = copies.trained()
-    for weight in weights:
-        weight.requires_grad_()
-    with PeakMemory() as memory, WithoutDropout():
+    with _trainable(copies.trained()), PeakMemory() as memory, WithoutDropout():
         copies(x)
-    for weight in weights:
-        weight.requires_grad_(False)
     return memory.peak
+
+
+def _free_bytes(copies: _Copies) -> int:
+    """Bytes that are free on the device of the weights."""
+    import torch
+
+    if not copies.cuda:
+        return free_bytes(jax.devices("cpu")[0])
+    # What PyTorch keeps for later is free.
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info(copies.device)[0])
+
+
+@contextlib.contextmanager
+def _trainable(weights: "list[torch.Tensor]") -> Iterator[None]:
+    """Has weights require gradients meanwhile."""
+    try:
+        for weight in weights:
+            weight.requires_grad_()
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
 
 
 def _with_costs(found: Found, copies: _Copies, x: "torch.Tensor", needs: frozenset[Need]) -> Found:

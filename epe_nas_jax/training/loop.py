@@ -112,8 +112,9 @@ class Metrics:
         return [row.get(name, np.nan) for row in self.rows if row["seed"] == seed]
 
     def add(self, row: dict[str, Any]) -> None:
-        """Adds an epoch and writes the file."""
-        self.rows.append(row)
+        """Adds an epoch and writes the file; numbers are then as the file has them."""
+        numbers = {name: float(f"{v:.7g}") for name, v in row.items() if isinstance(v, float)}
+        self.rows.append({**row, **numbers})
         buffer = io.StringIO()
         pd.DataFrame(self.rows).to_csv(buffer, index=False, float_format="%.7g")
         write(self._path, buffer.getvalue().encode())
@@ -234,8 +235,7 @@ def kept_epoch(accuracies: Sequence[float], patience: int) -> int:
     """
     if not patience or not accuracies:
         return len(accuracies)
-    # As many digits as the metrics of an earlier run surely have.
-    return int(np.argmax(np.round(accuracies, 4))) + 1
+    return int(np.argmax(accuracies)) + 1
 
 
 class _LastAnd:

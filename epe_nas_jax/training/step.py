@@ -146,17 +146,20 @@ class Sums(NamedTuple):
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Weights of classes by which all of them count alike: M / (K M_k), where M_k have class k.
+    """Weights of classes by which all of them count alike: M / (J M_k).
+
+    M_k images have class k, and J classes have images. The mean over all images is 1.
 
     Args:
       labels: the classes of the training images, int `[M]`.
       num_classes: K.
 
     Returns:
-      K of them; 0 for a class without an image. Over all images their mean is 1 if there is none.
+      K of them; 0 for a class without an image.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    weights = np.where(counts, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
+    shares = np.count_nonzero(counts) * np.maximum(counts, 1)
+    weights = np.where(counts, len(labels) / shares, 0.0)
     return tuple(weights.tolist())
 
 

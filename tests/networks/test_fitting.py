@@ -8,8 +8,9 @@ import torch
 
 from epe_nas_jax import rank_networks
 from epe_nas_jax.networks import function, pytorch
+from epe_nas_jax.networks.pytorch import NOT_FORESEEN
 
-WIDTH, NUM_LAYERS, NUM_IMAGES = 48, 8, 512
+WIDTH, NUM_LAYERS, NUM_IMAGES = 48, 8, 480
 NUM_BYTES = 4 * NUM_IMAGES * WIDTH
 WEIGHT_BYTES = 4 * (NUM_LAYERS * WIDTH**2 + 3 * WIDTH)
 
@@ -60,12 +61,6 @@ def test_peak_is_what_the_backward_pass_needs(many, make):
     assert kept < 1e6 * peak["peak_mb"][0] < 2 * (kept + 3 * NUM_BYTES)
 
 
-def test_network_that_fits_with_no_mini_batch_is_a_row_that_says_so(many, monkeypatch):
-    monkeypatch.setattr(function, "free_bytes", lambda _: 1)
-    row = rank_networks({"n": jax_network()}, *many, 3, smaller_batches=True).iloc[0]
-    assert row["error"].startswith("network 'n': memory: found 0 MB free, expected about 0 MB")
-
-
 FRAMEWORKS = [(function, jax_network), (pytorch, torch_module)]
 
 
@@ -75,6 +70,24 @@ def test_network_that_does_not_fit_is_a_row_that_says_so(many, monkeypatch, modu
     row = rank_networks({"n": make()}, *many, 3).iloc[0]
     assert row["error"].startswith("network 'n': memory: found 0 MB free, expected about ")
     assert np.isnan(row["epe"])
+
+
+@pytest.mark.parametrize(("module", "make"), FRAMEWORKS)
+def test_network_that_fits_with_no_mini_batch_is_a_row_that_says_so(
+    many, monkeypatch, module, make
+):
+    monkeypatch.setattr(module, "free_bytes", lambda _: 1)
+    row = rank_networks({"n": make()}, *many, 3, smaller_batches=True).iloc[0]
+    assert row["error"].startswith("network 'n': memory: found 0 MB free, expected about 0 MB")
+
+
+def test_of_a_module_for_one_number_of_images_it_is_not_known_beforehand(many):
+    def only_these(images):
+        assert len(images) == NUM_IMAGES
+
+    row = rank_networks({"n": torch_module(only_these)}, *many, 3).iloc[0]
+    assert row["error"] is None
+    assert NOT_FORESEEN in row["note"]
 
 
 @pytest.mark.parametrize(("module", "make"), FRAMEWORKS)
@@ -88,11 +101,13 @@ def test_network_gets_fewer_images_if_that_is_asked_for(many, monkeypatch, modul
         {"n": make()}, *many, 3, columns=columns, objective=("jacob_cov",), smaller_batches=True
     ).iloc[0]
     assert row["error"] is None
-    assert row["note"].startswith("measured on 256 of 512 images, for want of memory")
+    assert row["note"].startswith("measured on 240 of 480 images, for want of memory")
     images, labels = many
     monkeypatch.undo()
+    # Every second image of each of the classes 0, 1, 2, 0, 1, 2, ...
+    rows = [row for row in range(NUM_IMAGES) if row // 3 % 2 == 0]
     half = rank_networks(
-        {"n": make()}, images[::2], labels[::2], 3, columns=columns, objective=("jacob_cov",)
+        {"n": make()}, images[rows], labels[rows], 3, columns=columns, objective=("jacob_cov",)
     ).iloc[0]
     # The same program on the same numbers.
     assert row["jacob_cov"] == pytest.approx(half["jacob_cov"], rel=1e-6)
@@ -108,4 +123,4 @@ def test_an_error_for_want_of_memory_while_it_runs_counts_too(many):
     assert row["error"].startswith("network 'n': OutOfMemoryError: CUDA out of memory")
     row = rank_networks(networks, *many, 3, smaller_batches=True).iloc[0]
     assert row["error"] is None
-    assert row["note"].startswith("measured on 64 of 512 images, for want of memory")
+    assert row["note"].startswith("measured on 60 of 480 images, for want of memory")

@@ -7,6 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional
 
@@ -14,6 +15,7 @@ from epe_nas_jax import NasBench201Network, rank_networks
 from epe_nas_jax.networks.columns import NETWORK_COLUMNS
 from epe_nas_jax.networks.found import NO_JACOBIAN
 from epe_nas_jax.networks.function import NO_BLOCKS
+from epe_nas_jax.networks.heads import NEW_HEAD
 from epe_nas_jax.proxies.table import PROXIES
 from epe_nas_jax.pytorch import network as pytorch
 from epe_nas_jax.pytorch.weights import from_state_dict
@@ -319,3 +321,52 @@ def test_rectifier_is_found_and_read_by_the_sign_of_its_input(minibatch, rectify
     code = (module.hidden(x.flatten(1)) > 0).numpy()
     # The determinant of the same matrix of whole numbers.
     assert np.isclose(row["nwot"], oracles.nwot([code]), rtol=1e-12)
+
+
+class Checkpointed(nn.Module):
+    """A network that computes its inner layers again on the way back."""
+
+    def __init__(self, is_checkpointed):
+        super().__init__()
+        self.is_checkpointed = is_checkpointed
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.inner = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1))
+        self.classify = nn.Linear(6, 3)
+
+    def forward(self, images):
+        x = self.stem(images)
+        if self.is_checkpointed:
+            x = torch.utils.checkpoint.checkpoint(self.inner, x, use_reentrant=False)
+        else:
+            x = self.inner(x)
+        return self.classify(x.tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_layers_that_are_computed_again_are_computed_with_the_copies(minibatch, dtype):
+    torch.manual_seed(0)
+    module = Checkpointed(is_checkpointed=True).to(dtype)
+    plain = Checkpointed(is_checkpointed=False).to(dtype)
+    plain.load_state_dict(module.state_dict())
+    before = copy.deepcopy(module.state_dict())
+    found, expected = signals_of(module, minibatch), signals_of(plain, minibatch)
+    np.testing.assert_allclose(found, expected, rtol=1e-9 if dtype == torch.float64 else 1e-4)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_tables_of_zeros_with_a_side_of_as_many_as_classes_stay(minibatch):
+    class Biased(nn.Module):
+        def __init__(self, *, zero_head):
+            super().__init__()
+            torch.manual_seed(0)
+            self.table = nn.Parameter(torch.zeros(192, 3))
+            self.classify = nn.Linear(192, 3)
+            if zero_head:
+                nn.init.zeros_(self.classify.weight)
+
+        def forward(self, images):
+            return self.classify(images.flatten(1).tanh() + self.table.sum(1)) ** 2
+
+    assert NEW_HEAD not in row_of(Biased(zero_head=False), minibatch)["note"]
+    assert NEW_HEAD in row_of(Biased(zero_head=True), minibatch)["note"]

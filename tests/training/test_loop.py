@@ -14,8 +14,9 @@ from refusals import refusal
 
 from epe_nas_jax import InputError, NasBench201Network
 from epe_nas_jax.data.datasets import Dataset
+from epe_nas_jax.training import loop
 from epe_nas_jax.training.loop import Metrics, Split, halves, kept_epoch, predict, train
-from epe_nas_jax.training.step import Recipe, Training
+from epe_nas_jax.training.step import Recipe, Sums, Training
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 STEPS_PER_EPOCH = 2
@@ -212,8 +213,6 @@ def test_the_kept_epoch_is_the_last_or_with_patience_the_first_of_the_best():
     assert kept_epoch([50.0, 70.0, 70.0, 60.0], 0) == 4
     assert kept_epoch([50.0, 70.0, 70.0, 60.0], 2) == 2
     assert kept_epoch([], 2) == 0
-    # The file of metrics has the first one rounded.
-    assert kept_epoch([33.33333, 100 / 3], 2) == 1
 
 
 def test_a_training_without_progress_ends_early_with_its_best_network(tmp_path):
@@ -234,7 +233,21 @@ def test_a_training_without_progress_ends_early_with_its_best_network(tmp_path):
     checkpoints = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
     assert checkpoints == {best, best + 3}
     # A training that has ended early is over.
-    assert go_on() == (pytest.approx(accuracies), kept)
+    assert go_on() == (accuracies, kept)
+
+
+def test_a_stopped_training_keeps_the_same_epoch(tmp_path, monkeypatch):
+    # Of 113 images: 35 / 113 is rounded down in the file of metrics, and is no better later.
+    correct = iter([35, 30, 35, 30, 30, 30])
+    sums = lambda *_: [Sums(jnp.float32(1), jnp.int32(next(correct)), jnp.int32(113))]  # noqa: E731
+    monkeypatch.setattr(loop, "_evaluate", sums)
+    recipe = dataclasses.replace(TRAINING.recipe, epochs=20, patience=2)
+    training = dataclasses.replace(TRAINING, recipe=recipe)
+    with pytest.raises(StopError):
+        run(tmp_path, 2 * STEPS_PER_EPOCH + 1, training=training)
+    rows, _ = run(tmp_path, training=training)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"1", "3"}
 
 
 def test_a_training_that_diverges_has_no_accuracy(tmp_path):

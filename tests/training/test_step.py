@@ -1,6 +1,8 @@
 """Steps of training: beside PyTorch's SGD, on one device and on two, and what an epoch visits."""
 
 import dataclasses
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +140,8 @@ def test_balanced_weights_are_those_of_scikit_learn():
     labels = np.array([0, 0, 0, 2, 2, 1, 0, 2])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(balanced_weights(labels, 3), expected)
-    # A class without an image: nothing is divided by zero.
-    assert balanced_weights(labels, 4)[3] == 0
+    # A class without an image changes nothing for the others.
+    assert balanced_weights(labels, 4) == (*balanced_weights(labels, 3), 0.0)
 
 
 def test_two_devices_train_as_one():
@@ -241,6 +243,18 @@ def test_scoring_leaves_running_averages_alone(minibatch):
 def test_a_recipe_that_cannot_be_used_is_refused(field, value):
     with pytest.raises(InputError, match=f"{field}: found {value}, expected"):
         training_of(**{field: value})
+
+
+@pytest.mark.parametrize(("precision", "is_rounded"), [("float32", False), ("bfloat16", True)])
+def test_products_of_a_step_have_the_precision_of_the_recipe(precision, is_rounded):
+    training = training_of(precision=precision)
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), training=training))
+    images, labels = (array[0] for array in batches(1))
+    step = functools.partial(train_step, training=training)
+    text = str(jax.make_jaxpr(step)(state, jax.random.key(1), images, labels))
+    found = set(re.findall(r"Precision\.(\w+)", text))
+    # Some products, of weights alone, are never rounded.
+    assert found == {"HIGHEST", *["DEFAULT"] * is_rounded}
 
 
 def test_an_unknown_precision_is_refused():
