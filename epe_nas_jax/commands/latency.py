@@ -1,6 +1,7 @@
 """How long cells take, for a search: read from a table, or measured one at a time and kept."""
 
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
+from epe_nas_jax.data.files import regular_file
 from epe_nas_jax.data.latencies import read_latencies
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.networks.latency import latency_ms
@@ -60,6 +62,19 @@ def latency_of(
     return MeasuredLatency(
         run, space, lambda genotype: latency_ms(network, genotype, image_shape, batch_size)
     )
+
+
+def table_of_latencies(config: ConfigDict) -> dict[str, str]:
+    """What a run's settings hold of its table of latencies, if there is one: its SHA-256.
+
+    Raises:
+      InputError: there is no such file.
+    """
+    path = config.search.latency_path
+    if not path:
+        return {}
+    content = regular_file(path, "a table of latencies").read_bytes()
+    return {"latency_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _from_table(path: str, latencies: dict[str, float], space: SearchSpace) -> Latency:

@@ -48,10 +48,15 @@ def predict_folder(from_run: str, images: str, out: str, seed: int | None = None
     if place.is_dir():
         raise InputError(f"{out}: found a folder, expected a CSV file or nothing")
     check_no_special_file(place, "a CSV file or nothing")
+    above = next(parent for parent in place.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{out}: found a file at {above}, expected a folder")
     if not images:
         raise InputError("images: found nothing, expected a folder")
     folder = user_path(images)
     files = images_below(folder)
+    if place.resolve() in {file.resolve() for file in files}:
+        raise InputError(f"{out}: found an image of the folder, expected a CSV file or nothing")
     trained = load_trained(from_run, seed=seed)
     with tqdm(total=len(files), unit="image", disable=None) as bar:
         rows = []
@@ -63,7 +68,9 @@ def predict_folder(from_run: str, images: str, out: str, seed: int | None = None
         first = f"{errors[0]['file']}: {errors[0]['error']}"
         raise InputError(f"{folder}: found no readable image of {len(rows)}, the first is {first}")
     for row in errors:
-        _LOG.warning("%s", printable(f"{row['file']}: {row['error']}"))
+        # The name of a file may have several lines.
+        line = " ".join(f"{row['file']}: {row['error']}".splitlines())
+        _LOG.warning("%s", printable(line))
     content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
     write(place, content.encode(errors="backslashreplace"))
     return _as_text(rows, len(errors), out)
@@ -90,7 +97,9 @@ def _read(file: Path, side: int) -> tuple[np.ndarray | None, str]:
     try:
         return read_image(file, side), ""
     except InputError as error:
-        return None, str(error).removeprefix(f"{file}: ").replace(str(file), file.name)
+        # As an error has it.
+        path = str(InputError(str(file)))
+        return None, str(error).removeprefix(f"{path}: ").replace(path, file.name)
 
 
 def _prediction(probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:

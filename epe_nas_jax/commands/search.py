@@ -20,7 +20,7 @@ from epe_nas_jax.commands.config import (
     plain_config,
     space_of,
 )
-from epe_nas_jax.commands.latency import latency_of
+from epe_nas_jax.commands.latency import latency_of, table_of_latencies
 from epe_nas_jax.commands.refining import Refined
 from epe_nas_jax.commands.settings import Compiled, Setting, compile_setting, setting_of
 from epe_nas_jax.commands.summary import best_cells, summarise, with_refined
@@ -93,7 +93,7 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
       OSError: the work directory cannot be written.
       StopRequested: SIGTERM or SIGINT came; what is scored is on disk.
     """
-    with open_run(plain_config(config), workdir) as run:
+    with open_run({**plain_config(config), **table_of_latencies(config)}, workdir) as run:
         search_key, batch_key = jax.random.split(random_key(config.seed))
         search = _prepare(config, batch_key, run)
         run.begin(search.inputs)

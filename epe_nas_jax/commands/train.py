@@ -91,11 +91,12 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         # Orbax would follow them, and deletes what is old.
         check_no_links(directory / CHECKPOINTS)
         metrics = Metrics(directory / METRICS_FILE)
-        states = [
-            train(seed, training, split, metrics, checkpoints_of(directory, seed), run.check_stop)
-            for seed in seeds
-        ]
-        mistakes = _mistakes_of(states[0], training, split)
+        mistakes = None
+        for seed in seeds:
+            checkpoints = checkpoints_of(directory, seed)
+            state = train(seed, training, split, metrics, checkpoints, run.check_stop)
+            if seed == seeds[0]:
+                mistakes = _mistakes_of(state, training, split)
         table_accuracy = accuracies.get(arch) if accuracies else None
         summary = _summarise(arch, training, split, metrics, seeds, table_accuracy)
         if mistakes:

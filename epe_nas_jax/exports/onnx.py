@@ -34,6 +34,7 @@ def onnx_files(trained: TrainedNetwork) -> dict[str, bytes]:
             input_names=["images"],
             output_names=["probabilities"],
             dynamic_shapes=({0: torch.export.Dim("N")},),
+            dynamo=True,
             verbose=False,
         )
     model = program.model_proto

@@ -15,7 +15,7 @@ _EPE = ("epe",)
 _COMBINATIONS = {"log_rank_sum": "sum of log ranks", "rank_sum": "sum of ranks"}
 # The score where the best cells were scored again.
 _RANK = "rank, cells scored again first"
-_UNREAD = ("arch", "from_run", "compare", "train")
+_UNREAD = ("arch", "from_run", "compare", "train", "latency_sha256")
 
 
 def run_page(

@@ -163,6 +163,8 @@ def train(
     init_key, order_key, augment_key = jax.random.split(random_key(seed), 3)
     state = jax.device_put(init_state(init_key, training=training), replicated)
     augment_key = jax.device_put(augment_key, replicated)
+    # Cells that differ in operations without weights have the same arrays.
+    arch = training.network.space.format(np.array(training.genotype))
     patience = training.recipe.patience
 
     def kept() -> int:
@@ -217,7 +219,9 @@ def train(
             _LOG.info("seed %d, epoch %d of %d: %s", *(seed, epoch + 1, total), facts)
             # Before the checkpoint: an epoch that has one has its metrics.
             metrics.add(row)
-            manager.save(epoch + 1, args=ocp.args.StandardSave(state))
+            manager.save(
+                epoch + 1, args=ocp.args.StandardSave(state), custom_metadata={"arch": arch}
+            )
         if kept() != manager.latest_step():
             state = manager.restore(kept(), args=ocp.args.StandardRestore(state))
     return state

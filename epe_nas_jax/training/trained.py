@@ -186,7 +186,7 @@ def load_trained(workdir: str | os.PathLike[str], *, seed: int | None = None) ->
     )
     place = checkpoints_of(directory, seed)
     epoch = dict(zip(facts.seeds, facts.kept_epochs, strict=True))[seed]
-    variables = _read_weights(place, epoch)
+    variables = _read_weights(place, epoch, facts.arch)
     _check_weights(variables, expected, f"{place}, weights", facts.arch)
     return TrainedNetwork(
         network=network,
@@ -264,8 +264,8 @@ def _several(values: Any, kind: type) -> tuple[Any, ...]:
     return tuple(_one(value, kind) for value in values)
 
 
-def _read_weights(place: Path, epoch: int) -> dict[str, Any]:
-    """The weights and running averages after an epoch, as NumPy arrays."""
+def _read_weights(place: Path, epoch: int, arch: str) -> dict[str, Any]:
+    """The weights and running averages of a cell after an epoch, as NumPy arrays."""
     wanted = f"expected the checkpoint of epoch {epoch}"
     if not (place / str(epoch)).is_dir():
         raise InputError(f"{place}: found none, {wanted}")
@@ -282,16 +282,20 @@ def _read_weights(place: Path, epoch: int) -> dict[str, Any]:
                 manager.item_metadata(epoch).tree,
             )
             state = manager.restore(epoch, args=ocp.args.PyTreeRestore(restore_args=on_host))
-        return {name: state[name] for name in ("params", "batch_stats")}
+            trained_arch = (manager.metadata(epoch).custom_metadata or {}).get("arch")
+        weights = {name: state[name] for name in ("params", "batch_stats")}
     except Exception as error:
         raise InputError(f"{place}: not readable ({error}), {wanted}") from None
+    if trained_arch != arch:
+        raise InputError(f"{place}, epoch {epoch}: found {trained_arch}, expected the cell {arch}")
+    return weights
 
 
 def _check_weights(found: Any, expected: Any, where: str, arch: str) -> None:
     """Checks that weights are those of a cell.
 
     Raises:
-      InputError: an array is missing, of another shape, or not of the cell.
+      InputError: an array is missing, of another shape, or one too many.
     """
     shapes, wanted = _shapes(found), _shapes(expected)
     for path in dict.fromkeys([*wanted, *shapes]):

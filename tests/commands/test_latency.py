@@ -364,6 +364,17 @@ def test_another_process_waits_for_what_process_0_measured(tmp_path, monkeypatch
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_run_whose_table_has_changed_is_refused(tmp_path, table):
+    run(tmp_path / "work", **table)
+    before = (tmp_path / "work/scores.csv").read_bytes()
+    path = Path(table["search.latency_path"])
+    path.write_text(path.read_text().replace("|avg_pool_3x3~2|,", "|avg_pool_3x3~2|,1"))
+    with pytest.raises(InputError, match=r"holds another run, config\.latency_sha256"):
+        run(tmp_path / "work", **table)
+    assert (tmp_path / "work/scores.csv").read_bytes() == before
+
+
 def test_measurements_of_another_run_are_refused(tmp_path):
     (tmp_path / "latency.csv").write_text("arch,latency_ms\n")
     with pytest.raises(InputError, match=r"holds latency\.csv of another run"):

@@ -156,3 +156,24 @@ def test_the_command_on_one_device_of_a_training_on_two(trained_run, photos, tmp
     assert "5 images in" in done.stdout
     found = pd.read_csv(tmp_path / "out.csv").loc[:2, PROBABILITIES]
     assert np.allclose(found, load_trained(trained_run).predict(noise(3)), rtol=1e-5, atol=1e-7)
+
+
+def test_an_image_of_the_folder_is_not_written_over(trained_run, photos):
+    before = (photos / "0.png").read_bytes()
+    message = refusal(lambda: predict_folder(trained_run, str(photos), str(photos / "0.png")))
+    assert "0.png: found an image of the folder, expected a CSV file or nothing" in message
+    assert (photos / "0.png").read_bytes() == before
+
+
+def test_a_csv_file_below_a_file_is_refused_at_once(trained_run, photos):
+    out = photos / "0.png" / "new" / "predictions.csv"
+    message = refusal(lambda: predict_folder(trained_run, str(photos), str(out)))
+    assert "0.png, expected a folder" in message
+
+
+def test_the_error_of_a_file_with_two_lines_in_its_name_is_one_line(trained_run, photos, tmp_path):
+    (photos / "two\nlines.png").write_bytes(b"no image")
+    out = tmp_path / "predictions.csv"
+    predict_folder(trained_run, str(photos), str(out))
+    table = pd.read_csv(out).set_index("file")
+    assert table.loc["two\nlines.png", "error"].startswith("not a readable image")

@@ -1,5 +1,6 @@
 """The rank command, from a file of Python code to a ranking."""
 
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from tiny_config import tiny_config
 from epe_nas_jax import InputError, rank_networks
 from epe_nas_jax.commands import rank
 from epe_nas_jax.commands.config import dataset_of, minibatch_of
+from epe_nas_jax.networks import function
 from epe_nas_jax.seeds import random_key
 
 OBJECTIVE = ("epe", "params")
@@ -153,6 +155,23 @@ def test_other_settings_are_refused(file, tmp_path):
     file.write_text(CODE + "\n")
     with pytest.raises(InputError, match=r"holds another run, config\.networks_sha256"):
         run(file, tmp_path / "w")
+
+
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_a_network_that_does_not_fit_gets_fewer_images_if_that_is_asked_for(
+    file, tmp_path, monkeypatch, is_asked_for
+):
+    # Nothing is free when the first network is measured, and much afterwards.
+    free = iter([0, *[10**12] * 9])
+    monkeypatch.setattr(function, "free_bytes", lambda _: next(free))
+    rank.rank_and_report(
+        tiny_config(), tmp_path / "w", str(file), OBJECTIVE, smaller_batches=is_asked_for
+    )
+    row = pd.read_csv(tmp_path / "w/ranking.csv").set_index("network").loc["narrow"]
+    if is_asked_for:
+        assert re.match(r"measured on \d+ of 16 images, for want of memory", row["note"])
+    else:
+        assert row["error"].startswith("network 'narrow': memory: found 0 MB free, expected about")
 
 
 def test_the_command_says_what_is_missing_in_one_line(tmp_path):

@@ -29,7 +29,8 @@ def test_raw_images_are_told_apart_as_the_training_measured(trained_run, trained
     assert np.allclose(probabilities.sum(1), 1, rtol=1e-5)
     accuracy = 100 * np.mean(probabilities.argmax(1) == images.labels)
     summary = json.loads((trained_run / "summary.json").read_text())
-    assert accuracy == pytest.approx(summary["accuracy"][0], abs=1e-9)
+    # As the file of metrics has it, with seven digits.
+    assert accuracy == pytest.approx(summary["accuracy"][0], abs=1e-5)
     # It learned something, and does not say one class of all.
     assert accuracy > 15
     assert len(set(probabilities.argmax(1))) > 1
@@ -151,11 +152,11 @@ DAMAGES = {
     ),
     "weights of another cell": (
         lambda copy: other_cell(copy, ARCH.replace("nor_conv_1x1", "skip_connect")),
-        "array 'batch_stats/cell_0/edge_0_nor_conv_1x1/mean': found shape (4,), expected none",
+        f"epoch 1: found {ARCH}, expected the cell |skip_connect~0|",
     ),
-    "weights of a part of the cell": (
-        lambda copy: other_cell(copy, ARCH.replace("avg_pool_3x3", "nor_conv_3x3")),
-        "array 'batch_stats/cell_0/edge_3_nor_conv_3x3/mean': found none, expected shape (4,)",
+    "a cell of the same weights": (
+        lambda copy: other_cell(copy, ARCH.replace("avg_pool_3x3", "skip_connect")),
+        f"epoch 1: found {ARCH}, expected the cell |nor_conv_1x1~0|+|none~0|none~1|+|skip_connect",
     ),
     "another size": (
         lambda copy: other_config(copy, network={"channels": 5, "cells_per_stage": 1}),
