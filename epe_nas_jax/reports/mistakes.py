@@ -48,7 +48,9 @@ def mistakes_section(mistakes: Mistakes, held_out: str, seed: int) -> str:
     """
     parts = [f"<section><h2>By class ({escape(held_out)} images, seed {seed})</h2>"]
     parts.append(_by_class(mistakes))
-    if len(mistakes.class_names) <= _MOST_IN_MATRIX:
+    if len(mistakes.class_names) > _MOST_IN_MATRIX:
+        parts.append("<p>What is taken for what is in confusion.csv.</p>")
+    else:
         parts.append("<h3>Images of the class in the row, taken for that in the column</h3>")
         parts.append(_matrix(mistakes))
     if len(mistakes.images):

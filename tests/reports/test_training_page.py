@@ -104,6 +104,7 @@ def test_of_many_classes_there_is_no_matrix_and_without_mistakes_no_picture():
     names = [f"class {number}" for number in range(30)]
     page = page_with(mistakes_of(names, np.eye(30, dtype=int), num_images=0))
     assert "taken for that in the column" not in page.text
+    assert "What is taken for what is in confusion.csv" in page.text
     assert "worst mistakes" not in page.text
     assert "class 291100.00 %" in page.text
 
