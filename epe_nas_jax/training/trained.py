@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -271,7 +272,9 @@ def _read_weights(place: Path, epoch: int, arch: str) -> dict[str, Any]:
         raise InputError(f"{place}: found none, {wanted}")
     options = ocp.CheckpointManagerOptions(create=False)
     handler = ocp.PyTreeCheckpointHandler()
-    # On a damaged checkpoint Orbax and what is beneath it raise anything.
+    # On a damaged checkpoint Orbax and what is beneath it raise anything, some of it later.
+    hook = sys.unraisablehook
+    sys.unraisablehook = _silent_about_late_reads(hook)
     try:
         with ocp.CheckpointManager(
             place.absolute(), options=options, item_handlers=handler
@@ -286,9 +289,20 @@ def _read_weights(place: Path, epoch: int, arch: str) -> dict[str, Any]:
         weights = {name: state[name] for name in ("params", "batch_stats")}
     except Exception as error:
         raise InputError(f"{place}: not readable ({error}), {wanted}") from None
+    sys.unraisablehook = hook
     if trained_arch != arch:
         raise InputError(f"{place}, epoch {epoch}: found {trained_arch}, expected the cell {arch}")
     return weights
+
+
+def _silent_about_late_reads(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A hook for what nobody can catch: of arrays that are read after Orbax has given up."""
+
+    def silent(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return silent
 
 
 def _check_weights(found: Any, expected: Any, where: str, arch: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -177,3 +178,23 @@ def test_the_error_of_a_file_with_two_lines_in_its_name_is_one_line(trained_run,
     predict_folder(trained_run, str(photos), str(out))
     table = pd.read_csv(out).set_index("file")
     assert table.loc["two\nlines.png", "error"].startswith("not a readable image")
+
+
+def test_of_damaged_weights_the_command_says_one_line(trained_run, photos, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained_run, copy)
+    for file in (copy / "checkpoints").rglob("d/*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+    arguments = [f"--from_run={copy}", f"--images={photos}", f"--out={tmp_path / 'p.csv'}"]
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "predict", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "seed_0: not readable" in line
+    assert not (tmp_path / "p.csv").exists()
