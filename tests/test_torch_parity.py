@@ -126,7 +126,7 @@ def test_static_cell_with_only_its_own_weights_is_pytorchs_too():
 @pytest.fixture(scope="module")
 def float32_scores():
     """Our scores and PyTorch's of 40 cells, `[2, A]`."""
-    images, labels = digits_minibatch(256, np.float32)
+    images, labels = digits_minibatch(128, np.float32)
     network = NasBench201Network(NUM_CLASSES)
     score_of = jax.jit(functools.partial(cell_score, network=network), compiler_options=OPTIMISED)
     cells = np.asarray(sample(jax.random.key(2), 40))

@@ -25,6 +25,12 @@ CELLS = np.asarray(space.sample(jax.random.key(5), 12))
 ALL = ScoringConfig(proxies=tuple(PROXIES))
 
 
+@pytest.fixture(scope="module")
+def scorer(minibatch):
+    """All proxies of cells, one cell after the other."""
+    return compile_scorer(*minibatch, seed=7, network=NETWORK, config=ALL)
+
+
 @pytest.mark.parametrize("name", ["network", "darts"])
 def test_gradients_are_measured_as_they_come_back(minibatch, name):
     images, labels = minibatch
@@ -50,15 +56,14 @@ def test_gradients_are_measured_as_they_come_back(minibatch, name):
     assert np.allclose(decay, np.log(np.sum(of_cells[-1] ** 2) / np.sum(of_images**2)), rtol=1e-8)
 
 
-def test_a_cell_without_a_path_has_no_proxies_of_gradients(minibatch):
-    scorer = compile_scorer(*minibatch, seed=7, network=NETWORK, config=ALL)
+def test_a_cell_without_a_path_has_no_proxies_of_gradients(scorer):
     found = dict(zip(PROXIES, scorer.proxies(np.zeros((1, 6), int))[0], strict=True))
     assert {name for name in PROXIES if not np.isnan(found[name])} == oracles.WITHOUT_JACOBIAN
 
 
-def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch):
+def test_batched_proxies_are_those_of_each_cell_by_itself(minibatch, scorer):
     images, labels = minibatch
-    got = compile_scorer(images, labels, seed=7, network=NETWORK, config=ALL).proxies(CELLS)
+    got = scorer.proxies(CELLS)
     assert got.shape == (12, len(PROXIES))
     weights_key, _ = jax.random.split(jax.random.split(jax.random.key(7), 1)[0])
     live = space.prune_dead(CELLS)
@@ -84,12 +89,12 @@ def test_further_proxies_change_no_score_and_order_is_kept(minibatch):
     )
 
 
-def test_vectorised_proxies_equal_those_one_by_one(minibatch):
+def test_vectorised_proxies_equal_those_one_by_one(minibatch, scorer):
     cells = np.append(CELLS, np.zeros((1, 6), int), axis=0)
-    one_by_one, vectorised = (
-        compile_scorer(*minibatch, seed=7, network=NETWORK, config=ALL, **how).proxies(cells)
-        for how in ({}, {"vectorise": True, "cells_per_step": 6})
+    together = compile_scorer(
+        *minibatch, seed=7, network=NETWORK, config=ALL, vectorise=True, cells_per_step=6
     )
+    one_by_one, vectorised = scorer.proxies(cells), together.proxies(cells)
     others = [name not in oracles.WITHOUT_JACOBIAN for name in PROXIES]
     assert np.isnan(one_by_one[-1][others]).all()
     assert np.allclose(vectorised, one_by_one, rtol=1e-7, equal_nan=True)
