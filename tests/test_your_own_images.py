@@ -4,13 +4,12 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import onnxruntime
 import pandas as pd
 import pytest
+from command_line import epe_nas
 
 import epe_nas_jax
 
@@ -33,15 +32,8 @@ SMALLER = {
 
 
 def run(folder, command):
-    name, arguments = command[1], [*command[2:], *SMALLER[command[1]]]
-    code = "from epe_nas_jax.commands.table import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, name, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    name = command[1]
+    done = epe_nas(name, *command[2:], *SMALLER[name], cwd=folder)
     assert done.returncode == 0, done.stderr
 
 

@@ -56,6 +56,26 @@ def run_command(work: Callable[[ConfigDict, str], str], *, many_hosts: bool = Fa
     run_with_flags(prepare_and_work)
 
 
+def run_with_trained(work: Callable[[str, int | None], str]) -> None:
+    """Runs a command that uses a trained network: `--from_run=DIR [--seed=N]` and flags of its own.
+
+    Args:
+      work: from the work directory of a training and the seed, if one is given, to the text to
+        print.
+    """
+    from_run = flags.DEFINE_string(
+        "from_run", None, "Work directory of a finished training.", required=True
+    )
+    seed = flags.DEFINE_integer("seed", None, "Which of the trained seeds; by default the first.")
+
+    def prepare_and_work() -> str:
+        runtime.prepare()
+        runtime.check_devices()
+        return work(from_run.value, seed.value)
+
+    run_with_flags(prepare_and_work)
+
+
 def _define_many_hosts() -> Callable[[], None]:
     """Defines the flags by which processes meet; returns what meets them if a flag is given."""
     distributed = flags.DEFINE_bool(

@@ -5,9 +5,8 @@ Command:  epe-nas export --from_run=runs/train --out=exported
 
 from absl import flags
 
-from epe_nas_jax.commands.cli import run_with_flags
+from epe_nas_jax.commands.cli import run_with_trained
 from epe_nas_jax.exports.table import export_files
-from epe_nas_jax.runs import runtime
 from epe_nas_jax.runs.storage import check_new_folder, local_path, write_folder
 from epe_nas_jax.training.trained import load_trained
 
@@ -35,15 +34,5 @@ def export_run(from_run: str, out: str, seed: int | None = None) -> str:
 
 def main() -> None:
     """Runs the command."""
-    from_run = flags.DEFINE_string(
-        "from_run", None, "Work directory of a finished training.", required=True
-    )
     out = flags.DEFINE_string("out", None, "Folder for the files.", required=True)
-    seed = flags.DEFINE_integer("seed", None, "Which of the trained seeds; by default the first.")
-
-    def work() -> str:
-        runtime.prepare()
-        runtime.check_devices()
-        return export_run(from_run.value, out.value, seed.value)
-
-    run_with_flags(work)
+    run_with_trained(lambda from_run, seed: export_run(from_run, out.value, seed))

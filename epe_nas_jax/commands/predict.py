@@ -14,12 +14,11 @@ import pandas as pd
 from absl import flags
 from tqdm import tqdm
 
-from epe_nas_jax.commands.cli import run_with_flags
+from epe_nas_jax.commands.cli import run_with_trained
 from epe_nas_jax.data.files import check_no_special_file, user_path
 from epe_nas_jax.data.folders import images_below, read_image
 from epe_nas_jax.errors import InputError, printable
 from epe_nas_jax.reports.text import Table, as_text
-from epe_nas_jax.runs import runtime
 from epe_nas_jax.runs.storage import local_path, write
 from epe_nas_jax.training.trained import PREDICT_BATCH, TrainedNetwork, load_trained
 
@@ -127,18 +126,8 @@ def _as_text(rows: Sequence[dict[str, Any]], num_errors: int, out: str) -> str:
 
 def main() -> None:
     """Runs the command."""
-    from_run = flags.DEFINE_string(
-        "from_run", None, "Work directory of a finished training.", required=True
-    )
     images = flags.DEFINE_string(
         "images", None, "Folder of images, of any size, in folders or not.", required=True
     )
     out = flags.DEFINE_string("out", None, "CSV file for the predictions.", required=True)
-    seed = flags.DEFINE_integer("seed", None, "Which of the trained seeds; by default the first.")
-
-    def work() -> str:
-        runtime.prepare()
-        runtime.check_devices()
-        return predict_folder(from_run.value, images.value, out.value, seed.value)
-
-    run_with_flags(work)
+    run_with_trained(lambda from_run, seed: predict_folder(from_run, images.value, out.value, seed))

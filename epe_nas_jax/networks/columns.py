@@ -17,8 +17,8 @@ from epe_nas_jax.proxies.jacobian_proxies import (
 from epe_nas_jax.proxies.nwot import nwot_score
 from epe_nas_jax.proxies.weight_gradients import grad_norm_score, snip_score
 
-# What ranks trained networks best (docs/any-network.md, "How well this ranks"). The sum of signals
-# that is recommended for cells does not rank networks of different families at all.
+# It ranks trained networks better than parameters and FLOPs do (docs/any-network.md, "How well this
+# ranks"); the sum of signals that is recommended for cells does not.
 NETWORK_RANKING = ("nwot",)
 
 

@@ -227,11 +227,7 @@ def evolution(
         drawn = np.asarray(jax.random.randint(tournament_key, shape, 0, len(state.scores)))
         comparable = np.where(np.isnan(state.scores), -np.inf, state.scores)
         winners = drawn[np.arange(candidates_per_step), np.argmax(comparable[drawn], axis=1)]
-        children = np.array(space.mutate(mutate_key, state.genotypes[winners]))
-        orphans = np.isnan(state.scores[winners])
-        if orphans.any():
-            children[orphans] = space.sample(sample_key, int(orphans.sum()))
-        return state._replace(key=key), children
+        return state._replace(key=key), children_of(state, winners, space, mutate_key, sample_key)
 
     def tell(state: State, candidates: np.ndarray, scores: np.ndarray) -> State:
         return state._replace(
@@ -314,6 +310,29 @@ def start(key: jax.Array, space: SearchSpace, num_cells: int) -> State:
     key, sample_key = jax.random.split(key)
     cells = np.asarray(space.sample(sample_key, num_cells))
     return State(key, cells, cells[:0], np.zeros(0))
+
+
+def children_of(
+    state: State,
+    parents: np.ndarray,
+    space: SearchSpace,
+    mutate_key: jax.Array,
+    sample_key: jax.Array,
+) -> np.ndarray:
+    """Mutations of cells of a state, and random cells where a parent has no score; `[B, E]`.
+
+    Args:
+      state: where the search stands.
+      parents: indices of its genotypes, `[B]`.
+      space: where to search.
+      mutate_key: random key, consumed.
+      sample_key: another one, consumed.
+    """
+    children = np.array(space.mutate(mutate_key, state.genotypes[parents]))
+    orphans = np.isnan(state.scores[parents])
+    if orphans.any():
+        children[orphans] = space.sample(sample_key, int(orphans.sum()))
+    return children
 
 
 def next_pending(state: State, num_cells: int) -> tuple[State, np.ndarray]:

@@ -7,7 +7,14 @@ those that only these beat, and so on; and within a front by how far apart its n
 import jax
 import numpy as np
 
-from epe_nas_jax.search.algorithms import Algorithm, ScoreFn, State, next_pending, start
+from epe_nas_jax.search.algorithms import (
+    Algorithm,
+    ScoreFn,
+    State,
+    children_of,
+    next_pending,
+    start,
+)
 from epe_nas_jax.search.ranking import pareto_front
 from epe_nas_jax.search.restrict import one_each
 from epe_nas_jax.spaces.base import SearchSpace
@@ -41,11 +48,7 @@ def nsga2(
         pairs = np.asarray(jax.random.randint(draw_key, shape, 0, len(state.scores)))
         places = np.argsort(_order(state.genotypes, state.scores))
         parents = pairs[np.arange(len(pairs)), np.argmin(places[pairs], axis=1)]
-        children = np.array(space.mutate(mutate_key, state.genotypes[parents]))
-        orphans = np.isnan(state.scores[parents])
-        if orphans.any():
-            children[orphans] = space.sample(sample_key, int(orphans.sum()))
-        return state._replace(key=key), children
+        return state._replace(key=key), children_of(state, parents, space, mutate_key, sample_key)
 
     def tell(state: State, candidates: np.ndarray, scores: np.ndarray) -> State:
         genotypes = np.concatenate([state.genotypes, candidates])

@@ -1,18 +1,14 @@
 """The export command: a folder that is whole or not there."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from command_line import epe_nas
 from refusals import refusal
 
 from epe_nas_jax import InputError
 from epe_nas_jax.commands import export
 from epe_nas_jax.commands.export import export_run
-
-MAIN = "from epe_nas_jax.commands.table import main; main()"
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +63,8 @@ def test_what_cannot_be_exported_leaves_nothing(trained_run, tmp_path, monkeypat
 
 
 def test_the_command_refuses_what_is_no_training_in_one_line(tmp_path):
-    command = [sys.executable, "-c", MAIN, "export", f"--from_run={tmp_path}"]
-    done = subprocess.run(
-        [*command, f"--out={tmp_path}/out"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
-    )
+    arguments = (f"--from_run={tmp_path}", f"--out={tmp_path}/out")
+    done = epe_nas("export", *arguments, JAX_NUM_CPU_DEVICES="1")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (

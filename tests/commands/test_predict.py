@@ -1,14 +1,12 @@
 """The predict command: a folder of images of any size, to a CSV file."""
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import epe_nas
 from PIL import Image
 from refusals import refusal
 from trained_runs import noise
@@ -17,7 +15,6 @@ from epe_nas_jax import load_trained
 from epe_nas_jax.commands import predict
 from epe_nas_jax.commands.predict import predict_folder
 
-MAIN = "from epe_nas_jax.commands.table import main; main()"
 # Of the CSV file's seven digits.
 ROUNDED = {"rtol": 1e-6, "atol": 1e-9}
 PROBABILITIES = [f"probability_{name}" for name in range(10)]
@@ -143,12 +140,7 @@ def test_a_training_is_needed(photos, tmp_path):
 
 def test_the_command_on_one_device_of_a_training_on_two(trained_run, photos, tmp_path):
     arguments = (f"--from_run={trained_run}", f"--images={photos}", f"--out={tmp_path}/out.csv")
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "predict", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
-    )
+    done = epe_nas("predict", *arguments, JAX_NUM_CPU_DEVICES="1")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     for name in BROKEN:
@@ -187,12 +179,7 @@ def test_of_damaged_weights_the_command_says_one_line(trained_run, photos, tmp_p
         if file.is_file():
             file.write_bytes(file.read_bytes()[:20])
     arguments = [f"--from_run={copy}", f"--images={photos}", f"--out={tmp_path / 'p.csv'}"]
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "predict", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = epe_nas("predict", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]

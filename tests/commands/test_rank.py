@@ -1,12 +1,12 @@
 """The rank command, from a file of Python code to a ranking."""
 
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import epe_nas
 from tiny_config import tiny_config
 
 from epe_nas_jax import InputError, rank_networks
@@ -176,13 +176,7 @@ def test_a_network_that_does_not_fit_gets_fewer_images_if_that_is_asked_for(
 
 def test_the_command_says_what_is_missing_in_one_line(tmp_path):
     arguments = ["--config=test", f"--workdir={tmp_path / 'w'}", "--networks=missing.py"]
-    code = "from epe_nas_jax.commands.table import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "rank", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = epe_nas("rank", *arguments)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "missing.py: no such file, expected a file of Python code" in line
