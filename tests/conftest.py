@@ -50,13 +50,15 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_programs(tmp_path_factory):
-    """Tests and their commands compile what takes a second once, and use no other cache."""
+    """Tests and their commands compile a program once, and use no other cache."""
     directory = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         directory = directory.parent
     directory /= "programs"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture(scope="module", autouse=True)

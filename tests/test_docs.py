@@ -4,17 +4,15 @@ import ast
 import re
 from pathlib import Path
 
+import hooks
 import pytest
 
+from epe_nas_jax import __version__
 from epe_nas_jax.configs import base
-from epe_nas_jax.data.table import DATASETS
 from epe_nas_jax.proxies.table import PROXIES
-from epe_nas_jax.scoring.columns import COLUMNS
-from epe_nas_jax.spaces.table import SPACES
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-README = PAGES[0].read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -36,22 +34,42 @@ def test_every_proxy_is_explained():
         assert f"`{name}`" in rows, name
 
 
-def test_every_column_data_set_and_space_is_in_the_readme():
-    for name in (*COLUMNS, *DATASETS, *SPACES):
-        assert f"`{name}`" in README, name
-
-
-def test_every_config_key_is_in_the_readme_and_no_other():
-    table = README.split("## Config keys")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
-    named = {key for row in rows for key in re.findall(r"`([\w.*]+)`", row)}
+def test_every_config_key_has_a_meaning_and_there_are_no_others():
     config = base.get_config()
     keys = {
         f"{section}.{key}" if hasattr(values, "keys") else section
         for section, values in config.items()
         for key in (values if hasattr(values, "keys") else [None])
     }
-    assert {key for key in named if not key.endswith("*")} <= keys
-    sections = {key.removesuffix("*") for key in named if key.endswith("*")}
-    missing = {key for key in keys - named if not key.startswith(tuple(sections))}
-    assert not missing
+    found = {name: meaning for name, _, meaning in hooks.config_keys()}
+    assert set(found) == keys
+    assert [name for name, meaning in found.items() if not meaning.endswith(".")] == []
+
+
+@pytest.mark.parametrize("name", hooks.TABLES)
+def test_every_table_of_the_site_is_on_a_page(name):
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert f"<!-- table: {name} -->" in pages
+    assert hooks.TABLES[name]().count("\n") > 1
+
+
+def test_every_public_name_is_in_the_reference_with_an_example():
+    reference = hooks.documented(ROOT / "docs" / "reference")
+    assert hooks.faults(reference, hooks.public_names()) == []
+
+
+def test_a_public_name_without_an_entry_or_an_example_is_found():
+    reference = hooks.documented(ROOT / "docs" / "reference")
+    used = hooks.public_names()
+    assert hooks.faults(reference - {"epe_nas_jax.score_table"}, used) == [
+        "epe_nas_jax.score_table: public, but no page of docs/reference has it"
+    ]
+    assert hooks.faults({*reference, "epe_nas_jax.arrays.in_float32"}, used) == [
+        "epe_nas_jax.arrays.in_float32: found no example in its docstring"
+    ]
+
+
+def test_the_release_has_one_version():
+    released = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == __version__
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
