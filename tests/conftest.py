@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 # Tests wait for the compiler, not for what it makes: it hardly optimises, in the commands that they
-# start neither. Those that compute long say otherwise (`OPTIMISED`).
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# start neither, and takes the shorter way to machine code. Those that compute long say otherwise
+# (`OPTIMISED`).
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+    ]
 )
 
 jax.config.update("jax_enable_x64", True)

@@ -52,8 +52,13 @@ from IPython.display import HTML
 
 from epe_nas_jax.reports.cell_drawing import cell_drawing
 
+STYLE = """<style>
+svg.cell { max-width: 22em } svg.cell text { text-anchor: middle; font-size: 12px; fill: black }
+.edge { fill: none; stroke-width: 2 } rect.label, circle.node { fill: white; stroke: grey }
+.edge.conv { stroke: #0072b2 } .edge.pool { stroke: #d55e00 } .edge.skip { stroke: #009e73 }
+</style>"""
 best = cells[ranking.best_index(table["score"].to_numpy())]
-HTML(f'<div style="max-width: 20em">{cell_drawing(NASBENCH201.graphs(best)[0])}</div>')
+HTML(STYLE + cell_drawing(NASBENCH201.graphs(best)[0], "the best cell"))
 
 # %% [markdown]
 # ## How much of it is chance?
