@@ -5,20 +5,20 @@ to signals before it imports JAX, which takes seconds.
 
 Shapes are written in these letters, here and in every docstring of the package:
 
-* A cells, or what there is one of for each of them
+* A cells of a list
 * B different cells of a call or a step
-* C channels that come in
-* D inputs of an image, H times W times 3
-* E numbers of a genotype, as a rule one an edge
+* C channels of a layer's input, or of input and output where they are equal
+* D pixel values of an image, H times W times 3
+* E numbers of a genotype, usually one per edge
 * H, W height and width of images, which are equal; W without H: words of a cell's identity
 * K classes
-* L lengths of a search
+* L different lengths of a search
 * M images of a data set
 * N images of a mini-batch
-* O channels that go out
+* O channels of a layer's output
 * P proxies or other columns
 * R simulated searches
-* S slots of a device in a step
+* S cells that a device takes in a step (its slots)
 * T cells of a table of accuracies
 """
 

@@ -1,4 +1,4 @@
-"""Arrays as users have them: of NumPy, JAX, PyTorch or any other library, or nested lists."""
+"""Reads arrays of NumPy, JAX, PyTorch or any other library, and nested lists."""
 
 from typing import Any
 
@@ -10,23 +10,25 @@ from epe_nas_jax.errors import InputError, type_of
 
 Array = np.ndarray | jax.Array
 
-# What GPUs and TPUs may round the factors of products to, the finest first.
+# Formats to which GPUs and TPUs may round the factors of products, the finest first.
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
 def as_array(values: Any, name: str) -> Array:
-    """Values as an array of NumPy's or JAX's; arrays of these two are returned as they are.
-
-    >>> as_array(torch.zeros(2, 3), "images").shape
-    (2, 3)
+    """Reads values as a NumPy or JAX array; arrays of these two are returned unchanged.
 
     Args:
       values: an array of any library that NumPy (`__array__`) or JAX (DLPack) can read, or nested
         lists of numbers or of such arrays.
-      name: what it is, for messages.
+      name: what the values are, for error messages.
 
     Raises:
-      InputError: neither can read it, or it holds no numbers.
+      InputError: neither library can read the values, or they are not numbers.
+
+    Examples:
+      >>> from epe_nas_jax.arrays import as_array
+      >>> as_array([[0, 1, 2], [3, 4, 5]], "labels").shape
+      (2, 3)
     """
     if isinstance(values, np.ndarray):
         return values
@@ -34,11 +36,11 @@ def as_array(values: Any, name: str) -> Array:
         if jnp.issubdtype(values.dtype, jax.dtypes.extended):
             raise InputError(f"{name}: found {values.dtype}, expected an array of numbers")
         return values
-    # Each library has errors of its own for what it cannot hand over.
+    # Each library raises its own errors for arrays that it cannot hand over.
     try:
         array: Array = np.asarray(values)
     except Exception as error:
-        # PyTorch hands its bfloat16, and what lies on a GPU, over by DLPack only.
+        # PyTorch hands over bfloat16 and arrays on a GPU by DLPack only.
         array = _by_dlpack(values, name, error)
     if array.dtype.kind in "OUS":
         raise InputError(f"{name}: found {type_of(values)}, expected an array of numbers")
@@ -46,10 +48,10 @@ def as_array(values: Any, name: str) -> Array:
 
 
 def in_float32(array: Array) -> Array:
-    """Floating point as JAX computes it here: float16 and bfloat16 as float32.
+    """Converts floating point to the dtype of the computation: float32 for float16 and bfloat16.
 
-    float64 stays where JAX has it enabled, and is float32 elsewhere. What is no floating point is
-    returned as it is.
+    float64 stays where JAX has it enabled, and becomes float32 elsewhere. Arrays that are not
+    floating point are returned unchanged.
     """
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return array
@@ -59,7 +61,7 @@ def in_float32(array: Array) -> Array:
 
 
 def is_integer(array: Array) -> bool:
-    """Whether an array holds whole numbers; spans of time, which NumPy counts in, are none."""
+    """Whether an array holds integers; NumPy counts its `timedelta64` among them, we do not."""
     return jnp.issubdtype(array.dtype, jnp.integer) and array.dtype.kind != "m"
 
 

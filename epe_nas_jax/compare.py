@@ -1,4 +1,4 @@
-"""Puts cells beside PyTorch: `python -m epe_nas_jax.compare --config=... --workdir=...`."""
+"""Compares cells with PyTorch: `python -m epe_nas_jax.compare --config=... --workdir=...`."""
 
 from epe_nas_jax.commands.table import start
 

@@ -1,17 +1,23 @@
-"""The one exception that is the user's to mend, and the words of its messages."""
+"""The exception for input that cannot be used, and helpers for its messages."""
 
-# Characters of a message. Of a longer one, such as one with the content of a file, both ends stay.
+# Most characters of a message; of a longer one, such as one that quotes a file, both ends stay.
 _LONGEST = 2000
 
 
 class InputError(ValueError):
     """Input that cannot be used: one line that names it, what was found and what was expected.
 
-    The command line prints the line and exits with status 2; library code lets it rise.
+    The command line prints this line and exits with status 2; library code does not catch it.
+
+    Examples:
+      >>> epe_nas_jax.parse_arch("conv")
+      Traceback (most recent call last):
+      ...
+      epe_nas_jax.errors.InputError: arch string 'conv': expected the form |op~0|+|op~0|op~1|+...
     """
 
     def __init__(self, message: str):
-        """Makes one line of the message, whatever names and other errors are quoted in it."""
+        """Joins the lines of a message, which may quote names and other errors, into one."""
         line = " ".join(message.splitlines())
         if len(line) > _LONGEST:
             line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
@@ -25,7 +31,7 @@ def type_of(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: names read from files could hold some."""
+    """Escapes the control characters of a text, such as a name read from a file may have."""
     return "".join(
         char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
     )

@@ -1,4 +1,4 @@
-"""Seeds: where one becomes random numbers, it is checked first."""
+"""Checks seeds, and makes random keys and generators from them."""
 
 import operator
 from typing import Any
@@ -12,17 +12,17 @@ _MAX_SEED = 2**32 - 1
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:
-    """A seed as Python's int.
+    """Checks a seed and returns it as a Python int.
 
-    JAX reads 32 bits of an integer where it computes in 32 bits: a seed beyond them would give the
-    numbers of another one.
+    JAX reads only 32 bits of a seed where it computes in 32 bits: a larger seed would give the same
+    random numbers as a smaller one.
 
     Args:
-      seed: any integer type.
-      name: what it is the seed of, for messages.
+      seed: a seed of any integer type.
+      name: the seed's name in error messages.
 
     Raises:
-      InputError: no integer, or one outside 0..2^32 - 1.
+      InputError: the seed is not an integer, or is outside 0..2^32 - 1.
     """
     try:
         number = operator.index(seed)
@@ -34,10 +34,40 @@ def check_seed(seed: Any, name: str = "seed") -> int:
 
 
 def random_key(seed: Any, name: str = "seed") -> jax.Array:
-    """The random key of a seed; raises as `check_seed`."""
+    """Makes the JAX random key of a seed.
+
+    Args:
+      seed: an integer in 0..2^32 - 1.
+      name: the seed's name in error messages.
+
+    Raises:
+      InputError: the seed is not an integer, or is out of range.
+
+    Examples:
+      >>> from epe_nas_jax.seeds import random_key
+      >>> random_key(0) == jax.random.key(0)
+      Array(True, dtype=bool)
+      >>> random_key(-1)
+      Traceback (most recent call last):
+      ...
+      epe_nas_jax.errors.InputError: seed: found -1, expected a whole number in 0..4294967295
+    """
     return jax.random.key(check_seed(seed, name))
 
 
 def generator(seed: Any, name: str = "seed") -> np.random.Generator:
-    """NumPy's generator of a seed; raises as `check_seed`."""
+    """Makes the NumPy random generator of a seed.
+
+    Args:
+      seed: an integer in 0..2^32 - 1.
+      name: the seed's name in error messages.
+
+    Raises:
+      InputError: the seed is not an integer, or is out of range.
+
+    Examples:
+      >>> from epe_nas_jax.seeds import generator
+      >>> generator(0).permutation(5).shape
+      (5,)
+    """
     return np.random.default_rng(check_seed(seed, name))

@@ -1,1 +1,1 @@
-"""Proxies: scores of an untrained network. A formula a file, and one table of all."""
+"""Proxies: scores of an untrained network. One file per formula, and one table of all."""

@@ -1,4 +1,4 @@
-"""Anyone's networks: the score of any function from weights and images to logits."""
+"""EPE-NAS scores of any network that is a function from weights and images to logits."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -24,19 +24,19 @@ def network_score(
     num_classes: int,
     variant: str = "released",
 ) -> float:
-    """Scores one network of any kind; larger is better (EPE-NAS, section 3).
+    """Scores one network of any kind by EPE-NAS; larger is better (EPE-NAS, section 3).
 
-    The network compiles when it is first scored; the same function scores other weights and images
-    of equal shapes at once. Inside `jax.jit` take `epe_score(input_jacobian(...), ...)`, which is
-    all that this does besides its checks.
+    A network is compiled when it is first scored; other weights and images of equal shapes then
+    need no compilation. Inside `jax.jit` use `epe_score(input_jacobian(...), ...)`, which computes
+    the same without the checks.
 
     Args:
       apply_fn: the network in training mode, `(variables, images [N, ...]) -> logits [N, K]`; a
         hashable function without side effects.
       variables: its weights, any pytree of arrays.
-      images: the mini-batch, normalised, `[N, ...]`, as any library has arrays, or lists; float16
-        and bfloat16 are computed in float32.
-      labels: its classes 0..K-1, int `[N]`, likewise.
+      images: the normalised mini-batch, `[N, ...]`, an array of any library, or lists; float16 and
+        bfloat16 are computed in float32.
+      labels: the images' classes 0..K-1, int `[N]`, an array of any library, or a list.
       num_classes: K.
       variant: as in `epe_score`.
 
@@ -45,7 +45,16 @@ def network_score(
 
     Raises:
       InputError: the logits are not one array `[N, K]`, or they or their Jacobian are not finite;
-        images, labels or the variant have another form.
+        or images, labels or the variant do not have the form above.
+
+    Examples:
+      >>> weights = np.random.default_rng(0).normal(size=(192, 16)), np.ones((16, 3))
+      >>> def two_layers(weights, images):
+      ...     hidden = jax.nn.relu(images.reshape(len(images), -1) @ weights[0])
+      ...     return hidden @ weights[1]
+      >>> score = epe_nas_jax.network_score(two_layers, weights, images, labels, num_classes=3)
+      >>> score > 0
+      True
     """
     images, labels = in_float32(as_array(images, "images")), as_array(labels, "labels")
     check_float_images(images)
@@ -74,13 +83,13 @@ def score_networks(
     num_classes: int,
     variant: str = "released",
 ) -> dict[str, float]:
-    """Scores several networks, of whatever shapes, on one mini-batch; see `network_score`.
+    """Scores several networks, of any shapes, on one mini-batch; see `network_score`.
 
     Args:
       networks: `(apply_fn, variables)` by name.
-      images: the mini-batch, normalised, `[N, ...]`, as any library has arrays, or lists; float16
-        and bfloat16 are computed in float32.
-      labels: its classes 0..K-1, int `[N]`, likewise.
+      images: the normalised mini-batch, `[N, ...]`, an array of any library, or lists; float16 and
+        bfloat16 are computed in float32.
+      labels: the images' classes 0..K-1, int `[N]`, an array of any library, or a list.
       num_classes: K.
       variant: as in `epe_score`.
 
@@ -88,7 +97,21 @@ def score_networks(
       Scores by name, in the given order.
 
     Raises:
-      InputError: as `network_score`, with the network's name.
+      InputError: as `network_score`; the message names the network.
+
+    Examples:
+      >>> def linear(weights, images):
+      ...     return images.reshape(len(images), -1) @ weights
+      >>> def two_layers(weights, images):
+      ...     return jax.nn.relu(linear(weights[0], images)) @ weights[1]
+      >>> first = np.random.default_rng(0).normal(size=(192, 16))
+      >>> networks = {
+      ...     "linear": (linear, first[:, :3]),
+      ...     "two layers": (two_layers, (first, np.ones((16, 3)))),
+      ... }
+      >>> scores = epe_nas_jax.score_networks(networks, images, labels, num_classes=3)
+      >>> max(scores, key=scores.get)
+      'two layers'
     """
     scores = {}
     for name, (apply_fn, variables) in networks.items():
@@ -112,7 +135,7 @@ def _score(
     """The score, and whether the logits and the Jacobian are finite."""
     jacobian = input_jacobian(apply_fn, variables, images)
     score = epe_score(jacobian, labels, num_classes, variant)
-    # The compiler finds these logits in the Jacobian's forward pass.
+    # Costs nothing: the compiler reuses the forward pass of the Jacobian.
     logits = apply_fn(variables, images)
     return score, jnp.isfinite(logits).all(), jnp.isfinite(jacobian).all()
 
@@ -127,15 +150,15 @@ def check_float_images(images: Array) -> None:
 
 
 def check_logits(logits: Any, num_images: int, num_classes: int) -> None:
-    """Checks what a network puts out.
+    """Checks the shape and dtype of a network's output.
 
     Args:
-      logits: its shape and dtype, a `jax.ShapeDtypeStruct`; anything else is no array.
+      logits: shape and dtype, a `jax.ShapeDtypeStruct`; any other type means not one array.
       num_images: N.
       num_classes: K.
 
     Raises:
-      InputError: it is not one array `[N, K]` of floating point.
+      InputError: the output is not one array `[N, K]` of floating point.
     """
     expected = f"expected one array [{num_images}, {num_classes}]: [images, classes]"
     if not isinstance(logits, jax.ShapeDtypeStruct):

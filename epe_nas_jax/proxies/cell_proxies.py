@@ -1,4 +1,4 @@
-"""Cells scored by several proxies, in as few passes as they need."""
+"""Scores cells by several proxies, in as few passes as these need."""
 
 import functools
 from typing import Any
@@ -14,7 +14,7 @@ from epe_nas_jax.proxies.weight_gradients import cross_entropy
 from epe_nas_jax.spaces.base import CellNetwork, EdgeGroups
 from epe_nas_jax.spaces.layers import gradient_probes, relu_agreement
 
-# What a network puts there if it has what the need asks for.
+# The Flax collection into which a network puts what a proxy needs.
 _COLLECTION_OF_NEED: dict[Need, str] = {
     "relus": relu_agreement.COLLECTION,
     "probes": gradient_probes.PRESENT,
@@ -32,19 +32,19 @@ def cell_proxies(
 ) -> tuple[jax.Array, jax.Array]:
     """Scores one cell by several proxies; pure, for `jax.jit` and `jax.vmap`.
 
-    `nwot` counts the ReLUs of every operation that the genotype has, also of dead ones: give the
-    cell's live form to count those that lead to the output.
+    `nwot` counts the ReLUs of all operations of the genotype, dead ones too: pass the cell's live
+    form to count only those on a path to the output.
 
     Args:
       variables: the weights, as `network.init` makes them.
       genotype: the cell, int32 `[E]`.
       images: the mini-batch, `[N, H, W, 3]`.
-      labels: its classes, int `[N]`.
+      labels: the images' classes, int `[N]`.
       network: a module that makes a network from a genotype.
       proxies: names from `table.PROXIES`.
 
     Returns:
-      The scores, `[P]`, and each class's part e_c of EPE-NAS, `[K]`, as in `epe.class_scores`.
+      The scores, `[P]`, and the EPE-NAS score e_c of each class, `[K]`, as `epe.class_scores`.
 
     Raises:
       InputError: the network lacks what a proxy needs.
@@ -83,23 +83,23 @@ def proxies_of_cells(
 ) -> tuple[jax.Array, jax.Array]:
     """Scores many cells in one pass, operations by groups of fixed size; pure, for `jax.jit`.
 
-    What `jax.vmap` of `cell_proxies` gives, but differentiated outside of the `vmap`, not inside:
-    only so can a group keep for the backward pass what it alone needs.
+    The result is that of `jax.vmap` of `cell_proxies`, but differentiation is outside of the
+    `vmap`: only then can a group keep for the backward pass no more than it needs itself.
 
     Args:
-      variables: the weights, of all cells or of each cell, `[A, ...]`.
+      variables: the weights, shared by all cells, or with a leading axis of A cells.
       genotypes: the cells, int32 `[A, E]`.
-      images: a mini-batch of each cell, `[A, N, H, W, 3]`.
-      labels: their classes, int `[A, N]`.
+      images: the mini-batch of each cell, `[A, N, H, W, 3]`.
+      labels: the images' classes, int `[A, N]`.
       network: as in `cell_proxies`.
       proxies: as in `cell_proxies`.
-      groups: of each edge.
-      activation_dtype: of what the layers put out; None: that of the images.
+      groups: the groups of each edge.
+      activation_dtype: dtype of the layers' outputs; None: the dtype of the images.
       have_own_weights: whether each cell has weights of its own.
 
     Returns:
-      The scores, `[A, P]`, and each class's part e_c of EPE-NAS, `[A, K]`; NaN for a cell that has
-      an operation for which there is no room.
+      The scores, `[A, P]`, and the EPE-NAS score e_c of each class, `[A, K]`; NaN for a cell with
+      an operation whose group is full.
     """
     axes = 0 if have_own_weights else None, 0, 0, 0
     apply_fn = _apply_fn(network, proxies, groups=groups, activation_dtype=activation_dtype)
@@ -119,9 +119,10 @@ def proxies_of_cells(
 
 
 def _apply_fn(network: CellNetwork, proxies: tuple[str, ...], **keywords: Any) -> Any:
-    """`(variables, genotype, scalars, images) -> (logits, what proxies need of the forward pass)`.
+    """`(variables, genotype, scalars, images) -> (logits, collections)`.
 
-    The scalars are those of `gradient_probes`.
+    The scalars are those of `gradient_probes`; the collections hold what the proxies need of the
+    forward pass.
     """
     needs = _needs(proxies)
     collections = [_COLLECTION_OF_NEED[need] for need in sorted(needs & set(_COLLECTION_OF_NEED))]
@@ -147,7 +148,7 @@ def _scores(
     network: CellNetwork,
     proxies: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array]:
-    """The scores `[P]` and class scores `[K]` of one cell, from what its pass found."""
+    """The scores `[P]` and class scores `[K]` of one cell, from the results of its pass."""
     needs = _needs(proxies)
     for name in proxies:
         _check_needs(PROXIES[name], collected)
@@ -177,7 +178,7 @@ def _scalars(proxies: tuple[str, ...], dtype: jnp.dtype) -> dict[str, jax.Array]
 
 
 def _check_needs(proxy: Proxy, collected: Any) -> None:
-    """Checks that a network put into its collections what a proxy needs."""
+    """Checks that a network's collections hold what a proxy needs."""
     for need, collection in _COLLECTION_OF_NEED.items():
         if need in proxy.needs and not jax.tree.leaves(collected.get(collection)):
             raise InputError(

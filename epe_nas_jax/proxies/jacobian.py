@@ -14,8 +14,8 @@ def input_jacobian(
 ) -> jax.Array:
     """Differentiates the sum of all logits with respect to the images (EPE-NAS, section 3).
 
-    One gradient over the whole mini-batch: batch norm couples the images, so image by image, or
-    half a batch at a time, would give another number.
+    It is one gradient over the whole mini-batch: batch norm couples the images, so that gradients
+    of single images, or of half a mini-batch, would be others.
 
     Args:
       apply_fn: a network, `(variables, images [N, ...]) -> logits [N, K]`.
@@ -23,7 +23,16 @@ def input_jacobian(
       images: the mini-batch, floating point `[N, ...]`, an array of any library.
 
     Returns:
-      The input Jacobian, one row an image: `[N, D]`.
+      The input Jacobian, one row per image: `[N, D]`.
+
+    Examples:
+      >>> def linear(weights, images):
+      ...     return images.reshape(len(images), -1) @ weights
+      >>> jacobian = epe_nas_jax.input_jacobian(linear, jnp.ones((192, 3)), images)
+      >>> jacobian.shape
+      (8, 192)
+      >>> float(jacobian[0, 0])
+      3.0
     """
 
     def with_probes(_: None, images: jax.Array) -> tuple[jax.Array, None]:
@@ -35,15 +44,15 @@ def input_jacobian(
 def probed_jacobian(
     apply_fn: Callable[[Any, jax.Array], tuple[jax.Array, Any]], probes: Any, images: jax.Array
 ) -> tuple[jax.Array, Any, Any]:
-    """The input Jacobian, and what probes measure on the same pass.
+    """Computes the input Jacobian, and in the same pass what gradient probes measure.
 
     Args:
       apply_fn: a network, `(probes, images [N, ...]) -> (logits [N, K], aux)`.
-      probes: scalars to differentiate by, any pytree, as `gradient_probes.scalars` makes them.
+      probes: the probes' scalars, any pytree, as `gradient_probes.scalars` makes them.
       images: the mini-batch, `[N, ...]`.
 
     Returns:
-      The input Jacobian `[N, D]`, the derivative by each probe, and `aux`.
+      The input Jacobian `[N, D]`, the derivative with respect to each scalar, and `aux`.
     """
 
     def sum_of_logits(images: jax.Array, probes: Any) -> tuple[jax.Array, Any]:

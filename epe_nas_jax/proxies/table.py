@@ -1,11 +1,11 @@
-"""The table of proxies: to add one is its function and an entry here (docs/extending.md).
+"""The table of proxies: a new one is a function and an entry here (docs/extending.md).
 
-A proxy is a score of an untrained cell; larger is better for each. Most come from the one pass that
-EPE-NAS makes, forward and back to the images. The pass computes what the proxies asked for need,
-and nothing else.
+A proxy is a score of an untrained cell; larger is better for each. Most are computed in the one
+pass that EPE-NAS makes, forward and back to the images. The pass computes what the requested
+proxies need, and nothing else.
 
-A dead operation has no gradient and adds nothing, so that a cell and its live form have one score.
-A cell without a path from input to output has no gradient at all and no score: NaN.
+A dead operation has no gradient and adds nothing, so that a cell and its live form have the same
+score. A cell without a path from input to output has no gradient at all and no score: NaN.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,19 +29,19 @@ Need = Literal["relus", "probes", "weight_gradient"]
 
 
 class Pass(NamedTuple):
-    """One cell on one mini-batch: what went in, and what the pass found.
+    """One pass of one cell on one mini-batch: its inputs and its results.
 
     Attributes:
       network: the network around the cell.
-      variables: its weights.
+      variables: the network's weights.
       genotype: the cell, int32 `[E]`.
       images: the mini-batch, `[N, H, W, 3]`.
-      labels: its classes, int `[N]`.
-      jacobian: the input Jacobian, `[N, D]`, always there.
-      agreement: in how many ReLUs each two images agree, int32 `[N, N]`; for the need `relus`.
-      probes: the numbers of `gradient_probes`, a scalar each by name; for the need `probes`.
-      weight_gradient: of the cross-entropy by the weights, a pytree like them; for the need
-        `weight_gradient`, which costs a pass of its own.
+      labels: the images' classes, int `[N]`.
+      jacobian: the input Jacobian, `[N, D]`, computed in every pass.
+      agreement: in how many ReLUs two images agree, int32 `[N, N]`; for the need `relus`.
+      probes: the measurements of `gradient_probes`, scalars by name; for the need `probes`.
+      weight_gradient: gradient of the cross-entropy with respect to the weights, a pytree like
+        these; for the need `weight_gradient`, which costs another pass.
     """
 
     network: CellNetwork
@@ -56,13 +56,20 @@ class Pass(NamedTuple):
 
 
 class Proxy(NamedTuple):
-    """One proxy.
+    """A proxy: its formula, where it is from, and what it needs of a pass.
 
     Attributes:
-      name: of its column in `scores.csv`.
-      score: from what the pass found to the score, a scalar; NaN for a cell without one.
-      source: where it is from.
-      needs: what the pass must find for it, besides the Jacobian.
+      name: name of the proxy's column in `scores.csv`.
+      score: function from a pass to the score, a scalar; NaN for a cell without a score.
+      source: the paper that defines the proxy.
+      needs: what the pass must compute for it, besides the Jacobian.
+
+    Examples:
+      >>> from epe_nas_jax.proxies.table import PROXIES
+      >>> PROXIES["snip"].source
+      'Lee et al. 2019, section 4'
+      >>> sorted(PROXIES["snip"].needs)
+      ['weight_gradient']
     """
 
     name: str
@@ -71,6 +78,7 @@ class Proxy(NamedTuple):
     needs: frozenset[Need] = frozenset()
 
 
+# All proxies by name.
 PROXIES = {
     proxy.name: proxy
     for proxy in (
@@ -133,10 +141,10 @@ PROXIES = {
 
 
 def check_proxies(names: tuple[str, ...]) -> None:
-    """Checks names of proxies.
+    """Checks that names of proxies are known and different.
 
     Raises:
-      InputError: none, an unknown one, or one twice.
+      InputError: there are none, one is unknown, or one is there twice.
     """
     if not names:
         raise InputError(f"proxies: found none, expected some of {', '.join(PROXIES)}")
