@@ -1,7 +1,7 @@
-"""The table of columns: to add one is its function and an entry here (docs/extending.md).
+"""The table of columns: a new one is a function and an entry here (docs/extending.md).
 
-A column is a number for every cell of a run: `scores.csv` has them, a search may be limited by
-some, and an objective is made of some. Every proxy is a column; the others are below.
+A column has a number for every cell of a run: `scores.csv` holds the columns, some may limit a
+search, and an objective combines some. Every proxy is a column; the others are below.
 """
 
 import functools
@@ -18,19 +18,19 @@ from epe_nas_jax.search.ranking import COMBINATIONS, Combine
 from epe_nas_jax.spaces import paths
 from epe_nas_jax.spaces.base import CellGraph, CellNetwork, Cost
 
-# The recommended ranking (docs/ranking.md).
+# The columns of the recommended ranking of NAS-Bench-201 (docs/ranking.md).
 BEST_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
-# The one that ranks most search spaces well (docs/spaces-ranked.md).
+# The columns of the ranking that is good in most search spaces (docs/spaces-ranked.md).
 COMMON_RANKING = ("nwot", "grad_decay", "few_pools", "little_pooling", "wide_convs")
 
-# From genotypes `[A, E]` to the milliseconds of their networks' forward pass, `[A]`.
+# From genotypes `[A, E]` to the time of their networks' forward pass in milliseconds, `[A]`.
 Latency = Callable[[np.ndarray], np.ndarray]
 
 
 class RunCells:
-    """Cells, and the network that a run builds around them: what columns are computed from.
+    """Cells and the network around them, from which columns are computed.
 
-    What several columns share is computed once, when one of them is asked for.
+    What several columns share is computed once, when it is first needed.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class RunCells:
     ):
         """Holds genotypes `[A, E]`, the network, and the side H and channels of the images.
 
-        With `latency`, which says how long they take, the cells have measured columns too.
+        With a function `latency`, which gives the networks' times, the cells have measured columns
+        too.
         """
         self.genotypes = genotypes
         self._network = network
@@ -54,7 +55,7 @@ class RunCells:
 
     @property
     def columns(self) -> "dict[str, Column]":
-        """The columns that these cells have, of `COLUMNS`."""
+        """Those of `COLUMNS` that these cells have."""
         is_measured = self._latency is not None
         return {
             name: column
@@ -64,41 +65,45 @@ class RunCells:
 
     @functools.cached_property
     def latency_ms(self) -> np.ndarray:
-        """How long their networks take, `[A]`; NaN where that is not known."""
+        """The time of the networks' forward pass in milliseconds, `[A]`; NaN where unknown."""
         assert self._latency is not None
         return self._latency(self.genotypes)
 
     @functools.cached_property
     def built(self) -> Cost:
-        """What the cells cost as built."""
+        """Parameters and FLOPs of the networks as built."""
         return self._cost(live=False)
 
     @functools.cached_property
     def live(self) -> Cost:
-        """What they cost without operations that change no score."""
+        """Parameters and FLOPs of the networks without operations that change no score."""
         return self._cost(live=True)
 
     def on_paths(self, counts: paths.Counts, reduce: Callable[[Counter[int]], float]) -> np.ndarray:
-        """What lies on the paths from input to output, `[A]`.
+        """Counts edges along each path from input to output, and reduces the counts, `[A]`.
 
         Args:
           counts: how much an edge counts.
-          reduce: from the paths through a cell to a number; of several cells they are added up.
+          reduce: from the counts of a cell's paths to one number. Where a genotype has several
+            cells, their numbers are added up.
         """
         return self._of_graphs(lambda graph: reduce(paths.count_on_paths(graph, counts)))
 
     def on_edges(self, counts: paths.Counts) -> np.ndarray:
-        """What lies on all paths together, `[A]`, an edge counting once."""
+        """Counts the edges that lie on any path from input to output, each once, `[A]`."""
         return self._of_graphs(lambda graph: paths.count_on_edges(graph, counts))
 
     def _of_graphs(self, number: Callable[[CellGraph], float]) -> np.ndarray:
-        """A number of each cell's graph, `[A]`; those of several cells with a path are added up."""
+        """Applies a function to the graphs of each genotype and adds its values up, `[A]`.
+
+        Graphs without a path, whose value is NaN, are left out.
+        """
         graphs, cell = self._graphs
         return np.array([_sum_of_known(map(number, of_cell)) for of_cell in graphs])[cell]
 
     @functools.cached_property
     def _graphs(self) -> tuple[list[tuple[CellGraph, ...]], np.ndarray]:
-        """The graphs of all different cells, and which of these each cell is."""
+        """The graphs of all different live forms, and the index of each cell's, `[A]`."""
         space = self._network.space
         networks = space.prune_dead(np.asarray(self.genotypes))
         different, cell = np.unique(networks, axis=0, return_inverse=True)
@@ -116,15 +121,23 @@ def _sum_of_known(numbers: Iterable[float]) -> float:
 
 
 class Column(NamedTuple):
-    """One column that is no proxy.
+    """A column that is not a proxy, such as the number of parameters.
 
     Attributes:
       name: its name in `scores.csv`.
-      values: from cells to a number each, `[A]`.
-      meaning: of the numbers, with their unit.
-      is_limit: whether `search.max_NAME` may limit it: what the cell costs, not what it is worth.
-      is_measured: whether it does not follow from the genotype. It is there only where a run has it
-        measured or reads it from a table, and is no part of an objective.
+      values: from cells to one number for each, `[A]`.
+      meaning: what the numbers are, with their unit.
+      is_limit: whether `search.max_NAME` may limit it: true of costs, such as parameters.
+      is_measured: whether it is measured, or read from a table, instead of computed from the
+        genotype. Such a column cannot be part of an objective.
+
+    Examples:
+      >>> from epe_nas_jax.scoring.columns import COLUMNS, RunCells
+      >>> cells = RunCells(np.array([[3, 3, 3, 3, 3, 3], [0, 0, 0, 1, 0, 0]]), network, side=8)
+      >>> COLUMNS["wide_convs"].meaning
+      'the most convolutions wider than one pixel on a path from input to output'
+      >>> COLUMNS["wide_convs"].values(cells)
+      array([3., 0.])
     """
 
     name: str
@@ -134,6 +147,7 @@ class Column(NamedTuple):
     is_measured: bool = False
 
 
+# All columns that are not proxies, by name.
 COLUMNS = {
     column.name: column
     for column in (
@@ -188,16 +202,23 @@ COLUMNS = {
         ),
     )
 }
+# Names of the columns that may limit a search, and of those that are measured.
 LIMITS = tuple(name for name, column in COLUMNS.items() if column.is_limit)
 MEASURED = tuple(name for name, column in COLUMNS.items() if column.is_measured)
 
 
 class Objective(NamedTuple):
-    """What a search maximises.
+    """What a search maximises: one column, or several combined by their ranks.
 
     Attributes:
       columns: names of proxies and of `COLUMNS`, none of `MEASURED`.
-      combine: from their values `[A, P]` to scores `[A]`, by ranks; None for a single column.
+      combine: from the columns' values `[A, P]` to scores `[A]`; None for a single column.
+
+    Examples:
+      >>> from epe_nas_jax.scoring.columns import Objective
+      >>> from epe_nas_jax.search.ranking import rank_sum
+      >>> Objective(("nwot", "live_params"), rank_sum).proxies
+      ('nwot',)
     """
 
     columns: tuple[str, ...]
@@ -205,13 +226,13 @@ class Objective(NamedTuple):
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """Those of its columns that are proxies."""
+        """Names of the columns that are proxies."""
         return tuple(name for name in self.columns if name in PROXIES)
 
     def values(self, proxies: Mapping[str, np.ndarray], cells: RunCells) -> np.ndarray:
-        """What the score is made of: `[A]` of a single column, else `[A, P]`.
+        """The values of the columns: `[A]` of a single column, else `[A, P]`.
 
-        An infinite proxy, such as `nwot` of a cell without a path, is none: NaN.
+        An infinite proxy, such as `nwot` of a cell without a path, becomes NaN.
         """
         found = [
             np.where(np.isinf(proxies[name]), np.nan, proxies[name])
@@ -223,14 +244,23 @@ class Objective(NamedTuple):
 
 
 def objective_of(columns: tuple[str, ...], combine: str) -> Objective:
-    """The objective of some columns.
+    """Makes the objective that combines some columns.
 
     Args:
       columns: names of proxies and of `COLUMNS`, none of `MEASURED`, at least one of them a proxy.
-      combine: a name of `ranking.COMBINATIONS`, by which several columns are one score.
+      combine: a name of `ranking.COMBINATIONS`, which combines several columns into one score.
 
     Raises:
-      InputError: an unknown column or combination, one column twice, or no proxy among them.
+      InputError: an unknown column or combination, a column that is named twice, or no proxy among
+        the columns.
+
+    Examples:
+      >>> from epe_nas_jax.scoring.columns import objective_of
+      >>> objective = objective_of(("nwot", "jacob_cov", "live_params"), "log_rank_sum")
+      >>> objective.proxies
+      ('nwot', 'jacob_cov')
+      >>> objective.combine(np.array([[3.0, 5.0, 9.0], [2.0, 4.0, 9.0]])).argmax()
+      np.int64(0)
     """
     if combine not in COMBINATIONS:
         expected = ", ".join(COMBINATIONS)
@@ -250,5 +280,5 @@ def objective_of(columns: tuple[str, ...], combine: str) -> Objective:
 
 
 def proxies_to_score(objective: Objective, further: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The proxies of an objective, then further ones, each once."""
+    """Names of an objective's proxies, then of further ones, each once."""
     return tuple(dict.fromkeys((*objective.proxies, *further)))

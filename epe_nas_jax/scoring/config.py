@@ -1,4 +1,4 @@
-"""How cells are scored."""
+"""The options of scoring cells."""
 
 import dataclasses
 
@@ -6,29 +6,41 @@ from epe_nas_jax.arrays import PRECISIONS
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.proxies.table import check_proxies
 
+# Whether cells share their weights (`ScoringConfig.init`).
 INITS = ("shared", "independent")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    """How cells are scored; equal ones and equal shapes share one compiled program.
+    """How cells are scored; equal configs, with equal shapes, share one compiled program.
 
     Attributes:
-      init: `"shared"`: a layer, edge and operation has the same weights in every cell;
+      init: `"shared"`: the same layer, edge and operation has the same weights in every cell;
         `"independent"`: every cell has weights of its own, as in the released code.
       proxies: names from `proxies.table.PROXIES`; the first one is the score.
-      precision: what GPUs and TPUs may round the factors of products to, convolutions included;
-        CPUs always compute in full, and so do correlations everywhere. Where cells run by groups of
-        fixed size (NAS-Bench-201 on GPUs and TPUs), outputs of convolutions wait for the backward
-        pass in bfloat16 below `"float32"`; with `"bfloat16"` stem, cells and blocks put it out too.
+      precision: format to which GPUs and TPUs may round the factors of products, convolutions
+        included; CPUs never round, and correlations are never rounded. Where cells run by groups of
+        fixed size (NAS-Bench-201 on GPUs and TPUs), any format below `"float32"` also keeps the
+        outputs of convolutions in bfloat16 until the backward pass, and `"bfloat16"` makes it the
+        dtype of the outputs of stem, cells and blocks.
       num_inits: how many times weights are drawn; the scores are averaged.
       fresh_batch: None: the images are the mini-batch of all cells; a number N: they are a data set
-        from which every cell draws N, as in the released code.
-      augment: crop and flip the fresh mini-batches.
-      class_balanced: draw as many images of each class as possible into the fresh mini-batches.
+        from which every cell draws N images, as in the released code.
+      augment: whether to crop and flip the fresh mini-batches.
+      class_balanced: whether to draw equally many images of each class, as far as possible, into
+        the fresh mini-batches.
 
     Raises:
-      InputError: a field has an unknown value, or one that does not go with another.
+      InputError: a field has an unknown value, or one that contradicts another field.
+
+    Examples:
+      >>> config = epe_nas_jax.ScoringConfig(proxies=("nwot", "jacob_cov"), num_inits=3)
+      >>> config.all_shared
+      True
+      >>> epe_nas_jax.ScoringConfig(augment=True)
+      Traceback (most recent call last):
+      ...
+      epe_nas_jax.errors.InputError: augment: needs fresh_batch; augment a mini-batch before ...
     """
 
     init: str = "shared"

@@ -1,4 +1,4 @@
-"""How far a command is: a bar for a person, lines for a log file."""
+"""The progress of a command: a bar on a terminal, or lines in a log file."""
 
 import logging
 import math
@@ -10,16 +10,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def progress_bar(total: int, initial: int = 0, *, unit: str, disable: bool = False) -> Any:
-    """A bar on stderr or, where this package's log is on, a line in it for every update.
+    """A progress bar on stderr or, where this package logs, a log line for every update.
 
     Args:
-      total: how many there are.
-      initial: how many of them were done before; the rate and the time left are without them.
-      unit: what they are, in the singular.
+      total: number of items.
+      initial: number of items done before; rate and time left do not count them.
+      unit: what the items are, in the singular.
       disable: show nothing.
 
     Returns:
-      A context manager with a method `update(n)`, to call with how many more are done.
+      A context manager with a method `update(n)`, which adds n items to those done.
     """
     if not _LOG.isEnabledFor(logging.INFO):
         return tqdm(total=total, initial=initial, unit=unit, disable=disable)
@@ -28,7 +28,7 @@ def progress_bar(total: int, initial: int = 0, *, unit: str, disable: bool = Fal
         initial=initial,
         unit=unit,
         disable=disable,
-        # Nothing before the first update, nothing after the last, and no update without a line.
+        # A line for every update, but none before the first and after the last.
         delay=1e-9,
         leave=False,
         mininterval=0,

@@ -1,4 +1,4 @@
-"""The best ranking as one call: cells in, a table of proxies, counts, score and rank out."""
+"""The recommended ranking as one call, from cells to a table of proxies, scores and ranks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,22 +37,19 @@ def score_table(
     devices: Sequence[jax.Device] | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Ranks cells by the recommended sum of signals, or by an objective of your own.
-
-    >>> table = epe_nas_jax.score_table(cells, images, labels)
-    >>> table.sort_values("rank")["arch"].head()
+    """Ranks cells by the recommended combination of proxies, or by an objective of your own.
 
     Args:
       cells: genotypes, int `[A, E]`, or A texts of cells.
       images: the mini-batch, as in `compile_scorer`.
       labels: as in `compile_scorer`.
       columns: further proxies to compute, names of `proxies.table.PROXIES`. Those of
-        `columns.COLUMNS` that need no measurement are always there.
-      objective: names of proxies and of `columns.COLUMNS` that are the score together; by default
-        the recommended five (docs/ranking.md). `("epe",)` is EPE-NAS.
-      combine: how the ranks of several columns are added, `"log_rank_sum"` or `"rank_sum"`; ranks
-        are among these cells.
-      seed: of the weights.
+        `columns.COLUMNS` that need no measurement are always in the table.
+      objective: names of the proxies and of the `columns.COLUMNS` that are combined to the score;
+        by default the recommended five (docs/ranking.md). `("epe",)` is EPE-NAS.
+      combine: how the ranks of several columns are added, `"log_rank_sum"` or `"rank_sum"`; a rank
+        is among these cells.
+      seed: seed of the weights.
       network: as in `compile_scorer`.
       init: as in `ScoringConfig`.
       num_inits: as in `ScoringConfig`.
@@ -61,12 +58,20 @@ def score_table(
       progress: as in `compile_scorer`.
 
     Returns:
-      A row a cell, in the given order: `arch`, `score` (larger is better, NaN for a cell without
-      one), `rank` (1 is the best, equal scores share one, missing for a cell without a score), then
-      the proxies and those of `columns.COLUMNS` that need no measurement.
+      One row per cell, in the given order: `arch`, `score` (larger is better, NaN for a cell
+      without one), `rank` (1 is the best, equal scores have equal ranks, missing for a cell without
+      a score), then the proxies and those of `columns.COLUMNS` that need no measurement.
 
     Raises:
       InputError: an unknown column, or as `score_cells`.
+
+    Examples:
+      >>> cells = [[3, 3, 3, 3, 3, 3], [3, 0, 0, 1, 0, 3], [0, 0, 0, 0, 0, 0]]
+      >>> table = epe_nas_jax.score_table(cells, images, labels, network=network)
+      >>> table["rank"].tolist()  # the third cell has no path from input to output
+      [1, 2, <NA>]
+      >>> table["live_params"].tolist()
+      [23255, 4775, 4775]
     """
     aim = objective_of(tuple(objective), combine)
     further = tuple(name for name in columns if name not in COLUMNS or name in MEASURED)
@@ -100,13 +105,14 @@ def table_of(
     objective: Objective,
     network: CellNetwork,
 ) -> pd.DataFrame:
-    """Scored cells as a table: `arch`, `score`, proxies, counts.
+    """Makes a table of scored cells: `arch`, `score`, proxies, and further columns.
 
     Args:
       cells: the cells.
-      scores: theirs, `[A]`.
-      proxies: theirs by name, `[A]` each. One that is the score is there under that name only.
-      objective: what the score is made of.
+      scores: the cells' scores, `[A]`.
+      proxies: the cells' proxies by name, `[A]` each. A proxy that is the whole score appears as
+        `score` only.
+      objective: what the scores are made of.
       network: the network around the cells.
     """
     archs = [network.space.format(genotype) for genotype in cells.genotypes]

@@ -1,10 +1,10 @@
-"""Many cells: `score_cells`, and the compiled scorer that it calls.
+"""Scores many cells: `score_cells`, and the compiled scorer that it calls.
 
 Cells are planned into steps of fixed size, and the cells of a step are sharded over all devices. A
-CPU device runs cell after cell inside the program, and one program (`step`) serves any list. A GPU
-or TPU runs the cells of its shard at once, each operation of an edge by a group of fixed size:
-three programs serve any list, of which `scoring.packing` fills that which fits best. The first is
-compiled beforehand, the others when they are needed.
+CPU device runs one cell after another inside the program, and one program (`step`) is enough for
+any list of cells. A GPU or TPU runs the cells of its shard at once, each operation of an edge by a
+group of fixed size: three programs are enough, and for every step `scoring.packing` chooses the one
+that fits best. The first is compiled beforehand, the others when they are needed.
 """
 
 import dataclasses
@@ -40,10 +40,10 @@ from epe_nas_jax.spaces.nasbench201.network import NasBench201Network
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 
-# Not compared by its attributes: arrays have no truth value and no hash.
+# `eq=False`: comparison by attributes would fail, because arrays have no truth value and no hash.
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CellScorer:
-    """Cells scored on one data set in one way, compiled; a score function for any search.
+    """A compiled scorer of cells on one mini-batch or data set; a score function for any search.
 
     Made by `compile_scorer`, and never changed.
 
@@ -52,13 +52,23 @@ class CellScorer:
       config: how cells are scored.
       prune_dead: whether operations on no path from input to output are left out.
       vectorise: whether a device runs the cells of its shard at once, or one after another.
-      packer: makes steps by groups of fixed size; None: steps have none.
-      num_processes: how many processes like this share the steps.
-      cells_per_step: cells of a device in a step, at most; S.
+      packer: plans steps by groups of fixed size; None: steps have no groups.
+      num_processes: how many equal processes share the steps.
+      cells_per_step: the most cells that a device takes in a step, S.
       devices: the devices in use.
-      dtype: of the scores.
+      dtype: dtype of the scores.
       progress: whether to show a progress bar on stderr.
       inputs: the key of the weights, images, labels and a black pixel, replicated on the devices.
+
+    Examples:
+      >>> scorer = epe_nas_jax.compile_scorer(images, labels, seed=0, network=network)
+      >>> cells = np.array([[3, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0]])
+      >>> np.isnan(scorer(cells))  # the second cell has no path from input to output
+      array([False,  True])
+      >>> scorer.proxies(cells).shape
+      (2, 1)
+      >>> scorer.class_scores(cells[0]).shape
+      (3,)
     """
 
     network: CellNetwork
@@ -75,33 +85,33 @@ class CellScorer:
 
     @property
     def num_slots(self) -> int:
-        """How many cells a step has at most."""
+        """The most cells that a step has, on all devices."""
         return self.largest_step()[0] * len(self.devices)
 
     def __call__(self, genotypes: Any) -> np.ndarray:
-        """The scores `[A]` of genotypes `[A, E]` or A texts, NaN where a cell has none."""
+        """Scores genotypes `[A, E]`, or A texts: `[A]`, NaN where a cell has no score."""
         return self.proxies(genotypes)[:, 0]
 
     def proxies(self, genotypes: Any) -> np.ndarray:
-        """The proxies `[A, P]` of genotypes `[A, E]` or A texts, NaN where a cell has none."""
+        """Computes the proxies of genotypes `[A, E]`, or A texts: `[A, P]`, NaN for no score."""
         kinds, networks, back = self.distinct(genotypes)
         return self._of_list(kinds, networks)[0][back]
 
     def class_scores(self, genotype: np.ndarray) -> np.ndarray:
-        """Each class's part e_c, `[K]`, of the EPE-NAS score of a genotype `[E]`."""
+        """Computes the EPE-NAS score e_c of each class, `[K]`, of a genotype `[E]`."""
         kinds, networks, _ = self.distinct(genotype[None])
         return dataclasses.replace(self, progress=False)._of_list(kinds, networks)[1][0]
 
     def distinct(self, genotypes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Finds which different cells have to be scored, so that none is scored twice.
+        """Finds the different cells that have to be scored, so that none is scored twice.
 
         Args:
           genotypes: the cells, `[A, E]`, or A texts.
 
         Returns:
-          Genotypes `[B, E]` that have proxies of their own, in order: networks if all cells share
-          weights and mini-batch, else cells; the genotypes `[B, E]` to build for them; and which of
-          these each cell has, `[A]`.
+          The different genotypes `[B, E]`, sorted: live forms if all cells share weights and
+          mini-batch, else cells as given; the genotypes `[B, E]` to build for them; and for each
+          cell the index of its row in these, `[A]`.
 
         Raises:
           InputError: the rows are not genotypes of the space.
@@ -120,23 +130,23 @@ class CellScorer:
         num_done: int = 0,
         shard: Shard | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Scores what `distinct` gave, or part of it, and yields after every step.
+        """Scores the cells that `distinct` returned, or part of them, and yields after every step.
 
         Args:
-          kinds: int `[B, E]`.
-          networks: int `[B, E]`.
+          kinds: the different genotypes, int `[B, E]`.
+          networks: the genotypes to build for them, int `[B, E]`.
           num_done: how many were scored before, for the progress bar.
-          shard: this process's part where several share the steps; by default it has all.
+          shard: this process's part, where several processes share the steps; by default all.
 
         Yields:
-          Those genotypes of `kinds` that are this process's part of the step, in their order, and
-          their proxies, a row each.
+          Those genotypes of `kinds` that this process has scored in the step, in their order, and
+          their proxies, one row per genotype.
         """
         for step, proxies, _ in self._steps(kinds, networks, num_done, shard):
             yield kinds[step.cells], proxies
 
     def lower(self, platform: str | None = None) -> jax.stages.Lowered:
-        """The program of a step, not compiled, for these devices or for another platform."""
+        """Lowers the program of a step, without compiling it, for these devices or a platform."""
         space, num_slots = self.network.space, self.num_slots
         capacities = self.largest_step()[1]
         genotypes = np.zeros((num_slots, space.num_edges), np.int32)
@@ -148,7 +158,7 @@ class CellScorer:
         return traced.lower(lowering_platforms=(platform,) if platform else None)
 
     def largest_step(self) -> tuple[int, Capacities | None]:
-        """How many cells a device has in a step at most, and how many of them may have what."""
+        """The most cells of a device in a step, and how many may have each operation on an edge."""
         if self.packer is None:
             return self.cells_per_step, None
         together = self.num_processes * len(self.devices)
@@ -169,7 +179,7 @@ class CellScorer:
         num_done: int = 0,
         shard: Shard | None = None,
     ) -> Iterator[tuple[Step, np.ndarray, np.ndarray]]:
-        """As `steps`: each step, its proxies and class scores."""
+        """Yields each step of `steps`, its proxies and its class scores."""
         num_devices = len(self.devices)
         shard = shard or Shard(0, 1, num_devices, self.cells_per_step)
         if self.packer is None:
@@ -197,14 +207,14 @@ class CellScorer:
             widths = len(self.config.proxies), self.network.num_classes
             return np.zeros((0, widths[0]), self.dtype), np.zeros((0, widths[1]), self.dtype)
         space = self.network.space
-        # An empty cell, of zeros, fills the slots that are left.
+        # The row of zeros fills the slots without a cell.
         is_cell = step.is_cell[:, None]
         words = space.identity(np.where(is_cell, kinds[step.slots], 0))
         genotypes = np.where(is_cell, networks[step.slots], 0)
         if step.capacities is not None:
             for shard in np.split(genotypes, len(self.devices)):
                 assert has_room(shard, step.capacities)
-        # NaN is a result here: a user who looks for NaN elsewhere would be stopped by it.
+        # NaN is a valid result here: it must not stop a user who has `jax_debug_nans` on.
         with jax.debug_nans(False), one_blas_thread():
             static = self._static(step.capacities)
             found = score_step(words, step.is_cell, genotypes, *self.inputs, **static)
@@ -214,7 +224,7 @@ class CellScorer:
         return proxies, e
 
     def _static(self, capacities: Capacities | None) -> dict[str, Any]:
-        """What the compiled program is made for, beside shapes."""
+        """The static arguments of the compiled program."""
         return {
             "network": self.network,
             "config": self.config,
@@ -240,36 +250,41 @@ def compile_scorer(
     num_processes: int = 1,
     progress: bool = False,
 ) -> CellScorer:
-    """Checks the arguments, puts the images on the devices and compiles the program.
+    """Makes a scorer: checks the arguments, copies images to the devices, compiles the program.
 
-    The compiler's account of the memory that the program takes has the last word: if there is less,
-    it is compiled again for fewer cells together, or on CPUs for fewer devices.
+    If the program needs more memory than there is, by the compiler's account, it is compiled again
+    for fewer cells at once, or on CPUs for fewer devices.
 
     Args:
-      images: the mini-batch, normalised, `[N, H, W, 3]`; with `config.fresh_batch`, a data set. An
+      images: the normalised mini-batch, `[N, H, W, 3]`; with `config.fresh_batch`, a data set. An
         array of any library, or lists; float16 and bfloat16 are computed in float32.
-      labels: classes 0..K-1, int `[N]`, likewise.
+      labels: classes 0..K-1, int `[N]`, an array of any library, or a list.
       seed: seed of the weights (and of fresh mini-batches).
       network: the network around the cell, which names its search space; by default
         NAS-Bench-201's with as many classes as there are labels.
       config: how to score; by default EPE-NAS with shared weights on the given mini-batch.
-      cells_per_step: cells handed to a device at a time, or `"auto"`.
-      prune_dead: leave out operations on no path from input to output, and score cells once that
-        are equal then; it changes no score.
+      cells_per_step: how many cells a device gets at a time, or `"auto"`.
+      prune_dead: leave out operations on no path from input to output, and score cells that are
+        then equal only once; this changes no score.
       black: a normalised black pixel, `[3]`, for augmentation; by default zeros.
       devices: devices of one kind, by default all that this process has.
       vectorise: run the cells of a device at once (`jax.vmap`) or one after another; by default at
-        once on GPUs and TPUs, and one after another on CPUs. At once on as many CPU devices as
-        there are cores, the eigenvalues of large batches can wait for each other for ever (jaxlib
-        0.10, whatever the number of BLAS threads).
-      num_together: how many cells are scored at a time at most, if that is known; GPUs and TPUs
-        make their steps no larger then.
-      num_processes: how many processes like this share the steps, as `CellScorer.steps` lets them.
+        once on GPUs and TPUs, and one after another on CPUs. With `vectorise=True` and as many CPU
+        devices as cores, eigenvalues of large batches can deadlock (jaxlib 0.10, with any number
+        of BLAS threads).
+      num_together: the most cells that are scored in one call, if known; GPUs and TPUs then make
+        their steps no larger.
+      num_processes: how many equal processes share the steps (see `CellScorer.steps`).
       progress: show a progress bar on stderr.
 
     Raises:
       InputError: an argument has the wrong type or is out of range, the images are fewer than
-        `config.fresh_batch`, or no two images are of one class where `epe` is to compare them.
+        `config.fresh_batch`, or no class has two images for `epe` to compare.
+
+    Examples:
+      >>> scorer = epe_nas_jax.compile_scorer(images, labels, seed=0, network=network)
+      >>> scorer(["|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"]).shape
+      (1,)
     """
     config = config or ScoringConfig()
     images, labels = in_float32(as_array(images, "images")), as_array(labels, "labels")
@@ -288,7 +303,7 @@ def compile_scorer(
     batch_shape = (config.fresh_batch or len(images), *images.shape[1:])
     devices = checked_devices(devices)
     is_cpu = devices[0].platform == "cpu"
-    # A CPU device runs cell after cell: one cell fills it, and its memory is used again.
+    # A CPU device runs one cell after another: a cell keeps it busy, and memory is used again.
     vectorise = not is_cpu if vectorise is None else vectorise
     memory = usable_memory(devices[0]) if is_cpu or cells_per_step == "auto" else None
     num_cells, num_devices = plan_steps(
@@ -325,7 +340,7 @@ def compile_scorer(
 
 
 def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
-    """Compiles a scorer, again with a smaller plan if its program takes more memory than this."""
+    """Compiles a scorer, and again with a smaller plan if its program takes too much memory."""
     account = scorer.lower().compile().memory_analysis()
     if memory is None or account is None:
         return scorer
@@ -338,7 +353,7 @@ def _compile(scorer: CellScorer, memory: int | None) -> CellScorer:
 
 
 def _with_plan(scorer: CellScorer, cells_per_step: int, num_devices: int) -> CellScorer:
-    """A scorer for another plan, with its inputs on the devices in use."""
+    """Changes a scorer's plan and copies its inputs to the devices in use."""
     devices = scorer.devices[:num_devices]
     replicated = NamedSharding(
         Mesh(np.array(devices), ("cells",)),
@@ -368,8 +383,6 @@ def score_cells(
 ) -> np.ndarray:
     """Scores any number of cells, in any order, on one mini-batch or a fresh one per cell.
 
-    >>> epe_nas_jax.score_cells([arch], images, labels, seed=0)
-
     Args:
       genotypes: the cells, int `[A, E]`, or A texts of cells.
       images: as in `compile_scorer`.
@@ -388,8 +401,14 @@ def score_cells(
 
     Raises:
       InputError: as `compile_scorer`, or the rows are not genotypes of the network's space.
+
+    Examples:
+      >>> cells = [[3, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0]]
+      >>> scores = epe_nas_jax.score_cells(cells, images, labels, seed=0, network=network)
+      >>> np.isnan(scores)  # the second cell has no path from input to output
+      array([False,  True])
     """
-    # Before it compiles, which takes long.
+    # Checked before the compilation, which takes long.
     cells = genotypes_of(genotypes, network.space if network else NASBENCH201)
     scorer = compile_scorer(
         images,

@@ -1,7 +1,7 @@
 """The compiled program of a step: many cells, sharded over devices.
 
-A cell's key is folded from the seed and, where cells are to differ, from the cell's identity: its
-score depends on (seed, mini-batch, cell) and on nothing else.
+A cell's random key is folded from the seed and, where cells have weights or mini-batches of their
+own, from the cell's identity: its score depends on (seed, mini-batch, cell) and on nothing else.
 """
 
 import functools
@@ -34,19 +34,19 @@ def score_step(
     vectorise: bool,
     capacities: Capacities | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Proxies and class scores of a step, a row a slot, sharded over the mesh's devices.
+    """Computes the proxies and class scores of a step, sharded over the mesh's devices.
 
     Args:
       words: identities of the cells in the slots, `[slots, W]`.
-      is_cell: which slots are filled, `[slots]`.
-      genotypes: what to build for them, `[slots, E]`.
+      is_cell: whether a slot has a cell, bool `[slots]`.
+      genotypes: the genotypes to build in the slots, `[slots, E]`.
       *inputs: `CellScorer.inputs`, replicated on the devices.
       network: the network around the cells.
       config: how to score.
       mesh: the devices.
       vectorise: whether a device runs the cells of its shard at once, or one after another.
-      capacities: how many cells of a shard may have each operation on each edge, if it runs them at
-        once by groups of fixed size; None: by loops.
+      capacities: how many cells of a shard may have each operation on each edge, where operations
+        run by groups of fixed size; None: they run by loops.
 
     Returns:
       Proxies `[slots, P]` and class scores `[slots, K]`.
@@ -72,14 +72,14 @@ def score_step(
 
 
 def shared_weights(seed: int, network: CellNetwork, images: jax.Array) -> Any:
-    """The weights of every candidate with which `score_cells(..., seed=seed)` scores all cells."""
+    """The weights, of every operation, with which `score_cells(..., seed=seed)` scores cells."""
     weights_keys, _ = _keys_of_inits(random_key(seed), 1)
     empty = jnp.zeros(network.space.num_edges, jnp.int32)
     return jax.jit(network.init)(weights_keys[0], images[:1], empty)
 
 
 class _Protocol(NamedTuple):
-    """What the cells of a shard are scored on, and how."""
+    """The images on which the cells of a shard are scored, the network and the options."""
 
     network: CellNetwork
     config: ScoringConfig
@@ -88,16 +88,16 @@ class _Protocol(NamedTuple):
     black: jax.Array
 
     def weights(self, weights_key: jax.Array) -> Any:
-        """Weights of every candidate."""
+        """Draws the weights of every operation."""
         empty = jnp.zeros(self.network.space.num_edges, jnp.int32)
         return self.network.init(weights_key, self.images[:1], empty)
 
     def own_weights(self, weights_key: jax.Array, words: jax.Array) -> Any:
-        """The weights of one cell, from its identity `[W]`."""
+        """Draws weights for one cell, from its identity `[W]`."""
         return self.weights(_fold_words(weights_key, words))
 
     def minibatch(self, batch_key: jax.Array, words: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The mini-batch of one cell: its own, or that of all."""
+        """The mini-batch of one cell: its own, or the one of all cells."""
         if not self.config.fresh_batch:
             return self.images, self.labels
         return draw_minibatch(
@@ -118,7 +118,7 @@ class _Protocol(NamedTuple):
         batch_key: jax.Array,
         variables: Any,
     ) -> tuple[jax.Array, jax.Array]:
-        """Proxies `[P]` and class scores `[K]` of one cell; without variables it has its own."""
+        """Proxies `[P]` and class scores `[K]` of one cell; variables None: it draws its own."""
         if variables is None:
             variables = self.own_weights(weights_key, words)
         minibatch = self.minibatch(batch_key, words)
@@ -140,7 +140,7 @@ class _Protocol(NamedTuple):
         if have_own_weights:
             variables = jax.vmap(self.own_weights, (None, 0))(weights_key, words)
         minibatches = jax.vmap(self.minibatch, (None, 0))(batch_key, words)
-        # In halves only what the precision allows: outputs that wait, or all of them.
+        # The precision allows bfloat16 for no outputs, for those that are kept, or for all.
         is_single = self.images.dtype == jnp.float32
         precision = self.config.precision if is_single else "float32"
         kept_dtype = None if precision == "float32" else "bfloat16"
@@ -200,7 +200,7 @@ def _score_shard(
 
 
 def _keys_of_inits(key: jax.Array, num_inits: int) -> tuple[jax.Array, jax.Array]:
-    """For every draw of the weights a key of the weights and one of fresh mini-batches."""
+    """Keys of the weights and keys of fresh mini-batches, one of each per draw of the weights."""
     weights_keys, batch_keys = jnp.unstack(
         jax.vmap(jax.random.split)(jax.random.split(key, num_inits)), axis=1
     )
@@ -208,7 +208,7 @@ def _keys_of_inits(key: jax.Array, num_inits: int) -> tuple[jax.Array, jax.Array
 
 
 def _fold_words(key: jax.Array, words: jax.Array) -> jax.Array:
-    """A key of a cell's own, from its identity `[W]`."""
+    """Folds a cell's identity `[W]` into a key."""
     for word in words:
         key = jax.random.fold_in(key, word)
     return key
