@@ -259,8 +259,8 @@ def objective_of(columns: tuple[str, ...], combine: str) -> Objective:
       >>> objective = objective_of(("nwot", "jacob_cov", "live_params"), "log_rank_sum")
       >>> objective.proxies
       ('nwot', 'jacob_cov')
-      >>> objective.combine(np.array([[3.0, 5.0, 9.0], [2.0, 4.0, 9.0]])).argmax()
-      np.int64(0)
+      >>> int(objective.combine(np.array([[3.0, 5.0, 9.0], [2.0, 4.0, 9.0]])).argmax())
+      0
     """
     if combine not in COMBINATIONS:
         expected = ", ".join(COMBINATIONS)

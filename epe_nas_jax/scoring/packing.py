@@ -1,12 +1,12 @@
-"""Steps by groups of fixed size: which cells go together, so that no operation has more than fit.
+"""Packs cells into steps by groups of fixed size, so that every cell has a place in its groups.
 
 An accelerator runs each operation of an edge once for all cells of a step that have it there, in an
-array whose size is part of the compiled program (`layers.static_groups`). So a step takes any cells
-of which no more than so many have an operation on an edge: its *profile*. What a group holds beyond
-its cells is computed in vain.
+array whose size is part of the compiled program (`layers.static_groups`). The *profile* of a step
+says how many of its cells may have each operation on each edge. Places of a group that no cell
+takes are computed for nothing: packing keeps them few.
 
-Every process of a run packs for itself: what decides is counted in integers, and so the same on any
-machine.
+Every process of a run packs for itself. It decides by integers only, so that the result is the same
+on any machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,26 +17,26 @@ import numpy as np
 from epe_nas_jax.seeds import generator, random_key
 from epe_nas_jax.spaces.base import Capacities, Cells, SearchSpace
 
-# How many lists are drawn to know the mix of operations of a uniform one, and how long they are.
+# Number and length of the uniformly drawn lists from which the mix of operations is estimated.
 _TYPICAL_LISTS, _TYPICAL_CELLS = 8, 1000
-# Of a step's cells the share that a step for few cells has.
+# Size of a small step, as a share of a large one.
 _FEW = 1 / 8
-# Of what the mix says, the room for the operation that takes longest, and for others: fewer places
-# stay empty in vain where there are too few, and the cells that are left go into small steps.
+# Capacities of a large step's groups relative to the mix, for the slowest operation and for others.
+# Too few places for the slowest leave none of them empty; cells that do not fit take small steps.
 _TIGHT, _ROOMY = 0.95, 1.1
-# Of the few cells, the room for the one that takes longest in steps for any cells and in steps for
-# cells that have it often, and for others.
+# Capacities of a small step's groups, as shares of its cells: for the slowest operation in steps
+# for any cells, in steps for cells that have it often, and for other operations.
 _SELDOM, _OFTEN, _OTHERS = 0.25, 0.5, 0.3
-# What a step for few cells must gain to be taken before a large one, in percent.
+# A small step is taken before a large one only if it is fuller by so many percent.
 _GAIN = 5
-# How many orders are tried, where that takes no time.
+# How many orders of a list are tried, and up to which length.
 _ORDERS, _SHORT_LIST = 4, 2000
-# How many cells of the list are looked through to fill a round: as many as it takes, times this, or
-# so many.
+# Cells of the list to choose from when a round is filled: this factor times those that the round
+# takes, and at least so many.
 _WINDOW, _LEAST_WINDOW = 2, 2048
-# Of a share times a number, which is meant to be whole.
+# Rounding error of a share times a number whose exact product is an integer.
 _ROUNDING = 1e-9
-# A full group, as an integer.
+# How full a group is, in integers from 0 to this.
 _FULL = 4096
 
 
@@ -44,7 +44,7 @@ class Profile(NamedTuple):
     """The shape of a compiled step.
 
     Attributes:
-      num_cells: how many cells it takes at most, S.
+      num_cells: the most cells that the step takes, S.
       capacities: how many of them may have each operation on each edge.
     """
 
@@ -53,11 +53,11 @@ class Profile(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What all devices do at one time: a step each, of one profile.
+    """The steps that all devices run at the same time, all of one profile.
 
     Attributes:
-      profile: of the steps.
-      steps: of each device that has cells their numbers in the list.
+      profile: the profile of the steps.
+      steps: for each device that has cells, the indices of its cells in the list.
     """
 
     profile: Profile
@@ -65,11 +65,11 @@ class Round(NamedTuple):
 
 
 class Packer(NamedTuple):
-    """What lists the steps are made for.
+    """The kind of lists for which steps are planned.
 
     Attributes:
-      mix: the share of their networks with each operation on each edge, `[E, operations]`.
-      num_together: how many networks a list has at most; None: any number.
+      mix: the share of a list's networks with each operation on each edge, `[E, operations]`.
+      num_together: the most networks of a list; None: any number.
       group_work: as `CellNetwork.group_work`.
     """
 
@@ -78,15 +78,15 @@ class Packer(NamedTuple):
     group_work: tuple[int, ...]
 
     def profiles(self, cells_per_step: int, num_devices: int = 1) -> tuple[Profile, ...]:
-        """The profiles of steps: three, so that few programs are compiled.
+        """The three profiles of steps: so few that few programs are compiled.
 
-        They depend on no list, so that the next run finds the programs compiled. The first is made
-        for the mix. The second takes few cells of any kind: what is left of a list, or a small
-        list. The third takes few cells too, with room for the slowest operation on most of their
-        edges, as an evolved population has it.
+        They depend on no particular list, so that the next run finds its programs compiled. The
+        first is made for the mix. The second takes few cells of any kind: the end of a list, or a
+        short list. The third takes few cells too, with room for the slowest operation on most of
+        their edges, as in an evolved population.
 
         Args:
-          cells_per_step: how many cells fit the memory.
+          cells_per_step: how many cells fit into memory.
           num_devices: how many steps run at the same time.
         """
         work = np.asarray(self.group_work)
@@ -110,12 +110,12 @@ class Packer(NamedTuple):
 def packer_of(
     lists: Sequence[np.ndarray], group_work: tuple[int, ...], num_together: int | None
 ) -> Packer:
-    """The packer for lists like these, networks `[A, E]` each.
+    """Makes the packer for lists that are like some given ones.
 
     Args:
-      lists: such as will be scored.
+      lists: typical lists of networks, int `[A, E]` each.
       group_work: as `CellNetwork.group_work`.
-      num_together: how many networks a list has at most; None: any number.
+      num_together: the most networks of a list; None: any number.
     """
     operations = range(len(group_work))
     shares = [[np.mean(cells == number, axis=0) for number in operations] for cells in lists]
@@ -128,11 +128,11 @@ def uniform_packer(
     group_work: tuple[int, ...],
     num_together: int | None,
 ) -> Packer:
-    """The packer for lists of cells that are drawn uniformly.
+    """Makes the packer for lists of cells that are drawn uniformly.
 
     Args:
-      space: where to draw.
-      networks_of: from cells `[A, E]` to the different networks among them, as they are built.
+      space: the space to draw from.
+      networks_of: from cells `[A, E]` to the genotypes of the different networks that they need.
       group_work: as `CellNetwork.group_work`.
       num_together: as in `packer_of`.
     """
@@ -147,11 +147,11 @@ def pack(
     group_work: Sequence[int],
     num_devices: int = 1,
 ) -> list[Round]:
-    """Packs cells into steps of the given profiles, so that little is computed in vain.
+    """Packs cells into steps of the given profiles, so that few places stay empty.
 
-    Round after round takes the profile in which the cells that are left fill the largest part of
-    what it computes. They are picked one by one, so that at any time all groups are about equally
-    full. Of some orders in which the cells may be looked at, the best one is kept.
+    Each round takes the profile that the remaining cells fill best, measured by the work of the
+    groups. Cells are picked one by one, so that all groups stay about equally full. Several orders
+    of the list are tried, and the best result is kept.
 
     Args:
       cells: the list, int `[A, E]`.
@@ -167,23 +167,26 @@ def pack(
 
 
 def in_vain(cells: np.ndarray, rounds: Sequence[Round], operation: int) -> float:
-    """What groups of one operation compute beyond what cells `[A, E]` need, as a share of this.
+    """How many places of one operation's groups no cell takes, as a share of those taken.
 
-    The rounds are of one device.
+    Args:
+      cells: the packed cells, int `[A, E]`.
+      rounds: the rounds of one device.
+      operation: index of the operation.
     """
     capacities = [row[operation] for done in rounds for row in done.profile.capacities]
     return float(sum(capacities) / np.sum(cells == operation) - 1)
 
 
 def has_room(cells: np.ndarray, capacities: Capacities) -> bool:
-    """Whether of cells `[S, E]` no more have an operation on an edge than there is room for."""
+    """Whether the groups have room for all cells `[S, E]` of a step."""
     room = np.asarray(capacities)
     counts = np.stack([np.sum(cells == number, axis=0) for number in range(room.shape[1])], axis=1)
     return bool(np.all(counts <= room))
 
 
 def _capacities(num_cells: int, shares: np.ndarray, work: np.ndarray) -> Capacities:
-    # What needs no group has room for all.
+    # An operation without a group has room for all cells.
     room = np.where(
         work > 0, np.clip(np.ceil(shares * num_cells - _ROUNDING), 1, num_cells), num_cells
     )
@@ -191,7 +194,7 @@ def _capacities(num_cells: int, shares: np.ndarray, work: np.ndarray) -> Capacit
 
 
 def _computed(profile: Profile, work: np.ndarray) -> int:
-    """How long a step takes, in the unit of the operations' work: a cell without any takes 1."""
+    """How long a step takes; a cell without operations takes 1."""
     return int(np.sum(np.asarray(profile.capacities) * work)) + profile.num_cells
 
 
@@ -203,7 +206,7 @@ def _pack_in_order(
     num_devices: int,
 ) -> list[Round]:
     grouped = np.flatnonzero(work)
-    # Of every cell which groups it is in, `[A, E * groups]`.
+    # Whether a cell has a place in a group, `[A, E * groups]`.
     taken = (cells[order][:, :, None] == grouped).reshape(len(cells), cells.shape[1] * len(grouped))
     weights = np.tile(work[grouped], cells.shape[1])
     rounds = []
@@ -227,7 +230,7 @@ def _pack_in_order(
 def _fill_devices(
     taken: np.ndarray, num_cells: int, room: np.ndarray, weights: np.ndarray, num_devices: int
 ) -> list[np.ndarray]:
-    """Numbers of the cells that fill a step of each device, of those that have any."""
+    """Indices of the cells that fill a step of each device; devices without cells are left out."""
     window = min(len(taken), max(_WINDOW * num_cells * num_devices, _LEAST_WINDOW))
     left = np.arange(window)
     steps = []
@@ -241,7 +244,7 @@ def _fill_devices(
 
 
 def _fill(taken: np.ndarray, num_cells: int, room: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Numbers of the cells of `[A, groups]` that fill a step, at most so many, none twice."""
+    """Indices of the cells of `[A, groups]` that fill a step: different ones, up to `num_cells`."""
     is_left = np.ones(len(taken), bool)
     left = room.copy()
     picked: list[int] = []

@@ -1,4 +1,4 @@
-"""Which cells run where and when: steps that fit the memory, shared out evenly over devices."""
+"""Plans which cells run where and when: steps that fit into memory, with equal work per device."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,17 +12,18 @@ from epe_nas_jax.memory import free_bytes
 from epe_nas_jax.scoring.packing import Round
 from epe_nas_jax.spaces.base import Capacities, CellNetwork
 
-# Fewest and most, and the bytes that all cells of a step may go through, one after another: they
-# stand for time. Shared weights are drawn anew for every step, which takes as long as several small
-# cells.
+# Fewest and most cells of a CPU's step. Shared weights are drawn anew for every step, which takes
+# as long as several small cells.
 _CPU_CELLS_PER_STEP = (16, 256)
+# Bytes that the cells of a CPU's step use, one after another: a measure of the step's time.
 _CPU_BYTES_PER_STEP = 16 * 2**30
-# Of a device that runs a step's cells at once: by loops, and by groups of fixed size.
+# Most cells of a device that runs them at once: by loops, and by groups of fixed size.
 _MAX_CELLS_BY_LOOPS, _MAX_CELLS_BY_GROUPS = 64, 1024
-# Of what loops keep for the backward pass, the share that groups keep: in full, and by half.
+# What groups keep for the backward pass relative to loops: in float32, and in bfloat16.
 _KEPT_BY_GROUPS, _KEPT_IN_HALVES = 0.4, 0.27
-# What may be asked for: far more than any device holds at once.
+# Most cells that a user may ask for: far more than any device holds at once.
 _MOST_CELLS_PER_STEP = 2**16
+# Share of the free memory that a program may take.
 _MEMORY_SHARE = 0.6
 
 
@@ -30,10 +31,10 @@ class Shard(NamedTuple):
     """One process's part of every step, where several processes share the work.
 
     Attributes:
-      process: which process, from 0.
-      num_processes: how many there are.
+      process: number of the process, from 0.
+      num_processes: how many processes there are.
       num_devices: how many devices each of them uses.
-      cells_per_step: how many cells of a step each device takes at most, S.
+      cells_per_step: the most cells that a device takes in a step, S.
     """
 
     process: int
@@ -43,31 +44,32 @@ class Shard(NamedTuple):
 
     @property
     def num_slots(self) -> int:
-        """How many cells of a step each process takes at most."""
+        """The most cells that each process takes in a step."""
         return self.num_devices * self.cells_per_step
 
     def rows(self, work: np.ndarray) -> np.ndarray:
-        """Which cells of a step are this process's, in their order.
+        """Indices of the cells of a step that this process scores, in increasing order.
 
         Args:
-          work: how long each takes, `[A]`, at most as many as all processes have slots.
+          work: how long each cell takes, `[A]`; A is at most the number of slots of all processes.
         """
         assigned = assign_slots(work, self.num_processes, self.num_slots)
         own = np.sort(assigned.reshape(self.num_processes, self.num_slots)[self.process])
         return own[own < len(work)]
 
 
+# The index of a slot without a cell.
 EMPTY = -1
 
 
 class Step(NamedTuple):
-    """What one process does in a step.
+    """The cells of one process in a step.
 
     Attributes:
-      slots: which cell of the list each slot has, device by device, int `[devices * S]`; `EMPTY` if
-        none.
+      slots: for each slot, device by device, the index of its cell in the list, int
+        `[devices * S]`; `EMPTY` if it has none.
       capacities: how many of a device's cells may have each operation on each edge; None: any.
-      num_cells: how many cells all processes have in it.
+      num_cells: how many cells all processes together have in the step.
     """
 
     slots: np.ndarray
@@ -76,12 +78,12 @@ class Step(NamedTuple):
 
     @property
     def is_cell(self) -> np.ndarray:
-        """Which slots have a cell, bool `[devices * S]`."""
+        """Whether a slot has a cell, bool `[devices * S]`."""
         return self.slots != EMPTY
 
     @property
     def cells(self) -> np.ndarray:
-        """The numbers of this process's cells, in their order."""
+        """Indices of this process's cells, in increasing order."""
         return np.sort(self.slots[self.is_cell])
 
 
@@ -92,19 +94,22 @@ def plan_steps(
     devices: Sequence[jax.Device],
     precision: str = "float32",
 ) -> tuple[int, int]:
-    """Cells a device gets in a step, and how many devices to use: by estimate, before compiling.
+    """Estimates, before compiling, how many cells a device gets in a step, and of how many devices.
 
     Args:
-      wanted: a number of cells, which is kept, or `"auto"`.
+      wanted: a number of cells, which is used as it is, or `"auto"`.
       network: the network to run.
       batch_shape: `(N, H, W, 3)`.
       devices: devices of one kind.
       precision: as `ScoringConfig.precision`.
 
+    Returns:
+      Cells per device and step, and the number of devices.
+
     Raises:
-      InputError: neither an integer in 1..65536 nor `"auto"`.
+      InputError: `wanted` is neither an integer in 1..65536 nor `"auto"`.
     """
-    # NumPy's integers are no ints.
+    # NumPy's integers are not instances of `int`.
     is_number = isinstance(wanted, int | np.integer) and not isinstance(wanted, bool)
     if not (is_number and 1 <= int(wanted) <= _MOST_CELLS_PER_STEP) and wanted != "auto":
         raise InputError(
@@ -137,23 +142,26 @@ def checked_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
 
 
 def usable_memory(device: jax.Device) -> int:
-    """Bytes that a program may take of a device's memory; of all CPU devices together."""
+    """Bytes that a program may take of a device's memory; CPU devices share them."""
     return int(_MEMORY_SHARE * free_bytes(device))
 
 
 def fit_memory(
     cells_per_step: int, devices: Sequence[jax.Device], needed: int, usable: int
 ) -> tuple[int, int]:
-    """Cells a device gets in a step and how many devices to use, so that memory suffices.
+    """Reduces the cells per step, or the number of devices, until the program fits into memory.
 
-    CPU devices are cores of one memory and work on one cell at a time each: fewer of them are used.
-    Other devices have a memory each and run a step's cells at once: they get fewer cells.
+    CPU devices share one memory and each works on one cell at a time: fewer of them are used. Other
+    devices have their own memory and run a step's cells at once: they get fewer cells.
 
     Args:
       cells_per_step: cells of a device in a step, S.
       devices: devices of one kind.
       needed: bytes that the program takes on each device.
       usable: bytes that it may take, as from `usable_memory`.
+
+    Returns:
+      Cells per device and step, and the number of devices.
     """
     if devices[0].platform == "cpu":
         return cells_per_step, max(1, min(len(devices), usable // max(1, needed)))
@@ -171,11 +179,11 @@ def assign_slots(work: np.ndarray, num_devices: int, cells_per_step: int) -> np.
       cells_per_step: slots of a device, S.
 
     Returns:
-      Which cell has which slot, device by device, int `[num_devices * S]`; A marks an empty slot.
+      The index of each slot's cell, device by device, int `[devices * S]`; A marks an empty slot.
     """
     order = np.full(num_devices * cells_per_step, len(work))
     order[: len(work)] = np.argsort(-work, kind="stable")
-    # Round after round, every second one backwards, as teams are chosen.
+    # In rounds, every second one backwards, so that no device always gets the largest cell.
     rounds = order.reshape(cells_per_step, num_devices)
     rounds[1::2] = rounds[1::2, ::-1]
     return rounds.T.reshape(-1)
@@ -184,12 +192,12 @@ def assign_slots(work: np.ndarray, num_devices: int, cells_per_step: int) -> np.
 def steps_in_order(
     work: np.ndarray, shard: Shard, num_devices: int, cells_per_step: int
 ) -> Iterator[Step]:
-    """Steps of a list as it comes, so that the devices of a step have about the same work.
+    """Yields the steps of a list in its order, with about equal work for the devices of a step.
 
     Args:
       work: how long each cell takes, `[A]`.
-      shard: the process that asks.
-      num_devices: of this process.
+      shard: this process's part.
+      num_devices: number of devices of this process.
       cells_per_step: slots of a device, S.
     """
     size = shard.num_processes * shard.num_slots
@@ -201,12 +209,12 @@ def steps_in_order(
 
 
 def steps_by_groups(rounds: Sequence[Round], shard: Shard, num_devices: int) -> Iterator[Step]:
-    """Steps of a packed list, a round each.
+    """Yields the steps of a packed list, one step per round.
 
     Args:
-      rounds: as from `packing.pack`, of one list in all processes.
-      shard: the process that asks.
-      num_devices: of this process; the first `shard.num_devices` of them get cells.
+      rounds: as from `packing.pack`; equal in all processes.
+      shard: this process's part.
+      num_devices: number of devices of this process; the first `shard.num_devices` get cells.
     """
     assert shard.num_devices <= num_devices
     for profile, steps in rounds:

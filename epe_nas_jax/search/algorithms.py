@@ -1,4 +1,4 @@
-"""Search over any space with any score function: an algorithm asks for cells and gets scores.
+"""Searches any space with any score function: an algorithm asks for cells and is told their scores.
 
 An `Algorithm` is three pure functions over a `State`, as in evosax and blackjax:
 
@@ -7,10 +7,10 @@ An `Algorithm` is three pure functions over a `State`, as in evosax and blackjax
     state = algorithm.tell(state, candidates, score_fn(candidates))
 
 `run` is that loop. A search depends on its key and on the scores that `tell` gets, and on nothing
-else. NaN, a cell without a score, never wins.
+else. A cell without a score, NaN, never wins.
 
-With `combine` several proxies are one score, by their ranks among the cells seen so far
-(`ranking.log_rank_sum`). Such scores change as cells come in, so that every step computes them
+`combine` makes one score of several proxies, by their ranks among the cells seen so far
+(`ranking.log_rank_sum`). Such scores change with every new cell, so that every step computes them
 again.
 """
 
@@ -27,19 +27,25 @@ from epe_nas_jax.spaces.base import SearchSpace
 
 ScoreFn = Callable[[np.ndarray], np.ndarray]
 
-# After so many steps in a row without a new cell, a search is over.
+# A search ends after so many successive steps without a new cell.
 MAX_IDLE_STEPS = 1000
 
 
 class State(NamedTuple):
-    """Where a search stands.
+    """The state of a search algorithm between two steps.
 
     Attributes:
-      key: random key of all that is still to be drawn.
+      key: random key for everything that is still to be drawn.
       pending: cells to ask for next, `[A, E]`.
-      genotypes: cells that candidates are made from, `[A, E]`: the population, oldest first, or
-        the cell whose neighbours are looked at.
-      scores: theirs, `[A]`.
+      genotypes: cells from which candidates are made, `[A, E]`: the population, oldest first, or
+        the cell whose neighbours are visited.
+      scores: scores of these genotypes, `[A]`.
+
+    Examples:
+      >>> from epe_nas_jax.search import algorithms
+      >>> state = algorithms.random(4, space=network.space).init(jax.random.key(0))
+      >>> state.pending.shape, state.genotypes.shape
+      ((4, 6), (0, 6))
     """
 
     key: jax.Array
@@ -49,13 +55,22 @@ class State(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """A search algorithm.
+    """A search algorithm as three pure functions.
 
     Attributes:
       init: from a key, consumed, to the first state.
-      ask: from a state to the next state and candidates to score, `[B, E]`; none: it is over.
+      ask: from a state to the next state and candidates to score, `[B, E]`; without candidates the
+        search is over.
       tell: from a state, candidates `[B, E]` and their scores `[B]` to the next state. The
-        candidates may be fewer than were asked for, or other ones.
+        candidates may be fewer than those of `ask`, or others.
+
+    Examples:
+      >>> from epe_nas_jax.search import algorithms
+      >>> algorithm = algorithms.local(candidates_per_step=8, space=network.space)
+      >>> state, candidates = algorithm.ask(algorithm.init(jax.random.key(0)))
+      >>> state = algorithm.tell(state, candidates, scores=candidates.sum(axis=1))
+      >>> candidates.shape
+      (8, 6)
     """
 
     init: Callable[[jax.Array], State]
@@ -64,13 +79,21 @@ class Algorithm(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """What a search saw, in the order it saw it.
+    """The cells that a search has scored, in that order, and the cell that it chooses.
 
     Attributes:
-      genotypes: int32 `[A, E]`.
-      scores: `[A]`, NaN for a cell without a score.
+      genotypes: the different cells, int32 `[A, E]`.
+      scores: the cells' scores, `[A]`, NaN for a cell without a score.
       best: index of the chosen cell, or None if no cell has a score.
-      num_steps: how many steps brought new cells.
+      num_steps: how many steps had new cells.
+
+    Examples:
+      >>> from epe_nas_jax.search.algorithms import random_search
+      >>> result = random_search(
+      ...     jax.random.key(0), lambda cells: cells[:, 0], num_samples=10, space=network.space
+      ... )
+      >>> bool(result.scores[result.best] == result.scores.max())
+      True
     """
 
     genotypes: np.ndarray
@@ -87,22 +110,31 @@ def run(
     *,
     combine: Combine | None = None,
 ) -> SearchResult:
-    """Runs a search until it has scored so many different cells.
+    """Runs a search algorithm until it has scored a given number of different cells.
 
-    A cell that is asked for again gets the score it had, at no cost. The last step is cut to the
-    budget. The search ends early if the algorithm asks for nothing more, or for no new cell in
+    A cell that is asked for again gets its earlier score, at no cost. The last step is cut to the
+    budget. The search ends early if the algorithm asks for no more cells, or for no new cell in
     `MAX_IDLE_STEPS` steps.
 
     Args:
       algorithm: what to search with.
       key: random key, consumed.
-      score_fn: scores `[B]` of genotypes `[B, E]`; larger is better. With `combine`, their proxies
-        `[B, P]`.
-      budget: how many different cells to score at most.
+      score_fn: from genotypes `[B, E]` to their scores `[B]`, larger is better; with `combine`, to
+        their proxies `[B, P]`.
+      budget: the most different cells to score.
       combine: from the proxies `[A, P]` of all cells seen so far to their scores `[A]`.
 
     Raises:
       InputError: the budget is below 1, or `score_fn` does not return a number for each cell.
+
+    Examples:
+      >>> from epe_nas_jax.search import algorithms
+      >>> algorithm = algorithms.local(candidates_per_step=8, space=network.space)
+      >>> result = algorithms.run(
+      ...     algorithm, jax.random.key(0), lambda cells: cells.sum(axis=1), budget=50
+      ... )
+      >>> result.genotypes.shape
+      (50, 6)
     """
     _check_at_least_1("budget", budget)
     score = cached(score_fn, combine)
@@ -133,7 +165,7 @@ def run(
 
 
 def cached(score_fn: ScoreFn, combine: Combine | None = None) -> ScoreFn:
-    """A score function that scores no cell twice.
+    """Makes a score function that remembers its scores and scores no cell twice.
 
     Args:
       score_fn: as in `run`.
@@ -141,6 +173,15 @@ def cached(score_fn: ScoreFn, combine: Combine | None = None) -> ScoreFn:
 
     Raises:
       InputError: when called, if `score_fn` or `combine` do not return a number for each cell.
+
+    Examples:
+      >>> from epe_nas_jax.search.algorithms import cached
+      >>> def slow(cells):
+      ...     print("scores", cells.tolist())
+      ...     return cells.sum(axis=1)
+      >>> cached(slow)(np.array([[3, 3], [3, 0], [3, 3]]))
+      scores [[3, 3], [3, 0]]
+      array([6, 3, 6])
     """
     place: dict[bytes, int] = {}
     values: list[np.ndarray] = []
@@ -171,7 +212,14 @@ def random(num_cells: int, *, space: SearchSpace) -> Algorithm:
 
     Args:
       num_cells: how many cells, A.
-      space: where to search.
+      space: the search space.
+
+    Examples:
+      >>> from epe_nas_jax.search import algorithms
+      >>> algorithm = algorithms.random(20, space=network.space)
+      >>> state, candidates = algorithm.ask(algorithm.init(jax.random.key(0)))
+      >>> candidates.shape
+      (20, 6)
     """
 
     def init(key: jax.Array) -> State:
@@ -195,22 +243,33 @@ def evolution(
     candidates_per_step: int,
     space: SearchSpace,
 ) -> Algorithm:
-    """Regularised evolution (Real et al. 2019, algorithm 1), a batch of children a step.
+    """Regularised evolution (Real et al. 2019, algorithm 1), several children per step.
 
-    The population starts with random cells. A child is a mutation of the best of a tournament,
-    whose cells are drawn from the population with replacement; each child drives out the oldest
-    cell. With one candidate a step this is the published algorithm; with more, all children of a
-    step have their parents in the same population. Where no cell of a tournament has a score, a
-    random cell takes the child's place.
+    The population starts with random cells. A child is a mutation of the best cell of a tournament,
+    whose cells are drawn from the population with replacement; each child replaces the oldest cell.
+    With one candidate per step this is the published algorithm; with more, all children of a step
+    have their parents in the same population. Where no cell of a tournament has a score, a random
+    cell replaces the child.
 
     Args:
-      population: cells of the population.
-      tournament: cells of a tournament.
+      population: number of cells of the population.
+      tournament: number of cells of a tournament.
       candidates_per_step: B.
-      space: where to search.
+      space: the search space.
 
     Raises:
-      InputError: a number below 1.
+      InputError: a number is below 1.
+
+    Examples:
+      >>> from epe_nas_jax.search import algorithms
+      >>> algorithm = algorithms.evolution(
+      ...     population=10, tournament=5, candidates_per_step=5, space=network.space
+      ... )
+      >>> result = algorithms.run(
+      ...     algorithm, jax.random.key(0), lambda cells: cells.sum(axis=1), budget=200
+      ... )
+      >>> bool(result.scores.max() > result.scores[:10].max())  # better than the first, random ones
+      True
     """
     _check_at_least_1("population", population)
     _check_at_least_1("tournament", tournament)
@@ -239,19 +298,28 @@ def evolution(
 
 
 def local(*, candidates_per_step: int, space: SearchSpace) -> Algorithm:
-    """Local search with restarts (as in White et al. 2021), a batch of neighbours a step.
+    """Local search with restarts (as in White et al. 2021), several neighbours per step.
 
-    It starts at the best of B random cells, and looks at the neighbours in random order, B a step.
+    It starts at the best of B random cells, and scores the neighbours in random order, B per step.
     When the best of a step is better than the cell, it moves there: first improvement for B = 1,
     steepest ascent for B as large as the neighbourhood. A cell with no better neighbour is a local
-    optimum, and the search starts again elsewhere.
+    optimum, and the search starts again at other random cells.
 
     Args:
       candidates_per_step: B.
-      space: where to search.
+      space: the search space.
 
     Raises:
-      InputError: a number below 1.
+      InputError: a number is below 1.
+
+    Examples:
+      >>> from epe_nas_jax.search import algorithms
+      >>> algorithm = algorithms.local(candidates_per_step=24, space=network.space)
+      >>> result = algorithms.run(
+      ...     algorithm, jax.random.key(0), lambda cells: cells.sum(axis=1), budget=300
+      ... )
+      >>> int(result.scores.max())  # six times the last operation, number 4
+      24
     """
     _check_at_least_1("candidates per step", candidates_per_step)
 
@@ -288,15 +356,22 @@ def random_search(
 
     Args:
       key: random key, consumed.
-      score_fn: scores `[A]` of genotypes `[A, E]`; larger is better.
+      score_fn: from genotypes `[A, E]` to their scores `[A]`; larger is better.
       num_samples: how many cells, A.
-      space: where to search.
+      space: the search space.
       replace: whether a cell may be drawn twice, as in the released code.
       combine: as in `run`.
 
     Raises:
       InputError: more cells than the space has, without replacement; or `score_fn` does not return
         a number for each cell.
+
+    Examples:
+      >>> from epe_nas_jax.search.algorithms import random_search
+      >>> scorer = epe_nas_jax.compile_scorer(images, labels, seed=0, network=network)
+      >>> result = random_search(jax.random.key(0), scorer, num_samples=3, space=network.space)
+      >>> epe_nas_jax.format_arch(result.genotypes[result.best])
+      '|...~0|+|...~0|...~1|+|...~0|...~1|...~2|'
     """
     if not replace:
         return run(random(num_samples, space=space), key, score_fn, num_samples, combine=combine)
@@ -306,7 +381,7 @@ def random_search(
 
 
 def start(key: jax.Array, space: SearchSpace, num_cells: int) -> State:
-    """Random cells to ask for, and nothing seen."""
+    """The first state of a search: random cells to ask for, and no scored cells."""
     key, sample_key = jax.random.split(key)
     cells = np.asarray(space.sample(sample_key, num_cells))
     return State(key, cells, cells[:0], np.zeros(0))
@@ -319,14 +394,17 @@ def children_of(
     mutate_key: jax.Array,
     sample_key: jax.Array,
 ) -> np.ndarray:
-    """Mutations of cells of a state, and random cells where a parent has no score; `[B, E]`.
+    """Mutates cells of a state; a parent without a score gives a random cell.
 
     Args:
-      state: where the search stands.
-      parents: indices of its genotypes, `[B]`.
-      space: where to search.
-      mutate_key: random key, consumed.
-      sample_key: another one, consumed.
+      state: the state of the search.
+      parents: indices of the state's genotypes, `[B]`.
+      space: the search space.
+      mutate_key: random key of the mutations, consumed.
+      sample_key: random key of the random cells, consumed.
+
+    Returns:
+      The children, `[B, E]`.
     """
     children = np.array(space.mutate(mutate_key, state.genotypes[parents]))
     orphans = np.isnan(state.scores[parents])
@@ -336,7 +414,7 @@ def children_of(
 
 
 def next_pending(state: State, num_cells: int) -> tuple[State, np.ndarray]:
-    """The state behind the next cells that are still to be asked for, and these cells."""
+    """Takes the next pending cells: the state without them, and these cells."""
     return state._replace(pending=state.pending[num_cells:]), state.pending[:num_cells]
 
 

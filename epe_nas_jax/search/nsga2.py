@@ -1,7 +1,7 @@
-"""Search for the best scores at every cost: NSGA-II (Deb et al. 2002), without crossover.
+"""Searches for the best scores at every cost: NSGA-II (Deb et al. 2002), without crossover.
 
-What a search has seen is ordered by Pareto fronts: the cells that no other beats in score and cost,
-those that only these beat, and so on; and within a front by how far apart its neighbours are.
+The scored cells are ordered by Pareto fronts: the cells that no other beats in score and cost, then
+those that only these beat, and so on; and within a front by the distance of a cell's neighbours.
 """
 
 import jax
@@ -23,18 +23,29 @@ from epe_nas_jax.spaces.base import SearchSpace
 def nsga2(
     *, population: int, candidates_per_step: int, costs: ScoreFn, space: SearchSpace
 ) -> Algorithm:
-    """NSGA-II over score and cost, a batch of children a step; an `algorithms.Algorithm`.
+    """NSGA-II over score and cost, several children per step; an `algorithms.Algorithm`.
 
     The population starts with random cells. A child is a mutation of the better one of two cells of
-    the population, drawn with replacement; of population and children together the best are the
-    next population. Where neither of two cells has a score, a random cell takes the child's place.
+    the population, drawn with replacement; the best cells of population and children together are
+    the next population. Where neither of two cells has a score, a random cell replaces the child.
 
     Args:
-      population: cells of the population, at least 1.
+      population: number of cells of the population, at least 1.
       candidates_per_step: B, at least 1.
-      costs: from cells `[B, E]` to what each costs, `[B]`; smaller is better, NaN is unknown and
-        worse than any.
-      space: where to search.
+      costs: from cells `[B, E]` to the cost of each, `[B]`; smaller is better, NaN is unknown and
+        worse than any other.
+      space: the search space.
+
+    Examples:
+      >>> from epe_nas_jax.search.algorithms import run
+      >>> from epe_nas_jax.search.nsga2 import nsga2
+      >>> def params(cells):
+      ...     return network.cost(cells, side=8).params
+      >>> algorithm = nsga2(
+      ...     population=10, candidates_per_step=5, costs=params, space=network.space
+      ... )
+      >>> run(algorithm, jax.random.key(0), lambda cells: cells.sum(axis=1), 50).genotypes.shape
+      (50, 6)
     """
 
     def init(key: jax.Array) -> State:
@@ -52,7 +63,7 @@ def nsga2(
 
     def tell(state: State, candidates: np.ndarray, scores: np.ndarray) -> State:
         genotypes = np.concatenate([state.genotypes, candidates])
-        # A cell is in the population once.
+        # A population never holds a cell twice.
         _, different = np.unique(genotypes, axis=0, return_index=True)
         different = np.sort(different)
         genotypes, scores = genotypes[different], np.concatenate([state.scores, scores])[different]
@@ -67,11 +78,14 @@ def nsga2(
 
 
 def pareto_order(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Indices of cells from the best to the worst: by front, then by crowding distance, falling.
+    """Orders cells from the best to the worst: by front, then by decreasing crowding distance.
 
     Args:
-      scores: `[A]`, larger is better; cells with NaN are the last.
-      costs: `[A]`, smaller is better; likewise.
+      scores: `[A]`, larger is better; cells with NaN come last.
+      costs: `[A]`, smaller is better; cells with NaN come last.
+
+    Returns:
+      Indices of the cells, int `[A]`.
     """
     fronts = np.full(len(scores), len(scores))
     distances = np.zeros(len(scores))
@@ -87,18 +101,18 @@ def pareto_order(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 def crowding_distances(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """How far apart the neighbours of each cell of a front are (section III-B of the paper).
+    """The distance between the two neighbours of each cell of a front (Deb et al., section III-B).
 
     The distance is the sum, over score and cost, of the difference of the two neighbours divided by
-    that of the front's two ends, which are infinitely far from everything.
+    that of the front's two ends. The ends themselves have an infinite distance.
 
     Args:
-      scores: of a front, `[A]`, rising.
-      costs: theirs, `[A]`, rising.
+      scores: scores of a front's cells, `[A]`, increasing.
+      costs: costs of these cells, `[A]`, increasing.
     """
     distances = np.full(len(scores), np.inf)
     if len(scores) > 2:
-        # Along a front both rise.
+        # Score and cost both increase along a front.
         distances[1:-1] = sum(
             (values[2:] - values[:-2]) / (values[-1] - values[0]) for values in (scores, costs)
         )

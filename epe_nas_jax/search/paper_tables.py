@@ -1,6 +1,6 @@
-"""How well proxies rank and choose cells: the numbers of the paper's table.
+"""The numbers of the paper's tables: how well proxies rank and choose cells.
 
-Rows are plain dictionaries of numbers, one a line of a table; NaN stands for what is not known.
+Rows are plain dictionaries of numbers, one per line of a table; NaN is an unknown number.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ import numpy as np
 from epe_nas_jax.data.score_files import SCORE, ScoredCells
 from epe_nas_jax.search import ranking, simulation
 
+# Lengths of a search in the paper's table.
 SIZES = (10, 100, 500, 1000)
 
-# What part of the cells, by accuracy, correlations are computed on.
+# The parts of the cells, by accuracy, on which correlations are computed.
 PARTS = {"all": 1.0, "top 20 %": 0.2, "top 10 %": 0.1}
 
 PUBLISHED_SPACE = "nasbench201"
@@ -34,17 +35,17 @@ def search_rows(
     space: str = PUBLISHED_SPACE,
     ms_per_cell: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Simulated random searches beside the published ones, random choice and the best possible.
+    """Compares simulated random searches with published ones, random choice and the best possible.
 
     Args:
       cells: scored cells of a data set, from which the searches draw.
       num_searches: how many searches of each length.
-      seed: of the draws.
-      space: name of the cells' space; only of `PUBLISHED_SPACE` there are published searches.
-      ms_per_cell: what scoring a cell takes, if known.
+      seed: seed of the draws.
+      space: name of the cells' space; published searches exist for `PUBLISHED_SPACE` only.
+      ms_per_cell: milliseconds that scoring a cell takes, if known.
 
     Returns:
-      Rows with `dataset`, `method`, `samples` (none for what needs no search) and, for every
+      Rows with `dataset`, `method`, `samples` (None for a method without a search) and, for every
       accuracy, its mean and deviation over the searches; `seconds` of one search where known.
       Lengths beyond the number of scored cells are left out.
     """
@@ -102,13 +103,13 @@ def search_rows(
 def correlation_row(
     cells: ScoredCells, proxy: str, *, num_searches: int, seed: int
 ) -> dict[str, Any]:
-    """How a proxy's scores go with test accuracy.
+    """Computes how a proxy's scores correlate with test accuracy.
 
     Args:
       cells: scored cells of a data set.
-      proxy: whose scores.
-      num_searches: how many simulated searches the regret is a mean of.
-      seed: of their draws and of the bootstrap.
+      proxy: name of the proxy.
+      num_searches: how many simulated searches the regret is averaged over.
+      seed: seed of these searches' draws and of the bootstrap.
 
     Returns:
       `dataset`, `proxy` and `num_cells` (those with a score); `spearman` and `kendall` by the name
@@ -138,12 +139,12 @@ def correlation_row(
 def best_of_n(
     cells: ScoredCells, *, num_searches: int, seed: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Mean and deviation of the chosen cell's test accuracy by the length of the search.
+    """Computes the chosen cell's test accuracy, mean and deviation, by the length of the search.
 
     Args:
       cells: scored cells of a data set.
       num_searches: how many searches of each length.
-      seed: of the draws.
+      seed: seed of the draws.
 
     Returns:
       Lengths `[L]`, evenly spaced on a logarithmic axis up to 1,000 or half the cells; and means
@@ -151,7 +152,7 @@ def best_of_n(
       those drawn.
     """
     scores, accuracies = cells.scores[SCORE].to_numpy(), cells.accuracies["test"].to_numpy()
-    # From 2: a search of one cell may well draw one without a score.
+    # From 2: the cell of a search of one cell often has no score.
     longest = min(SIZES[-1], max(2, len(scores) // 2), len(scores))
     sizes = np.unique(np.geomspace(min(2, longest), longest, 25).round().astype(int))
     draws = simulation.draw_searches(len(scores), longest, num_searches=num_searches, seed=seed)
@@ -165,5 +166,5 @@ def best_of_n(
 
 
 def sizes_within(num_cells: int) -> Sequence[int]:
-    """The table's lengths of a search that so many scored cells allow."""
+    """Those of the table's lengths of a search that do not exceed a number of scored cells."""
     return [size for size in SIZES if size <= num_cells]

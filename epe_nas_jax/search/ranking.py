@@ -1,4 +1,4 @@
-"""Rankings: the best cells, several proxies as one score, rank correlations with accuracies."""
+"""Rankings: the best cells, combinations of several proxies, rank correlations with accuracies."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from scipy import stats
 
 from epe_nas_jax.seeds import generator
 
+# From the values of several columns `[A, P]` to one score for each cell, `[A]`.
 Combine = Callable[[np.ndarray], np.ndarray]
 
 
@@ -16,9 +17,15 @@ class RankCorrelation(NamedTuple):
     """A rank correlation, or another statistic of a ranking, with its bootstrap interval.
 
     Attributes:
-      value: on the sample.
+      value: the statistic of the sample.
       low: lower end of the 95 % interval.
-      high: upper end of it.
+      high: upper end of the 95 % interval.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import kendall
+      >>> value, low, high = kendall(np.arange(20.0), np.sqrt(np.arange(20.0)))
+      >>> round(value, 2), round(low, 2), round(high, 2)
+      (1.0, 1.0, 1.0)
     """
 
     value: float
@@ -27,61 +34,91 @@ class RankCorrelation(NamedTuple):
 
 
 def best_index(scores: np.ndarray) -> int | None:
-    """The first index of the largest score of `[A]`, or None if none is a number."""
+    """The first index of the largest score of `[A]`, or None if all are NaN.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import best_index
+      >>> best_index(np.array([1.0, np.nan, 3.0]))
+      2
+    """
     return None if np.isnan(scores).all() else int(np.nanargmax(scores))
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k largest scores of `[A]`, best first, without NaN; ties keep their order."""
+    """Indices of the k largest scores of `[A]`, best first, without NaN; ties keep their order.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import top_k
+      >>> top_k(np.array([1.0, np.nan, 3.0, 2.0]), 2)
+      array([2, 3])
+    """
     order = np.argsort(-scores, kind="stable")
     return order[~np.isnan(scores[order])][:k]
 
 
 def most_accurate(scores: np.ndarray, accuracies: np.ndarray, fraction: float) -> np.ndarray:
-    """The most accurate of the cells that have both a score and an accuracy.
+    """Chooses the most accurate of the cells that have both a score and an accuracy.
 
     Args:
-      scores: `[A]`, NaN for a cell without one.
+      scores: `[A]`, NaN for a cell without a score.
       accuracies: `[A]`, NaN where unknown.
-      fraction: how many of these cells, above 0 and up to 1, rounded up.
+      fraction: the share of these cells to choose, above 0 and up to 1, rounded up.
 
     Returns:
-      Their indices, most accurate first; ties keep their order.
+      Indices of the chosen cells, most accurate first; ties keep their order.
     """
     known = np.where(np.isnan(scores), np.nan, accuracies)
     return top_k(known, num_in_share(fraction, int(np.sum(~np.isnan(known)))))
 
 
 def num_in_share(share: float, num_cells: int) -> int:
-    """How many of some cells a share of them is, above 0 and up to 1, rounded up."""
+    """A share, above 0 and up to 1, of a number of cells, rounded up."""
     # Rounded first: 0.07 * 100 is 7.000000000000001 in binary.
     return max(math.ceil(round(share * num_cells, 6)), min(1, num_cells))
 
 
 def rank_sum(values: np.ndarray) -> np.ndarray:
-    """Several proxies as one score: the sum of a cell's ranks among the given cells.
+    """Combines several proxies into one score: the sum of a cell's ranks among the given cells.
 
-    A rank is a share of the cells: 1 / A for the worst, 1 for the best; equal values share the mean
-    of theirs. Only the order of a proxy's values counts, and nothing is fitted to accuracies.
+    A rank is a share of the cells: 1 / A for the worst, 1 for the best; equal values all get the
+    mean of their ranks. Only the order of a proxy's values counts; nothing is fitted to accuracies.
 
     Args:
-      values: proxies, `[A, P]`, larger is better. A cell without one of them (NaN) has no rank.
+      values: proxies, `[A, P]`, larger is better. A cell that lacks a proxy (NaN) has no rank.
 
     Returns:
       Scores `[A]`, larger is better; NaN for a cell without a rank.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import rank_sum
+      >>> rank_sum(np.array([[10.0, 0.1], [20.0, 0.3], [30.0, 0.3], [40.0, 0.2]]))
+      array([0.5  , 1.375, 1.625, 1.5  ])
     """
     return np.sum(_rank_shares(values), axis=1)
 
 
 def log_rank_sum(values: np.ndarray) -> np.ndarray:
-    """Like `rank_sum`, of the ranks' logarithms: a bad rank weighs more than a good one.
+    """Combines several proxies into one score: the sum of the logarithms of a cell's ranks.
 
-    So AZ-NAS adds its proxies up (Lee & Ham 2024, non-linear ranking aggregation).
+    Ranks are those of `rank_sum`; by the logarithm a bad rank weighs more than a good one. This is
+    the non-linear ranking aggregation of AZ-NAS (Lee & Ham 2024).
+
+    Args:
+      values: proxies, `[A, P]`, larger is better. A cell that lacks a proxy (NaN) has no rank.
+
+    Returns:
+      Scores `[A]`, larger is better; NaN for a cell without a rank.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import log_rank_sum
+      >>> scores = log_rank_sum(np.array([[1.0, 0.4], [2.0, 0.3], [3.0, 0.2], [4.0, 0.1]]))
+      >>> int(scores.argmax())  # the second best in one and third in the other, not best and worst
+      1
     """
     return np.sum(np.log(_rank_shares(values)), axis=1)
 
 
-# How several columns are one score, by name.
+# Functions that combine several columns into one score, by name.
 COMBINATIONS: dict[str, Combine] = {"log_rank_sum": log_rank_sum, "rank_sum": rank_sum}
 
 
@@ -95,14 +132,19 @@ def _rank_shares(values: np.ndarray) -> np.ndarray:
 
 
 def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Indices of the cells that no other beats, cheapest first.
+    """Indices of the cells that no other cell beats, cheapest first.
 
-    A cell is beaten by one that scores no worse and costs no more, and is better in one of the two.
-    Of cells that are alike in both the first is taken.
+    A cell beats another if it scores no less and costs no more, and is better in at least one of
+    the two. Of cells with equal score and cost, only the first is taken.
 
     Args:
       scores: `[A]`, larger is better; cells with NaN are left out.
-      costs: `[A]`, smaller is better, such as parameters or FLOPs; likewise.
+      costs: `[A]`, smaller is better, such as parameters or FLOPs; cells with NaN are left out.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import pareto_front
+      >>> pareto_front(scores=np.array([3.0, 1.0, 2.0]), costs=np.array([30.0, 20.0, 10.0]))
+      array([2, 0])
     """
     order = np.lexsort((-scores, costs))
     order = order[~np.isnan(scores[order]) & ~np.isnan(costs[order])]
@@ -114,13 +156,19 @@ def pareto_front(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
 def hypervolume(
     scores: np.ndarray, costs: np.ndarray, *, least_score: float, most_cost: float
 ) -> float:
-    """The area of scores and costs that some cell beats, within a worst score and a worst cost.
+    """The area of all (score, cost) that some cell beats, down to a score and up to a cost.
 
     Args:
       scores: `[A]`, larger is better; cells with NaN are left out.
-      costs: `[A]`, smaller is better.
-      least_score: the score from which the area counts.
-      most_cost: the cost up to which it counts.
+      costs: `[A]`, smaller is better; cells with NaN are left out.
+      least_score: lower limit of the area.
+      most_cost: upper limit of the area.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import hypervolume
+      >>> scores, costs = np.array([1.0, 2.0]), np.array([1.0, 2.0])
+      >>> hypervolume(scores, costs, least_score=0, most_cost=3)
+      3.0
     """
     front = pareto_front(scores, costs)
     front = front[(scores[front] > least_score) & (costs[front] < most_cost)]
@@ -131,14 +179,46 @@ def hypervolume(
 def spearman(
     scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
 ) -> RankCorrelation | None:
-    """Spearman's rho of scores and accuracies `[A]`; see `_correlate`."""
+    """Spearman's rho of scores and accuracies, with its bootstrap interval.
+
+    Args:
+      scores: `[A]`; cells with NaN are left out.
+      accuracies: `[A]`; cells with NaN are left out.
+      seed: seed of the bootstrap.
+      num_resamples: number of its resamples.
+
+    Returns:
+      The correlation; None with fewer than 3 cells, or where all scores or accuracies are equal.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import spearman
+      >>> scores, accuracies = np.array([1.0, 2.0, 3.0, 4.0]), np.array([50.0, 80.0, 70.0, 90.0])
+      >>> round(spearman(scores, accuracies).value, 2)
+      0.8
+    """
     return _correlate(stats.spearmanr, scores, accuracies, seed, num_resamples)
 
 
 def kendall(
     scores: np.ndarray, accuracies: np.ndarray, *, seed: int = 0, num_resamples: int = 1000
 ) -> RankCorrelation | None:
-    """Kendall's tau-b of scores and accuracies `[A]`; see `_correlate`."""
+    """Kendall's tau-b of scores and accuracies, with its bootstrap interval.
+
+    Args:
+      scores: `[A]`; cells with NaN are left out.
+      accuracies: `[A]`; cells with NaN are left out.
+      seed: seed of the bootstrap.
+      num_resamples: number of its resamples.
+
+    Returns:
+      The correlation; None with fewer than 3 cells, or where all scores or accuracies are equal.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import kendall
+      >>> scores, accuracies = np.array([1.0, 2.0, 3.0, 4.0]), np.array([50.0, 80.0, 70.0, 90.0])
+      >>> round(kendall(scores, accuracies).value, 2)
+      0.67
+    """
     return _correlate(stats.kendalltau, scores, accuracies, seed, num_resamples)
 
 
@@ -150,7 +230,23 @@ def with_interval(
     seed: int = 0,
     num_resamples: int = 1000,
 ) -> RankCorrelation:
-    """Any statistic of scores and accuracies `[A]`, with a percentile bootstrap of 95 %."""
+    """Computes a statistic of scores and accuracies with a 95 % percentile bootstrap interval.
+
+    Args:
+      statistic: from scores and accuracies `[A]` to a number.
+      scores: `[A]`.
+      accuracies: `[A]`.
+      seed: seed of the bootstrap.
+      num_resamples: number of its resamples.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import with_interval
+      >>> def chosen_accuracy(scores, accuracies):
+      ...     return float(accuracies[scores.argmax()])
+      >>> scores, accuracies = np.array([1.0, 2.0, 3.0, 4.0]), np.array([50.0, 80.0, 70.0, 90.0])
+      >>> with_interval(chosen_accuracy, scores, accuracies).value
+      90.0
+    """
     interval = stats.bootstrap(
         (scores, accuracies),
         statistic,
@@ -171,7 +267,7 @@ def _correlate(
     seed: int,
     num_resamples: int,
 ) -> RankCorrelation | None:
-    """SciPy's statistic over the cells with both numbers, with its interval.
+    """Computes a rank correlation of SciPy over the cells with both numbers, with its interval.
 
     None where it is undefined: fewer than 3 such cells, or all scores or accuracies equal.
     """
@@ -181,7 +277,7 @@ def _correlate(
         return None
 
     def statistic(x: np.ndarray, y: np.ndarray) -> float:
-        # A resample may be constant, which has no ranks to correlate.
+        # A resample may be constant; then there are no ranks to correlate.
         return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(correlation(x, y).statistic)
 
     return with_interval(statistic, x, y, seed=seed, num_resamples=num_resamples)

@@ -1,15 +1,15 @@
-"""Scoring the best cells of a search again with a better function: successive halving.
+"""Scores the best cells of a search again with a better function: successive halving.
 
-As ask and tell, over the scores of any search:
+In three steps, with the scores of any search:
 
     indices = refinement.best_share(scores, 0.1)
     found = better_score_fn(genotypes[indices])
     scores = refinement.refined_scores(scores, indices, found)
 
-`refine` is these three together. Scores of two functions cannot be compared, so what comes out are
-ranks: the cells that were scored again come first, in their new order, the others follow in their
-old one. A rank is a score like any other, so that this may be done again with a yet better function
-and a smaller share; the cells of the last function then come first, those of the one before next.
+`refine` does all three. Scores of two functions cannot be compared, so the results are ranks: the
+cells that were scored again come first, in their new order, and the others follow in their old
+order. A rank is a score like any other, so that refinement can be repeated with an even better
+function and a smaller share; the cells of the last function then come first.
 """
 
 import numpy as np
@@ -22,17 +22,22 @@ from epe_nas_jax.search.restrict import one_each
 
 
 def best_share(scores: np.ndarray, share: float) -> np.ndarray:
-    """Asks which cells to score again: the best of those that have a score.
+    """Chooses the cells to score again: the best of those that have a score.
 
     Args:
       scores: `[A]`, larger is better, NaN for a cell without a score.
-      share: how many of the cells with a score, above 0 and up to 1, rounded up.
+      share: the share of the cells with a score to choose, above 0 and up to 1, rounded up.
 
     Returns:
-      Their indices, int `[B]`, best first; ties keep their order.
+      Indices of the chosen cells, int `[B]`, best first; ties keep their order.
 
     Raises:
       InputError: the share is out of range.
+
+    Examples:
+      >>> from epe_nas_jax.search.refinement import best_share
+      >>> best_share(np.array([3.0, 9.0, 7.0, np.nan]), share=0.5)
+      array([1, 2])
     """
     if not 0 < share <= 1:
         raise InputError(f"share: found {share}, expected a number above 0 and up to 1")
@@ -41,14 +46,14 @@ def best_share(scores: np.ndarray, share: float) -> np.ndarray:
 
 
 def with_equal_cells(indices: np.ndarray, genotypes: np.ndarray) -> np.ndarray:
-    """Adds the cells that equal one of those asked for: equal cells have one score.
+    """Adds to some cells all cells that equal one of them: equal cells have equal scores.
 
     Args:
-      indices: of cells, int `[B]`.
+      indices: indices of cells, int `[B]`.
       genotypes: all cells, `[A, E]`.
 
     Returns:
-      These indices and then those of the cells that were added.
+      These indices, and then those of the added cells.
     """
     _, kinds = np.unique(genotypes, axis=0, return_inverse=True)
     is_asked = np.isin(kinds, kinds[indices])
@@ -57,22 +62,27 @@ def with_equal_cells(indices: np.ndarray, genotypes: np.ndarray) -> np.ndarray:
 
 
 def refined_scores(scores: np.ndarray, indices: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Tells what was found: the cells scored again come first, then the others as before.
-
-    >>> refined_scores(np.array([3.0, 9.0, 7.0, np.nan]), np.array([1, 2]), np.array([0.1, 0.2]))
-    array([0.33333333, 0.66666667, 1.        ,        nan])
+    """Ranks all cells: first those that were scored again, then the others in their old order.
 
     Args:
       scores: `[A]`, larger is better, NaN for a cell without a score.
       indices: which cells were scored again, int `[B]`, each once.
-      found: their new scores, `[B]`, larger is better. A cell with NaN has no score any more.
+      found: the new scores of these cells, `[B]`, larger is better. A cell with NaN loses its
+        score.
 
     Returns:
-      Ranks `[A]` as a share of the cells with a rank: the smallest for the worst, 1 for the best;
-      equal cells share the mean of theirs. NaN for a cell that had no score or has none now.
+      Ranks `[A]`, as shares of the cells with a rank: the smallest for the worst, 1 for the best;
+      equal cells all get the mean of their ranks. NaN for a cell that had no score, or lost it.
 
     Raises:
       InputError: not one new score for each index, or an index twice.
+
+    Examples:
+      >>> from epe_nas_jax.search.refinement import refined_scores
+      >>> refined_scores(
+      ...     np.array([3.0, 9.0, 7.0, 8.0, np.nan]), np.array([1, 3]), np.array([0.1, 0.2])
+      ... )
+      array([0.25, 0.75, 0.5 , 1.  ,  nan])
     """
     scores = np.asarray(scores, np.float64)
     indices = np.asarray(indices, np.intp)
@@ -98,21 +108,15 @@ def refine(
 ) -> np.ndarray:
     """Scores the best cells of a search again, with a better function, and puts them first.
 
-    Done again and again it is successive halving (Jamieson & Talwalkar 2016): each time with a
-    better function, and a smaller share of all cells.
-
-    >>> result = algorithms.run(algorithm, key, cheap, 1000)
-    >>> scores = refine(result.scores, result.genotypes, better, 0.1)  # 100 cells
-    >>> scores = refine(scores, result.genotypes, best, 0.01)  # 10 of them
-    >>> result.genotypes[ranking.best_index(scores)]
+    Repeated, each time with a better function and a smaller share of all cells, it is successive
+    halving (Jamieson & Talwalkar 2016).
 
     Args:
-      scores: of all cells, `[A]`, larger is better, NaN for a cell without a score.
-      genotypes: the cells, `[A, E]`. One that is there twice is scored once, and both places have
-        its score.
-      score_fn: new scores `[B]` of genotypes `[B, E]`; larger is better. With `combine`, their
-        proxies `[B, P]`.
-      share: how many of the cells with a score to score again, above 0 and up to 1, rounded up.
+      scores: scores of all cells, `[A]`, larger is better, NaN for a cell without a score.
+      genotypes: the cells, `[A, E]`. Equal cells are scored once, and all get the score.
+      score_fn: from genotypes `[B, E]` to their new scores `[B]`, larger is better; with `combine`,
+        to their proxies `[B, P]`.
+      share: the share of the cells with a score to score again, above 0 and up to 1, rounded up.
       combine: from the proxies of the cells scored again to their scores `[B]`; ranks are among
         these cells.
 
@@ -121,6 +125,15 @@ def refine(
 
     Raises:
       InputError: the share is out of range, or `score_fn` does not return a number for each cell.
+
+    Examples:
+      >>> from epe_nas_jax.search.refinement import refine
+      >>> cells = np.array([[1, 1], [3, 1], [1, 3], [3, 3]])
+      >>> cheap = np.array([1.0, 2.0, 3.0, 4.0])
+      >>> def better(cells):
+      ...     return -np.sum(cells == 3, axis=1)
+      >>> refine(cheap, cells, better, share=0.5)  # the last two cells are scored again
+      array([0.25, 0.5 , 1.  , 0.75])
     """
     genotypes = np.asarray(genotypes)
     indices = with_equal_cells(best_share(scores, share), genotypes)

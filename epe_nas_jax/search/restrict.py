@@ -1,4 +1,4 @@
-"""A search space within limits: the cells that a predicate accepts."""
+"""Restricts a search space to the cells that a predicate accepts."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import Cells, SearchSpace
 
 Accept = Callable[[np.ndarray], np.ndarray]
-# From cells to those of them that are accepted, found out as they are taken.
+# From cells to the accepted ones, which are found one after another, as they are taken.
 _Filter = Callable[[np.ndarray], Iterator[np.ndarray]]
 
 _MAX_DRAWS = 100
@@ -19,22 +19,28 @@ _CELLS_PER_DRAW = 1000
 
 
 def restrict(space: SearchSpace, accept: Accept, *, is_costly: bool = False) -> SearchSpace:
-    """The cells of a space that a predicate accepts; no other is ever sampled or proposed.
-
-    >>> small = restrict(space, lambda cells: network.cost(cells, side=32).params < 500_000)
+    """Restricts a space to the cells that a predicate accepts; no other cell is ever sampled.
 
     Args:
       space: the whole space.
       accept: from cells `[A, E]` to bool `[A]`, such as a limit of the number of parameters.
-      is_costly: whether it takes long, such as a measurement: the space is not listed then, and
-        when cells are sampled it is asked about one after another until there are enough.
+      is_costly: whether `accept` takes long, such as a measurement: then it is not called for the
+        whole space, but for one sampled cell after another until there are enough.
 
     Returns:
-      A space. A cell none of whose mutations is accepted mutates to itself.
+      The restricted space. A cell none of whose mutations is accepted mutates to itself.
 
     Raises:
-      InputError: no cell is accepted; or, when sampled, fewer cells than asked for are accepted. In
-        a space that is not listed, the error comes when cells are sampled, after 100,000.
+      InputError: no cell is accepted; or, when sampled, fewer cells than asked for are accepted. A
+        space that cannot be listed raises it when cells are sampled, after 100,000 cells.
+
+    Examples:
+      >>> from epe_nas_jax.search.restrict import restrict
+      >>> def is_small(cells):
+      ...     return network.cost(cells, side=8).params < 10_000
+      >>> small = restrict(network.space, is_small)
+      >>> is_small(small.sample(jax.random.key(0), 5)).all().tolist()
+      True
     """
 
     def accepts(cells: np.ndarray) -> np.ndarray:
@@ -73,18 +79,18 @@ def restrict(space: SearchSpace, accept: Accept, *, is_costly: bool = False) -> 
 
 
 def one_each(name: str, values: np.ndarray, num_cells: int) -> np.ndarray:
-    """Checks that a function gave one value for each cell.
+    """Checks that a function returned one value for each cell.
 
     Args:
-      name: of the function, for the message.
-      values: what it gave.
+      name: name of the function, for the error message.
+      values: the function's result.
       num_cells: A.
 
     Returns:
-      The values, `[A]`.
+      The values as a NumPy array, `[A]`.
 
     Raises:
-      InputError: their shape is another one.
+      InputError: the values have another shape.
     """
     values = np.asarray(values)
     if values.shape != (num_cells,):
