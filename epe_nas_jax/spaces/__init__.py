@@ -1,1 +1,1 @@
-"""Search spaces: their cells, and the networks around them. A folder a space."""
+"""Search spaces: their cells, and the networks around them. One folder per space."""

@@ -1,7 +1,7 @@
-"""What the rest of the package knows of a search space and of the network around its cells.
+"""The interfaces of a search space and of the network around its cells.
 
-A space is a folder beside this file: `SearchSpace` says what it must give, `CellNetwork` what its
-network must. `spaces.table` lists them.
+A space is a folder beside this file: `SearchSpace` lists what it must provide, `CellNetwork` what
+its network must. `spaces.table` lists all spaces.
 """
 
 import dataclasses
@@ -16,18 +16,19 @@ from epe_nas_jax.arrays import as_array, is_integer
 from epe_nas_jax.errors import InputError
 
 Cells = np.ndarray | jax.Array
-# A genotype to build a network from: ints are static, an array may be traced.
+# A genotype from which to build a network: ints are static, a JAX array may be traced.
 Genotype = Sequence[int] | np.ndarray | jax.Array
-# For each entry of a genotype and each value of it: how many of a step's cells may have it.
+# For each entry of a genotype and each of its values: how many of a step's cells may have it.
 Capacities = tuple[tuple[int, ...], ...]
 
 
 class EdgeGroups(NamedTuple):
-    """How the cells of a step run the operations of an edge: each once, in a group of fixed size.
+    """The groups of fixed size in which the cells of a step run the operations of an edge.
 
     Attributes:
       capacities: how many of the cells may have each operation.
-      kept_dtype: as what the outputs of convolutions wait for the backward pass; None: as they are.
+      kept_dtype: dtype in which the outputs of convolutions are kept for the backward pass; None:
+        their own.
     """
 
     capacities: tuple[int, ...]
@@ -38,12 +39,12 @@ _MOST_SAMPLES = 10_000_000
 
 
 class GraphNode(NamedTuple):
-    """A node of a cell as it is drawn.
+    """A node of a cell's drawing.
 
     Attributes:
-      name: what stands in it.
-      x: how far its centre is from the left, in units of the drawing.
-      y: how far its centre is from the top, in these units.
+      name: the text in it.
+      x: distance of its centre from the left, in units of the drawing.
+      y: distance of its centre from the top, in units of the drawing.
     """
 
     name: str
@@ -52,17 +53,17 @@ class GraphNode(NamedTuple):
 
 
 class GraphEdge(NamedTuple):
-    """An edge of a cell, as it is drawn and as columns count it.
+    """An edge of a cell, as drawings show it and columns count it.
 
     Attributes:
       source: index of the node it leaves.
-      target: index of the node it enters, above that of its source.
-      operation: name of its operation; empty for an edge that has none and only joins nodes. The
-        name of a convolution of single pixels ends in `1x1`.
-      kind: `"skip"`, `"conv"` or `"pool"`, which says how it looks and what it counts as.
+      target: index of the node it enters, larger than that of its source.
+      operation: name of its operation; empty for an edge that only joins nodes. The name of a
+        convolution of single pixels ends in `1x1`.
+      kind: `"skip"`, `"conv"` or `"pool"`, which decides how it is drawn and counted.
       is_live: whether it lies on a path from input to output.
-      bend: the point towards which it is bent; None: it is straight.
-      via: points that it runs down through, the last of which has its label; it has no bend then.
+      bend: the point towards which it bends; None: it is straight.
+      via: points through which it runs, the last of which has its label; then it has no bend.
     """
 
     source: int
@@ -75,14 +76,19 @@ class GraphEdge(NamedTuple):
 
 
 class CellGraph(NamedTuple):
-    """A cell as it is drawn, and as columns count what lies on its paths (`spaces.paths`).
+    """The graph of a cell, for drawings and for columns that count its edges (`spaces.paths`).
 
     Attributes:
-      title: what cell it is, where a genotype has several; empty where it has one.
-      width: of the drawing.
-      height: of the drawing.
+      title: name of the cell, where a genotype has several; empty where it has one.
+      width: width of the drawing.
+      height: height of the drawing.
       nodes: its nodes.
       edges: its edges.
+
+    Examples:
+      >>> (graph,) = network.space.graphs(np.array([3, 0, 0, 1, 0, 0]))
+      >>> [(edge.operation, bool(edge.is_live)) for edge in graph.edges]
+      [('nor_conv_3x3', False), ('skip_connect', True)]
     """
 
     title: str
@@ -94,31 +100,41 @@ class CellGraph(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """A search space: the cells there are, their names, and how to move between them.
+    """A search space: its cells, their names, and how to move between them.
 
-    A genotype is a row of E small integers. The row of zeros is a genotype like any other: it fills
-    the slots that no cell needs.
+    A genotype is a row of E small integers. The row of zeros must be a valid genotype: it fills the
+    slots that no cell needs.
 
     Attributes:
-      name: of the space, as the config key `space.name` has it.
+      name: name of the space, as in the config key `space.name`.
       num_edges: E, the length of a genotype.
       parse: from the text of a cell to its genotype, int32 `[E]`; raises `InputError`.
       format: from a genotype, int `[E]`, to its text; raises `InputError`.
       check: from genotypes `[A, E]` to these genotypes as int32; raises `InputError`.
-      identity: an exact name, as words: from int `[A, E]` to int32 `[A, W]`, not negative; two
-        cells that differ have words that differ.
+      identity: from genotypes, int `[A, E]`, to their exact identities, int32 `[A, W]`: W numbers
+        that are not negative and differ for different cells.
       sample: from a key and a number A to A cells, `[A, E]`, drawn uniformly, all different.
       sample_with_replacement: like `sample`, but a cell may be drawn twice.
-      mutate: from a key and cells `[A, E]` to as many, each changed in one place.
-      neighbours: from a genotype `[E]` to all cells that one change makes of it, `[A, E]`.
+      mutate: from a key and cells `[A, E]` to as many cells, each with one change.
+      neighbours: from a genotype `[E]` to all cells that differ from it by one change, `[A, E]`.
       every: lists all cells, `[A, E]`; None if there are too many.
       prune_dead: from cells `[A, E]` to these cells without operations that change no score.
-      has_path: which of `[A, E]` lead from input to output: bool `[A]`. Others have no score.
-      relative_work: how long each of `[A, E]` takes to score, in any unit: `[A]`.
-      graphs: what a genotype `[E]` looks like, a graph a cell; the live edges are those on a path.
-      canonical_form: one text for cells `[E]` that are isomorphic; None if that is not known.
-      table_columns: where a table has no column `arch`, those that name its cells: their entries,
-        with colons between them, are a cell's text.
+      has_path: whether cells `[A, E]` lead from input to output, bool `[A]`; others have no score.
+      relative_work: how long cells `[A, E]` take to score, in any unit, `[A]`.
+      graphs: from a genotype `[E]` to its graphs, one per cell; edges on a path are live.
+      canonical_form: from a genotype `[E]` to a text that isomorphic cells share; None: unknown.
+      table_columns: in tables without a column `arch`, the columns whose entries, joined by colons,
+        are a cell's text.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.table import SPACES
+      >>> space = SPACES["nasbench201"].space
+      >>> len(space.every())
+      15625
+      >>> space.format([3, 0, 0, 0, 0, 1])
+      '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|'
+      >>> space.has_path(np.array([[3, 0, 0, 0, 0, 1], [3, 0, 3, 0, 0, 1]]))
+      array([False,  True])
     """
 
     name: str
@@ -141,11 +157,11 @@ class SearchSpace:
 
 
 class Cost(NamedTuple):
-    """What the networks of cells cost.
+    """The size of the networks of cells.
 
     Attributes:
-      params: trainable parameters, int64 `[A]`.
-      flops: of one image's forward pass, int64 `[A]`.
+      params: number of trainable parameters, int64 `[A]`.
+      flops: FLOPs of one image's forward pass, int64 `[A]`.
     """
 
     params: np.ndarray
@@ -155,7 +171,13 @@ class Cost(NamedTuple):
 class CellNetwork(Protocol):
     """The network around a cell: a Flax module that is called with images and a genotype.
 
-    It is hashable, and equal to another one if it computes the same.
+    It is hashable, and equal to another network if both compute the same.
+
+    Examples:
+      >>> network.space.name, network.num_classes
+      ('nasbench201', 3)
+      >>> network.cost(np.array([[3, 3, 3, 3, 3, 3], [1, 1, 1, 1, 1, 1]]), side=8).params
+      array([23255,  4775])
     """
 
     num_classes: int
@@ -167,44 +189,44 @@ class CellNetwork(Protocol):
 
     @property
     def init(self) -> Callable[..., Any]:
-        """`(key, images, genotype) -> variables`."""
+        """Draws the weights: `(key, images, genotype) -> variables`."""
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """`(variables, images, genotype) -> logits [N, K]`; the genotype may be traced.
+        """Runs the network: `(variables, images, genotype) -> logits [N, K]`.
 
-        Where `group_work` says so it takes two keywords for the cells under a `jax.vmap`: `groups`,
-        the `EdgeGroups` of each edge, and `activation_dtype`, the name of the dtype of what layers
-        put out (None: that of the images).
+        The genotype may be traced. Where `group_work` is not None, it takes two keywords for cells
+        under a `jax.vmap`: `groups`, the `EdgeGroups` of each edge, and `activation_dtype`, the
+        name of the dtype of the layers' outputs (None: that of the images).
         """
 
     @property
     def group_work(self) -> tuple[int, ...] | None:
-        """For each operation how long a group of cells that have it on an edge takes.
+        """For each operation, how long it takes per cell of its group on one edge.
 
-        The unit is what a cell takes without operations. 0 for an operation that needs no group, as
-        operation 0, of which empty slots are made. None if `apply` takes no `groups`, and GPUs and
-        TPUs run the operations of different cells by loops.
+        The unit is the time of a cell without operations. 0 for an operation that needs no group,
+        such as operation 0, of which empty slots consist. None if `apply` takes no `groups`: then
+        GPUs and TPUs run the operations of different cells by loops.
         """
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
-        """How many numbers a score keeps for the backward pass, for images `[N, H, W, 3]`."""
+        """How many numbers are kept for the backward pass of a score, for images `[N, H, W, 3]`."""
 
     def cost(
         self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
     ) -> Cost:
-        """What the networks of cells `[A, E]` cost.
+        """Counts the parameters and FLOPs of the networks of cells `[A, E]`.
 
         Args:
           genotypes: the cells.
           side: H of the images.
-          image_channels: of the images.
+          image_channels: channels of the images.
           live: leave out operations that change no score, as `SearchSpace.prune_dead` does.
         """
 
 
 def check_rows(genotypes: Cells, num_edges: int, num_operations: int) -> np.ndarray:
-    """Checks that genotypes are rows of so many indices of so many operations.
+    """Checks that genotypes are rows of E indices of operations.
 
     Args:
       genotypes: integers `[A, E]` on the host.
@@ -216,6 +238,15 @@ def check_rows(genotypes: Cells, num_edges: int, num_operations: int) -> np.ndar
 
     Raises:
       InputError: wrong rank, shape or dtype, or an operation index out of range.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.base import check_rows
+      >>> check_rows([[0, 1, 2], [2, 0, 0]], num_edges=3, num_operations=3).shape
+      (2, 3)
+      >>> check_rows([[0, 1, 3]], num_edges=3, num_operations=3)
+      Traceback (most recent call last):
+      ...
+      epe_nas_jax.errors.InputError: genotype 0, edge 2: found operation index 3, expected 0..2
     """
     rows = np.asarray(as_array(genotypes, "genotypes"))
     if rows.ndim != 2 or rows.shape[1] != num_edges:
@@ -233,18 +264,26 @@ def check_rows(genotypes: Cells, num_edges: int, num_operations: int) -> np.ndar
 
 
 def genotypes_of(cells: Any, space: SearchSpace) -> np.ndarray:
-    """Cells that a user gives, as genotypes or as texts, in one form.
+    """Converts cells, given as genotypes or as texts, to genotypes.
 
     Args:
-      cells: integers `[A, E]` of any library, or A texts that the space can parse; one text is one
-        cell.
-      space: their search space.
+      cells: integers `[A, E]` of any library, or A texts that the space can parse; a single text
+        means one cell.
+      space: the cells' search space.
 
     Returns:
       Genotypes, int32 `[A, E]`.
 
     Raises:
-      InputError: a text or a row is no cell of the space.
+      InputError: a text or a row is not a cell of the space.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.base import genotypes_of
+      >>> arch = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+      >>> genotypes_of([arch], network.space).tolist()
+      [[3, 0, 0, 0, 1, 0]]
+      >>> genotypes_of([[3, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]], network.space).shape
+      (2, 6)
     """
     if isinstance(cells, str):
         cells = [cells]
@@ -257,7 +296,7 @@ def genotypes_of(cells: Any, space: SearchSpace) -> np.ndarray:
 
 
 def check_num_samples(space: SearchSpace, num_cells: int, *, replace: bool) -> None:
-    """Checks that so many cells can be drawn from a space.
+    """Checks that a number of cells can be drawn from a space.
 
     Raises:
       InputError: fewer than one cell, more than 10 millions, or more distinct cells than the space

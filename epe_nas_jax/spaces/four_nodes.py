@@ -1,7 +1,7 @@
-"""What cells of NAS-Bench-201 and micro cells of TransNAS-Bench-101 share: nodes and edges.
+"""Nodes and edges that cells of NAS-Bench-201 and TransNAS-Bench-101 (micro) share.
 
 Each of four nodes has an edge to every later one. A genotype has the operation's index for every
-edge in `EDGES` order; a space may know the first of the `OPERATIONS` only. E is 6 here.
+edge, in `EDGES` order; a space may have only the first of the `OPERATIONS`. E is 6 here.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NUM_NODES = 4
 
-# The four ways through a cell, as indices of their edges.
+# The four paths through a cell, as indices of their edges.
 _WAYS = ([3], [0, 4], [1, 5], [0, 2, 5])
-# Time of each operation on a CPU core, roughly.
+# Approximate time of each operation on a CPU core.
 _RELATIVE_WORK = np.array([1, 1, 3, 9, 2])
 _KINDS = ("", "skip", "conv", "conv", "pool")
 _NODES = (
@@ -24,15 +24,15 @@ _NODES = (
     GraphNode("2", 236, 214),
     GraphNode("out", 150, 338),
 )
-# The edge from input to output would run through the others.
+# A straight edge from input to output would cross the others.
 _BENDS = {(0, 3): (462.0, 186.0)}
 
 
 def prune_dead(genotypes: np.ndarray) -> np.ndarray:
-    """Genotypes, int `[..., E]`, with every operation on no path from input to output set to none.
+    """Sets every operation of genotypes, int `[..., E]`, on no path from input to output to none.
 
-    Such an operation changes neither the output nor the input Jacobian: what comes from a node
-    without inputs is zero at the initial weights, batch norm's offset being zero.
+    Such an operation changes neither the output nor the input Jacobian: a node without inputs is
+    zero, and at the initial weights, with batch norm offsets of zero, so is all that it leads to.
     """
     rows = np.asarray(genotypes)
     is_real = rows != 0
@@ -43,7 +43,7 @@ def prune_dead(genotypes: np.ndarray) -> np.ndarray:
 
 
 def has_path(genotypes: np.ndarray) -> np.ndarray:
-    """Whether real operations lead from input to output: bool `[...]` of genotypes `[..., E]`."""
+    """Whether operations other than none lead from input to output: `[..., E]` to bool `[...]`."""
     return np.any(prune_dead(genotypes) != 0, axis=-1)
 
 
@@ -53,7 +53,7 @@ def relative_work(genotypes: np.ndarray) -> np.ndarray:
 
 
 def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
-    """What a genotype, int `[E]`, looks like: one graph, without edges that have no operation."""
+    """The graph of a genotype, int `[E]`, without edges that have no operation."""
     is_live = prune_dead(genotype) != 0
     edges = [
         GraphEdge(*edge, OPERATIONS[op], _KINDS[op], live, _BENDS.get(edge))

@@ -1,7 +1,7 @@
-"""What lies on the paths of a cell from input to output: counts that need no network.
+"""Counts edges, such as pools, on the paths of a cell from input to output; needs no network.
 
-A path goes along live edges. The number of paths by what is counted on them is a `Counter`, so that
-a cell of many paths costs no more than its edges.
+A path goes along live edges. A `Counter` holds how many paths have each count, so that the work
+grows with the number of edges and not with that of paths.
 """
 
 from collections import Counter
@@ -11,17 +11,17 @@ import numpy as np
 
 from epe_nas_jax.spaces.base import CellGraph, GraphEdge
 
-# How much an edge counts: 0 or 1, or any weight.
+# From an edge to how much it counts: 0 or 1, or any weight.
 Counts = Callable[[GraphEdge], int]
 
 
 def is_pool(edge: GraphEdge) -> bool:
-    """Whether an edge averages or takes maxima."""
+    """Whether an edge is a pool."""
     return edge.kind == "pool"
 
 
 def is_wide_conv(edge: GraphEdge) -> bool:
-    """Whether an edge is a convolution that sees more than one pixel."""
+    """Whether an edge is a convolution wider than one pixel."""
     return edge.kind == "conv" and not edge.operation.endswith("1x1")
 
 
@@ -31,7 +31,7 @@ def is_conv(edge: GraphEdge) -> bool:
 
 
 def count_on_edges(graph: CellGraph, counts: Counts) -> float:
-    """How much lies on all paths together, an edge counting once; NaN without a path.
+    """Counts the edges that lie on any path, each once; NaN without a path.
 
     Args:
       graph: as in `count_on_paths`.
@@ -42,11 +42,11 @@ def count_on_edges(graph: CellGraph, counts: Counts) -> float:
 
 
 def count_on_paths(graph: CellGraph, counts: Counts) -> Counter[int]:
-    """How many paths there are by how much lies on them.
+    """Counts edges on every path, and how many paths have each count.
 
     Args:
-      graph: a cell, as `SearchSpace.graphs` gives it, its nodes in an order in which every edge
-        leads from an earlier to a later one.
+      graph: a cell, as `SearchSpace.graphs` gives it; every edge must lead from an earlier to a
+        later node.
       counts: how much an edge counts.
 
     Returns:
@@ -63,16 +63,16 @@ def count_on_paths(graph: CellGraph, counts: Counts) -> Counter[int]:
 
 
 def fewest(paths: Counter[int]) -> float:
-    """The smallest number on a path; NaN without a path."""
+    """The smallest count on a path; NaN without a path."""
     return min(paths, default=np.nan)
 
 
 def most(paths: Counter[int]) -> float:
-    """The largest number on a path; NaN without a path."""
+    """The largest count on a path; NaN without a path."""
     return max(paths, default=np.nan)
 
 
 def mean(paths: Counter[int]) -> float:
-    """The mean number over all paths; NaN without a path."""
+    """The mean count over all paths; NaN without a path."""
     num_paths = paths.total()
     return sum(c * n for c, n in paths.items()) / num_paths if num_paths else np.nan

@@ -1,4 +1,4 @@
-"""Genotypes whose every entry is chosen freely from the same number of choices."""
+"""Genotypes whose entries are chosen freely, all from the same number of choices."""
 
 import dataclasses
 import functools
@@ -13,13 +13,13 @@ from epe_nas_jax.spaces.base import Cells, check_rows
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """All rows of E numbers, each 0 to one less than the number of choices.
+    """The space of all rows of E numbers, each from 0 to `num_choices` - 1.
 
     A row's code is the row read as a number in base `num_choices`, first entry first.
 
     Attributes:
       num_entries: E.
-      num_choices: how many values an entry has.
+      num_choices: how many values an entry may have.
     """
 
     num_entries: int
@@ -27,7 +27,7 @@ class Product:
 
     @property
     def size(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return int(self.num_choices**self.num_entries)
 
     def check(self, genotypes: Cells) -> np.ndarray:
@@ -45,7 +45,7 @@ class Product:
         return (np.asarray(codes)[..., None] // places % self.num_choices).astype(np.int32)
 
     def identity(self, genotypes: Cells) -> np.ndarray:
-        """The codes of genotypes, int `[A, E]`, as words: int32 `[A, W]` with W = 1."""
+        """The identities of genotypes, int `[A, E]`: their codes, int32 `[A, W]` with W = 1."""
         return self.encode(genotypes)[:, None]
 
     def every(self) -> np.ndarray:
@@ -57,14 +57,14 @@ class Product:
 
         Args:
           key: random key, consumed.
-          num_cells: how many, A.
+          num_cells: how many rows, A.
           replace: whether a row may be drawn twice.
 
         Returns:
           Genotypes, int32 `[A, E]`.
 
         Raises:
-          InputError: fewer than one, or more different ones than there are.
+          InputError: A is below 1, or above the number of rows without replacement.
         """
         if num_cells < 1:
             raise InputError(f"number of samples: found {num_cells}, expected at least 1")
@@ -78,19 +78,19 @@ class Product:
         )
 
     def mutate(self, key: jax.Array, genotypes: Cells) -> jax.Array:
-        """Gives every row another value in one place: one of its neighbours, drawn uniformly.
+        """Changes one entry of every row: to one of its neighbours, drawn uniformly.
 
         Args:
           key: random key, consumed.
           genotypes: int `[A, E]`.
 
         Returns:
-          int32 `[A, E]`.
+          The changed genotypes, int32 `[A, E]`.
         """
         return _mutate(key, jnp.asarray(genotypes, jnp.int32), self.num_choices)
 
     def neighbours(self, genotype: np.ndarray) -> np.ndarray:
-        """All rows that differ from a genotype, int `[E]`, in one place: int32 `[A, E]`."""
+        """All rows that differ from a genotype, int `[E]`, in one entry: int32 `[A, E]`."""
         row = np.asarray(genotype, np.int32)
         rows = np.repeat(row[None], self.num_entries * (self.num_choices - 1), axis=0)
         places, shifts = np.divmod(np.arange(len(rows)), self.num_choices - 1)

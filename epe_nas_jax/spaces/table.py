@@ -1,4 +1,4 @@
-"""The table of search spaces: to add one is a folder beside this file and an entry."""
+"""The table of search spaces: a new one is a folder beside this file and an entry here."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,8 +27,15 @@ class Entry(NamedTuple):
     Attributes:
       space: the space.
       make_network: from K, the channels C of the first stage, the cells in each of the three stages
-        (reduction cells or blocks stand between these) and the dtype of the weights.
-      is_trainable: whether the network keeps running averages of batch norm, as training needs.
+        (without reduction cells or blocks) and the dtype of the weights to the network.
+      is_trainable: whether the network has running averages of batch norm, which training needs.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.table import SPACES
+      >>> entry = SPACES["nasbench201"]
+      >>> network = entry.make_network(10, 16, 5, jnp.float32)
+      >>> network.space.name, entry.is_trainable
+      ('nasbench201', True)
     """
 
     space: SearchSpace
@@ -39,7 +46,7 @@ class Entry(NamedTuple):
 def _darts_network(
     num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
 ) -> CellNetwork:
-    """Two reduction cells between the stages: the paper's 20 cells are 6 a stage."""
+    """Adds two reduction cells between the stages: the paper's 20 cells have 6 per stage."""
     num_cells = 3 * cells_per_stage + 2
     return DartsNetwork(num_classes, channels, num_cells, param_dtype=param_dtype)
 
@@ -47,7 +54,7 @@ def _darts_network(
 def _nasbench301_network(
     num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
 ) -> CellNetwork:
-    """Two reduction cells between the stages: the benchmark's 8 cells are 2 a stage."""
+    """Adds two reduction cells between the stages: the benchmark's 8 cells have 2 per stage."""
     num_cells = 3 * cells_per_stage + 2
     return NasBench301Network(num_classes, channels, num_cells, param_dtype=param_dtype)
 
@@ -55,10 +62,11 @@ def _nasbench301_network(
 def _transnas_micro_network(
     num_classes: int, channels: int, cells_per_stage: int, param_dtype: jnp.dtype
 ) -> CellNetwork:
-    """The stem puts out C channels; each of five modules has the cells of a stage: 64 and 2."""
+    """The stem has C output channels, each of five modules the cells of a stage (64 and 2)."""
     return TransNasMicroNetwork(num_classes, channels, cells_per_stage, param_dtype=param_dtype)
 
 
+# All search spaces by name.
 SPACES = {
     entry.space.name: entry
     for entry in (
@@ -73,10 +81,19 @@ SPACES = {
 
 
 def space_entry(name: str) -> Entry:
-    """The entry of a space.
+    """Looks up the entry of a space by the space's name.
 
     Raises:
-      InputError: there is none of that name.
+      InputError: there is no space of this name.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.table import space_entry
+      >>> space_entry("darts").space.num_edges
+      28
+      >>> space_entry("nasbench")
+      Traceback (most recent call last):
+      ...
+      epe_nas_jax.errors.InputError: space.name: found 'nasbench', expected one of nasbench201, ...
     """
     if name not in SPACES:
         raise InputError(f"space.name: found {name!r}, expected one of {', '.join(SPACES)}")
@@ -84,10 +101,10 @@ def space_entry(name: str) -> Entry:
 
 
 def trainable_entry(name: str) -> Entry:
-    """The entry of a space whose networks can be trained.
+    """Looks up the entry of a space whose networks can be trained.
 
     Raises:
-      InputError: there is none of that name, or its networks cannot be trained.
+      InputError: there is no space of this name, or its networks cannot be trained.
     """
     entry = space_entry(name)
     if not entry.is_trainable:

@@ -1,11 +1,11 @@
-"""Parameters and FLOPs of the network of DARTS cells; NumPy only.
+"""Counts parameters and FLOPs of the network of DARTS cells; NumPy only.
 
-A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1, a 3x3
-pool 9 a value that it puts out, the global pool 1 a value that it reads; nothing for sums and
-biases. `spaces.nasbench201.cost` counts in the same way, except for the global pool.
+A multiply-add of a convolution or the classifier counts as one, batch norm as 2 per value, ReLU as
+1 per value, a 3x3 pool as 9 per output value, the global pool as 1 per input value; sums and biases
+count nothing. `spaces.nasbench201.cost` counts in the same way, except for the global pool.
 
-Where batch norm has no scale and offset it counts 1 a value, and the global pool of a side h counts
-(h + 1)^2 a channel, as in the tables of NAS-Bench-301's networks.
+In networks whose batch norms have no scale and offset, these count 1 per value, and the global pool
+of a side h counts (h + 1)^2 per channel, as in the tables of NAS-Bench-301's networks.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
       channels: C.
       num_cells: number of cells.
       num_classes: K.
-      last_activation: whether batch norm and ReLU stand before the global pool.
+      last_activation: whether batch norm and ReLU come before the global pool.
       plain_norm: as `DartsNetwork.plain_norm`.
     """
 
@@ -54,21 +54,21 @@ def count(
     image_channels: int = 3,
     live: bool = False,
 ) -> Cost:
-    """Parameters, and FLOPs of one image's forward pass.
+    """Counts parameters, and FLOPs of one image's forward pass.
 
     Args:
       genotypes: the cells, checked, int `[A, E]`.
-      sizes: of the network.
+      sizes: sizes of the network.
       side: H.
-      image_channels: of the images.
-      live: leave out operations of nodes without edges, as `genotype.prune_dead`.
+      image_channels: channels of the images.
+      live: leave out operations that read a node without edges, as `genotype.prune_dead`.
     """
     cells = (prune_dead(genotypes) if live else genotypes).reshape(-1, 2, NUM_CELL_EDGES)
     width = STEM_MULTIPLIER * sizes.channels
     params = np.full(len(cells), 9 * image_channels * width + 2 * width, np.int64)
     stem = 9 * image_channels + _BATCH_NORM
     flops = np.full(len(cells), side**2 * width * stem, np.int64)
-    # Channels and side of the outputs of the two cells before.
+    # Channels and side of the outputs of the last two cells.
     before = last = (width, side)
     starts = (0, sizes.num_cells // 3, 2 * sizes.num_cells // 3, sizes.num_cells)
     for stage, (start, stop) in enumerate(itertools.pairwise(starts)):
@@ -98,7 +98,7 @@ def count(
 def _edges(
     channels: int, side: int, is_reduction: bool, plain_norm: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Parameters and FLOPs of every value, int64 `[values]` each, on every edge."""
+    """For every edge, the parameters and the FLOPs of each of its values, int64 `[values]`."""
 
     def table(side: int, stride: int) -> np.ndarray:
         rows = [_operation(name, channels, side, stride, plain_norm) for name in OPERATIONS]

@@ -1,4 +1,4 @@
-"""How the two cells of a DARTS genotype are drawn: no label is on another, or on another edge.
+"""Draws the two cells of a DARTS genotype so that labels cover neither labels nor other edges.
 
 The nodes stand below each other. Above each node that has inputs are two places for the labels of
 its operations, left and right. An edge that passes other nodes runs down a lane beside the labels:
@@ -18,12 +18,12 @@ _KINDS = {"skip": "skip", "sep": "conv", "dil": "conv", "max": "pool", "avg": "p
 
 _WIDTH, _HEIGHT = 366, 640
 _MIDDLE = 174
-# From the middle to the labels, to the lane of node 3, and to the lane of the output.
+# Distance from the middle to the labels, to the lane of node 3, and to the lane of the output.
 _TO_LABEL, _TO_LANE, _TO_OUTPUT_LANE = 58, 124, 180
 _LANE = 18
 _FIRST, _ROW = 144, 122
 _ABOVE_NODE = 50
-# How far below a node an edge is in its lane, or leaves it.
+# How far below a node an edge has reached its lane, and how far below a node it leaves the lane.
 _INTO_LANE, _OUT_OF_LANE = 60, 20
 
 _NODES = (
@@ -36,7 +36,7 @@ _OUTPUT = len(_NODES) - 1
 
 
 def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
-    """The normal and the reduction cell of a genotype, int `[E]`, as they are drawn."""
+    """The graphs of the normal and the reduction cell of a genotype, int `[E]`."""
     halves = np.asarray(genotype).reshape(2, cells.NUM_CELL_EDGES)
     live_halves = prune_dead(np.asarray(genotype)).reshape(2, cells.NUM_CELL_EDGES)
     return tuple(
@@ -78,14 +78,14 @@ def _outputs(live: np.ndarray) -> list[GraphEdge]:
 
 
 def _sides(sources: Sequence[int]) -> list[int]:
-    """On which sides edges enter a node, -1 left and 1 right: on the right what comes from k-1."""
+    """The sides on which edges enter a node, -1 left and 1 right; edges from k-1 on the right."""
     if len(sources) == 2:
         return [1, -1] if sources[0] == 1 else [-1, 1]
     return [1 if source == 1 else -1 for source in sources]
 
 
 def _way(source: int, target: int, side: int) -> tuple[tuple[float, float], ...]:
-    """The points that an edge runs through, the last of which is the place of its label."""
+    """The points through which an edge runs; the last is the place of its label."""
     label = (_MIDDLE + side * _TO_LABEL, _NODES[target].y - _ABOVE_NODE)
     if source == target - 1 or target == cells.NODES[0]:
         return (label,)

@@ -2,18 +2,18 @@
 
 A cell has two input nodes, 0 and 1, and four intermediate nodes, 2 to 5. An intermediate node is
 the sum of two edges from two different earlier nodes, each with one of 7 operations, and the output
-is all four intermediate nodes together. The two names of a pair of cells:
+is the concatenation of the four intermediate nodes. The two names of a pair of cells:
 
 * text: ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...],
   reduce_concat=[2, 3, 4, 5])``, as DARTS and NAS-Bench-301 write it: two (operation, source) pairs
-  a node;
+  per node;
 * genotype: ``int32[28]``, the operation's index in `OPERATIONS` for each of the 14 possible edges
-  of the normal cell in `CELL_EDGES` order, then of the reduction cell; none where no edge is.
+  of the normal cell in `CELL_EDGES` order, then of the reduction cell; none where there is no edge.
 
-Functions from `sample` on take values of edges that are pairs of operations too, as `edges` has
-them: `spaces.nasbench301` shares them.
+The functions from `sample` on also accept edges with a pair of operations (see `edges`), because
+`spaces.nasbench301` uses them too.
 
-A cell here is such a pair, and E is 28.
+In this space "cell" means such a pair of cells, and E is 28.
 """
 
 import jax
@@ -39,7 +39,7 @@ from epe_nas_jax.spaces.darts.edges import (
 from epe_nas_jax.spaces.darts.text import read_genotype, write_genotype
 
 _WORD_BITS = 30
-# Time of each operation on a CPU core, roughly.
+# Approximate time of each operation on a CPU core.
 _RELATIVE_WORK = np.array([0, 2, 1, 1, 6, 10, 3, 5])
 
 
@@ -47,14 +47,19 @@ def parse_genotype(text: str) -> np.ndarray:
     """Reads a genotype's text; nothing in it is executed.
 
     Args:
-      text: the cells as DARTS writes them. An edge with none is an edge that is not there.
+      text: the cells as DARTS writes them. A pair with none means no edge.
 
     Returns:
       The genotype, int32 `[E]`.
 
     Raises:
-      InputError: the text is not of the form, names an unknown operation, has another number of
-        edges, or a node reads itself, a later node or one node twice.
+      InputError: the text does not have this form, names an unknown operation, has another number
+        of edges, or a node reads itself, a later node or one node twice.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.darts.published import DARTS_V2
+      >>> epe_nas_jax.parse_genotype(DARTS_V2).shape
+      (28,)
     """
     return read_genotype(text, may_read_twice=False)
 
@@ -62,33 +67,40 @@ def parse_genotype(text: str) -> np.ndarray:
 def format_genotype(genotype: np.ndarray | jax.Array) -> str:
     """Writes a genotype, int `[E]`, as text, with the edges of a node ordered by source.
 
-    A node with fewer than two edges is written with none from the first sources it does not read.
+    Missing edges of a node are written as none, from the first sources that it does not read.
 
     Raises:
       InputError: the genotype is not one of the space.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.darts.published import DARTS_V2
+      >>> text = epe_nas_jax.format_genotype(epe_nas_jax.parse_genotype(DARTS_V2))
+      >>> print(text)
+      Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5],
+      reduce=[('max_pool_3x3', 0), ...], reduce_concat=[2, 3, 4, 5])
     """
     return write_genotype(check_genotypes(np.asarray(as_array(genotype, "genotype"))[None])[0])
 
 
 def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> np.ndarray:
-    """Draws cells uniformly, none of their operations being none.
+    """Draws cells uniformly, all nodes with two edges.
 
     Args:
       key: random key, consumed.
-      num_cells: how many, A.
+      num_cells: how many cells, A.
       replace: whether a cell may be drawn twice.
 
     Returns:
       Genotypes, int32 `[A, E]`.
 
     Raises:
-      InputError: fewer than one.
+      InputError: A is below 1.
     """
     if num_cells < 1:
         raise InputError(f"number of samples: found {num_cells}, expected at least 1")
     if replace:
         return _draw(key, num_cells)
-    # Of some 10^18 cells hardly two are ever equal.
+    # Equal cells are very rare: there are about 10^18 cells.
     found: dict[bytes, np.ndarray] = {}
     while len(found) < num_cells:
         key, draw_key = jax.random.split(key)
@@ -98,14 +110,14 @@ def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> np.ndarr
 
 
 def _draw(key: jax.Array, num_cells: int) -> np.ndarray:
-    """Genotypes `[A, E]`, of which two may be equal."""
+    """Draws genotypes `[A, E]`, of which two may be equal."""
     op_key, source_key = jax.random.split(key)
     shape = (num_cells, 2, NUM_CELL_EDGES)
     edge_ops = np.asarray(jax.random.randint(op_key, shape, 1, NUM_OPERATIONS, jnp.int32))
     drawn = np.asarray(jax.random.uniform(source_key, shape))
     is_there = np.zeros(shape, bool)
     for into in EDGES_INTO.values():
-        # Of a node's possible edges those two are there that drew the largest numbers.
+        # A node has the two of its possible edges that drew the largest numbers.
         ranks = np.argsort(np.argsort(drawn[..., into], axis=-1, kind="stable"), axis=-1)
         is_there[..., into] = ranks >= len(into) - INPUTS_PER_NODE
     return np.where(is_there, edge_ops, 0).reshape(num_cells, NUM_EDGES)
@@ -114,9 +126,9 @@ def _draw(key: jax.Array, num_cells: int) -> np.ndarray:
 def neighbours(genotype: np.ndarray) -> np.ndarray:
     """All cells that one change makes of a genotype, int `[E]`: int32 `[A, E]`.
 
-    A change gives an edge another operation, or lets it come from another node that its node does
-    not read yet. A node with fewer than two edges may get one more. None is never put in, nor an
-    operation beside another on an edge. There are 120 where every node has two edges.
+    A change gives an edge another operation, or moves it to another source that its node does not
+    read yet. A node with fewer than two edges may get one more. No change makes an operation none,
+    or adds a second operation to an edge. There are 120 neighbours where every node has two edges.
     """
     row = np.asarray(genotype, np.int32)
     found = []
@@ -126,7 +138,7 @@ def neighbours(genotype: np.ndarray) -> np.ndarray:
             free = edges[row[edges] == 0]
             inputs = [(edge, op) for edge in edges for op in OPERATIONS_OF[row[edge]] if op]
             for edge, op in inputs:
-                # What else the edge has: none, or the other one of a pair.
+                # The other operation of the edge: none, or the second one of a pair.
                 rest = OPERATIONS_OF[row[edge]].sum() - op
                 for other_op in range(1, NUM_OPERATIONS):
                     if other_op != op:
@@ -137,7 +149,7 @@ def neighbours(genotype: np.ndarray) -> np.ndarray:
                 for edge in free:
                     for op in range(1, NUM_OPERATIONS):
                         found.append(_changed(row, {edge: op}))
-    # Of a pair of equal operations both are changed to the same cells.
+    # The two operations of an equal pair give the same cells.
     return np.array(list({row.tobytes(): row for row in found}.values()))
 
 
@@ -169,8 +181,7 @@ def mutate(key: jax.Array, genotypes: np.ndarray | jax.Array) -> np.ndarray:
 def identity(genotypes: np.ndarray | jax.Array, bits: int = 3) -> np.ndarray:
     """The exact identity of genotypes, int `[A, E]`: int32 `[A, W]`, W words of 30 bits.
 
-    Each holds the values, some bits each, of as many edges as it has room for: ten of the 3 bits
-    that an operation takes.
+    A word holds the values of as many edges as fit: ten edges of 3 bits, the bits of an operation.
     """
     edges_per_word = _WORD_BITS // bits
     rows = np.asarray(genotypes, np.int64)
@@ -180,11 +191,11 @@ def identity(genotypes: np.ndarray | jax.Array, bits: int = 3) -> np.ndarray:
 
 
 def prune_dead(genotypes: np.ndarray) -> np.ndarray:
-    """Genotypes, int `[..., E]`, without edges from nodes that have no edge themselves.
+    """Removes from genotypes, int `[..., E]`, the edges that leave nodes without incoming edges.
 
-    Such a node is zero, and at the initial weights so is every operation of it. All other edges
-    lead to the cell's output. (Where normal cells never read the cell before them, which DARTS's
-    texts allow, whole cells of the network are read by none; they are kept, and counted.)
+    Such a node is zero, and at the initial weights so is the output of every operation on it. All
+    other edges lead to the cell's output. (If normal cells never read the cell before them, which
+    DARTS's texts allow, no cell reads some cells of the network; they are kept, and counted.)
     """
     live = np.array(genotypes)
     for first in (0, NUM_CELL_EDGES):
@@ -200,8 +211,8 @@ def prune_dead(genotypes: np.ndarray) -> np.ndarray:
 def has_path(genotypes: np.ndarray) -> np.ndarray:
     """Whether the normal cell has an operation: bool `[A]` of genotypes `[A, E]`.
 
-    Otherwise the last cell puts out zeros, whatever the image. It is a normal one in every network
-    of more than 3 cells.
+    Otherwise the output of the last cell is zero for any image. The last cell is a normal one in
+    every network of more than 3 cells.
     """
     return np.any(prune_dead(genotypes)[..., :NUM_CELL_EDGES] != 0, axis=-1)
 

@@ -6,11 +6,11 @@ channels; batch norm, ReLU, global average pool and a linear layer. Batch norm a
 statistics of the mini-batch.
 
 It is DARTS's evaluation network without auxiliary head and drop path, and with the last batch norm
-and ReLU of xautodl's `NASNetonCIFAR`. DARTS has none (`last_activation=False`): there most cells
+and ReLU of xautodl's `NASNetonCIFAR`. DARTS has neither (`last_activation=False`): there most cells
 end in a batch norm, whose sum over the mini-batch no image changes, so that the summed logits of
 such a network have a zero input Jacobian, and it has no EPE-NAS score.
 
-Genotypes are static or traced, weights drawn, and ReLUs and gradients measured as in
+Genotypes may be static or traced, and weights are drawn and ReLUs and gradients measured, as in
 `spaces.nasbench201.network`.
 """
 
@@ -49,7 +49,7 @@ from epe_nas_jax.spaces.layers.relu_agreement import (
     sow_relu_agreement,
 )
 
-# Number of an operation's first drawn tensor on an edge, and kernel size. Tensor 0: skip_connect's.
+# Index of an operation's first drawn tensor on an edge, and kernel size; skip_connect has tensor 0.
 _SEPARABLE = {
     "sep_conv_3x3": (1, 3),
     "sep_conv_5x5": (5, 5),
@@ -57,22 +57,22 @@ _SEPARABLE = {
     "dil_conv_5x5": (11, 5),
 }
 _TENSORS_PER_EDGE = 13
-# A convolution before the edges sees up to 4C channels, as many as 4 drawn tensors are for.
+# A convolution before the edges has up to 4C input channels, for which it takes 4 drawn tensors.
 _TENSORS_PER_PREPROCESSING = 4
 _FIRST_EDGE_TENSOR = 2 * _TENSORS_PER_PREPROCESSING
 _TENSORS_PER_LAYER = _FIRST_EDGE_TENSOR + _TENSORS_PER_EDGE * NUM_CELL_EDGES
-# Tensors of second operations, of which a node has one at most; their keys are those of layers that
-# no network has.
+# Tensors of second operations, of which a node has at most one; their keys are those of layer
+# numbers that no network has.
 _SECOND_TENSORS_PER_LAYER = _TENSORS_PER_EDGE * len(NODES)
 _SECOND_LAYERS = 10**6
 
 
 class Drawn(NamedTuple):
-    """What is drawn for the weights of a cell, or of several cells with an axis in front.
+    """Random numbers for the weights of a cell, or of several cells along a leading axis.
 
     Attributes:
-      tensors: those of convolutions before the edges, and of the operations of each edge.
-      second: those of second operations on an edge, for each node; None if there are no pairs.
+      tensors: for the convolutions before the edges, and for the operations of each edge.
+      second: for the second operation on an edge into each node; None if there are no pairs.
     """
 
     tensors: jax.Array
@@ -80,7 +80,7 @@ class Drawn(NamedTuple):
 
 
 class DartsNetwork(nn.Module):
-    """A network built from a pair of cells; `init(key, images, genotype)` and `apply` as in Flax.
+    """The network of a pair of DARTS cells, a Flax module called with images and a genotype.
 
     Attributes:
       num_classes: K.
@@ -88,9 +88,16 @@ class DartsNetwork(nn.Module):
       num_cells: number of cells, at least 3.
       last_activation: batch norm and ReLU before the pooling; without them a score is noise.
       param_dtype: dtype of the weights.
-      plain_norm: whether the batch norms of operations have no scale and offset, and one stands
-        behind each pool, as in the network that DARTS searches with. A fact of the space.
-      has_pairs: whether an edge may have two operations, as `edges` has them. Likewise.
+      plain_norm: whether the batch norms of operations have no scale and offset, and one follows
+        each pool, as in the network in which DARTS searches. Fixed by the space.
+      has_pairs: whether an edge may have two operations (see `edges`). Fixed by the space.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.darts.published import DARTS_V2
+      >>> genotype = epe_nas_jax.parse_genotype(DARTS_V2)
+      >>> network = epe_nas_jax.DartsNetwork(num_classes=10, last_activation=False)
+      >>> network.cost(genotype[None], side=32).params  # the 3.3 million of Liu et al. 2019
+      array([3349342])
     """
 
     plain_norm: ClassVar[bool] = False
@@ -113,8 +120,8 @@ class DartsNetwork(nn.Module):
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
-        """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
-        # A cell's inputs, preprocessed inputs, nodes and output; stages as in `network`.
+        """How many numbers are kept for the backward pass of a score, for images `[N, H, H, 3]`."""
+        # A cell's inputs, preprocessed inputs, nodes and output, in three stages.
         per_pixel = 24 * self.channels * self.num_cells / 3 * (1 + 1 / 2 + 1 / 4)
         return batch_shape[0] * batch_shape[1] * batch_shape[2] * per_pixel
 
@@ -184,7 +191,7 @@ class DartsNetwork(nn.Module):
         return classify(self, features, self.num_classes, row)
 
     def _draw_cells(self, key: jax.Array | None, first: int, num_cells: int, size: int) -> Drawn:
-        """What is drawn for some cells, a row a cell."""
+        """Draws the random numbers of some cells, one row per cell."""
         dtype = self.param_dtype
         tensors = draw_layers(key, 1 + first, num_cells, _TENSORS_PER_LAYER, size, dtype)
         if not self.has_pairs:
@@ -195,7 +202,7 @@ class DartsNetwork(nn.Module):
 
 
 class DartsCell(nn.Module):
-    """A normal or reduction cell: the outputs of the two cells before it to `[N, H, H, 4C]`.
+    """A normal or reduction cell, from the outputs of the last two cells to `[N, H, H, 4C]`.
 
     Attributes:
       channels: C, channels of a node.
@@ -233,7 +240,7 @@ class DartsCell(nn.Module):
     def _static_nodes(
         self, values: np.ndarray, inputs: list[jax.Array], drawn: Drawn
     ) -> list[jax.Array]:
-        """Nodes 2 to 5 of static values of edges."""
+        """Computes nodes 2 to 5 for static values of edges."""
         nodes = list(inputs)
         for node in NODES:
             incoming = []
@@ -254,10 +261,10 @@ class DartsCell(nn.Module):
     def _traced_nodes(
         self, values: jax.Array, inputs: list[jax.Array], drawn: Drawn
     ) -> list[jax.Array]:
-        """Nodes 2 to 5 of traced values of edges."""
+        """Computes nodes 2 to 5 for traced values of edges."""
         weights = [self._weights(0, edge, OPERATIONS, drawn) for edge in range(NUM_CELL_EDGES)]
         if drawn.second is not None:
-            # The first edge into a node has every operation that any edge into it may have.
+            # The first edge into a node may have every operation that other edges into it may have.
             weights += [self._weights(1, EDGES_INTO[node][0], OPERATIONS, drawn) for node in NODES]
         counts = counts_relus(self)
         nodes, agreement = traced.nodes_of_cell(
@@ -275,7 +282,7 @@ class DartsCell(nn.Module):
     def _preprocess(
         self, number: int, x: jax.Array, last: jax.Array, drawn: jax.Array
     ) -> jax.Array:
-        """An input brought to the cell's channels, and to the size of the last output."""
+        """Converts an input to the cell's channels, and to the size of the last output."""
         start = number * _TENSORS_PER_PREPROCESSING
         joined = drawn[start : start + _TENSORS_PER_PREPROCESSING].reshape(-1)
         weights = self._pointwise(f"preprocess_{number}", x.shape[-1], joined)
@@ -286,9 +293,9 @@ class DartsCell(nn.Module):
     def _weights(
         self, number: int, edge: int, names: Sequence[str], drawn: Drawn
     ) -> operations.DartsEdgeWeights:
-        """The weights of some operations as the first (0) or second (1) one of an edge.
+        """The weights of operations, each as the first (0) or second (1) operation of an edge.
 
-        A node has at most one second operation: those of all its edges share their weights.
+        A node has at most one second operation: so all edges into it share the weights for that.
         """
         source, node = CELL_EDGES[edge]
         if number:
@@ -321,7 +328,7 @@ class DartsCell(nn.Module):
     def _pointwise(
         self, name: str, channels_in: int, drawn: jax.Array, *, edge: bool = False
     ) -> ConvBN:
-        """A pointwise convolution with batch norm, of an edge or before the edges."""
+        """The weights of a pointwise convolution with batch norm, on an edge or before edges."""
         shape = (1, 1, channels_in, self.channels)
         affine = not (edge and self.plain_norm)
         module = ConvBNParams(shape, self.param_dtype, affine, name=name)

@@ -1,6 +1,6 @@
 """Candidate operations of DARTS cells (Liu et al. 2019, section 3.1.1).
 
-Each gives its output, and what a second ReLU within it reads; None where it has no second one.
+Each returns its output, and the input of its second ReLU, or None where it has no second one.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from epe_nas_jax.spaces.layers.pooling import avg_pool_3x3, max_pool_3x3
 
 
 class SeparableConvBN(NamedTuple):
-    """Weights of a depthwise and a pointwise convolution with a batch norm behind them.
+    """Weights of a depthwise and a pointwise convolution followed by a batch norm.
 
     Attributes:
       depthwise: `[h, w, 1, C]`.
@@ -46,7 +46,7 @@ class Form(NamedTuple):
 
     Attributes:
       stride: 1, or 2 on the edges of a reduction cell that leave its inputs.
-      pool_norm: whether a batch norm without scale and offset stands behind pools.
+      pool_norm: whether a batch norm without scale and offset follows pools.
     """
 
     stride: int
@@ -60,20 +60,20 @@ def apply_operation(op: int, x: jax.Array, weights: DartsEdgeWeights, form: Form
     """Applies one candidate operation to an edge's input.
 
     Args:
-      op: index into `genotype.OPERATIONS`.
+      op: index into `edges.OPERATIONS`.
       x: the source node, `[N, H, H, C]`.
-      weights: those of the operation at least.
-      form: how it is built.
+      weights: weights of at least this operation.
+      form: how the operation is built.
 
     Returns:
-      The edge's output, `[N, H/stride, H/stride, C]`; and what a second ReLU reads, of that shape,
-      or None.
+      The edge's output, `[N, H/stride, H/stride, C]`; and the input of a second ReLU, of the same
+      shape, or None.
     """
     return _OPERATIONS[op](x, weights, form)
 
 
 def num_relus_of_input(stride: int) -> np.ndarray:
-    """How many ReLUs read the source of an edge of a stride, for every value of the edge: int32."""
+    """How many ReLUs read an edge's source, for every value of the edge, int32 `[values]`."""
     with_relu = [name.startswith(("sep", "dil")) for name in OPERATIONS]
     with_relu[OPERATIONS.index("skip_connect")] = stride == 2
     return np.array(with_relu, np.int32)[OPERATIONS_OF].sum(axis=1, dtype=np.int32)
@@ -82,7 +82,7 @@ def num_relus_of_input(stride: int) -> np.ndarray:
 def factorized_reduce(x: jax.Array, weights: ConvBN) -> jax.Array:
     """ReLU, pointwise convolution at stride 2, batch norm: `[N, H, H, C]` to `[N, H/2, H/2, O]`.
 
-    The first half of the kernel's outputs sees the even pixels and the second half the odd ones.
+    The first half of the output channels reads the even pixels, the second half the odd ones.
     """
     x = nn.relu(x)
     even, odd = jnp.split(weights.kernel, 2, axis=-1)
@@ -142,7 +142,7 @@ _OPERATIONS: tuple[Callable[[jax.Array, DartsEdgeWeights, Form], Output], ...] =
 
 
 def _pooled(x: jax.Array, form: Form) -> jax.Array:
-    """What a pool puts out, normalised where the form has it so."""
+    """The output of a pool, normalised if the form says so."""
     if not form.pool_norm:
         return x
     channels = x.shape[-1:]

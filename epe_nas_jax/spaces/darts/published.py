@@ -1,4 +1,4 @@
-"""DARTS genotypes as their papers published them, each found on CIFAR-10."""
+"""Published DARTS genotypes, as their papers write them; all were found on CIFAR-10."""
 
 DARTS_V1 = (  # Liu et al. 2019, first order.
     "Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), "

@@ -1,4 +1,4 @@
-"""The DARTS search space as the rest of the package sees it."""
+"""The DARTS search space as a `SearchSpace`."""
 
 import functools
 

@@ -1,6 +1,6 @@
-"""Genotypes of DARTS cells as text; nothing in a text is executed.
+"""Reads and writes genotypes of DARTS cells as text; nothing in a text is executed.
 
-Two (operation, source) pairs a node, as DARTS and NAS-Bench-301 write them:
+A text has two (operation, source) pairs per node, as DARTS and NAS-Bench-301 write them:
 ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...],
 reduce_concat=[2, 3, 4, 5])``.
 """
@@ -31,15 +31,15 @@ def read_genotype(text: str, *, may_read_twice: bool) -> np.ndarray:
     """Reads a genotype's text.
 
     Args:
-      text: the cells. An edge with none is an edge that is not there.
+      text: the cells. A pair with none means no edge.
       may_read_twice: whether a node may read one node by two operations.
 
     Returns:
-      The genotype, int32 `[E]`, as `edges` has its values.
+      The genotype, int32 `[E]`, of the values in `edges`.
 
     Raises:
-      InputError: the text is not of the form, names an unknown operation, has another number of
-        edges, or a node reads itself, a later node or, unless it may, one node twice.
+      InputError: the text does not have this form, names an unknown operation, has another number
+        of edges, or a node reads itself, a later node or, unless allowed, one node twice.
     """
     fields = _read_call(text)
     rows = []
@@ -55,7 +55,7 @@ def read_genotype(text: str, *, may_read_twice: bool) -> np.ndarray:
 def write_genotype(row: np.ndarray) -> str:
     """Writes a genotype, int32 `[E]` in range, with the inputs of a node ordered by source.
 
-    A node with fewer than two inputs is written with none from the first sources it does not read.
+    Missing inputs of a node are written as none, from the first sources that it does not read.
     """
     parts = []
     for cell, values in zip(CELLS, row.reshape(2, NUM_CELL_EDGES), strict=True):
@@ -79,7 +79,7 @@ def _read_call(text: str) -> dict[str, object]:
         if not isinstance(call, ast.Call) or ast.unparse(call.func) != "Genotype" or call.args:
             raise ValueError
         fields = [(str(item.arg), _read_value(item.value)) for item in call.keywords]
-        # Messages show them; Python writes no number of thousands of digits.
+        # Messages quote them, and Python refuses to write a number of thousands of digits.
         repr(fields)
     except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         raise InputError(f"genotype {text[:40]!r}: expected the form {_FORM}") from None
@@ -102,7 +102,7 @@ def _read_cell(cell: str, pairs: object, may_read_twice: bool) -> np.ndarray:
     expected = INPUTS_PER_NODE * len(NODES)
     if not isinstance(pairs, list | tuple) or len(pairs) != expected:
         found = len(pairs) if isinstance(pairs, list | tuple) else type(pairs).__name__
-        raise InputError(f"{cell}: found {found} edges, expected {expected}, two a node")
+        raise InputError(f"{cell}: found {found} edges, expected {expected}, two per node")
     values = np.zeros(NUM_CELL_EDGES, np.int32)
     seen = set()
     for number, pair in enumerate(pairs):

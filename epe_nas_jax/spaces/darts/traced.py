@@ -1,11 +1,11 @@
-"""Cells whose genotype is traced: one compiled program for any of them.
+"""DARTS cells whose genotype is traced: one compiled program for any of them.
 
-The operations that a cell has run one after another in a loop, in whose body a switch chooses the
-operation, and its source and weights by their number. So a cell's program has every operation once,
-not once an edge, and an edge without an operation costs nothing. A reduction cell has two loops:
-its inputs are larger than its nodes.
+The operations of a cell run one after another in a loop; in its body a switch chooses the
+operation, and its source and weights by their indices. So a cell's program has every operation
+once, not once per edge, and an edge without an operation costs nothing. A reduction cell has two
+loops, because its inputs are larger than its nodes.
 
-The backward pass runs each operation again from its source. Nothing is kept but the nodes.
+The backward pass runs each operation again from its source. Only the nodes are kept.
 """
 
 import functools
@@ -40,14 +40,14 @@ _NUM_INPUTS = NODES[0]
 
 
 class _Steps(NamedTuple):
-    """The turns of a loop: one for each operation, in the order of edges.
+    """The iterations (turns) of a loop: one for each operation, in the order of edges.
 
     Attributes:
-      turns: how many turns there are, int32.
-      op: their operations, int32 `[S]`; none behind the last.
-      source: which of the stack of sources they read, likewise.
-      target: to which of the stack of nodes they add, likewise.
-      weights: which weights they have, likewise.
+      turns: how many turns the loop takes, int32.
+      op: the operation of each turn, int32 `[turns]`; none after the last turn.
+      source: index of the source that each turn reads, int32 `[turns]`.
+      target: index of the node to which each turn adds, int32 `[turns]`.
+      weights: index of the weights of each turn, int32 `[turns]`.
     """
 
     turns: jax.Array
@@ -58,14 +58,14 @@ class _Steps(NamedTuple):
 
 
 class _Loop(NamedTuple):
-    """What is static of a loop.
+    """The static properties of a loop.
 
     Attributes:
-      form: of its operations.
-      in_place: whether nodes are among the sources, and are the end of their stack.
+      form: form of its operations.
+      in_place: whether the nodes are among the sources, at the end of their stack.
       counts_relus: whether the agreement of second ReLUs is counted.
-      is_plain: whether the loop can be differentiated backwards: as many turns for any cell, and
-        under `jax.vmap` all operations for all cells.
+      is_plain: whether JAX can differentiate the loop in reverse mode: it has equally many turns
+        for any cell, and under `jax.vmap` runs all operations for all cells.
     """
 
     form: Form
@@ -82,14 +82,14 @@ def nodes_of_cell(
     *,
     counts_relus: bool,
 ) -> tuple[list[jax.Array], jax.Array | None]:
-    """The intermediate nodes of a cell.
+    """Computes the intermediate nodes of a cell.
 
     Args:
-      values: of the 14 edges, as in `edges`, int32.
+      values: values of the 14 edges, as in `edges`, int32.
       inputs: nodes 0 and 1, `[N, H, H, C]`.
-      weights: of each edge; and for each node those of the second operation of a pair, if there may
-        be pairs.
-      form: of operations on the inputs.
+      weights: weights of each edge; and, if there may be pairs, for each node the weights of the
+        second operation of a pair.
+      form: form of the operations on the inputs.
       counts_relus: whether to count in how many second ReLUs the images agree.
 
     Returns:
@@ -116,10 +116,10 @@ def nodes_of_cell(
 
 
 def _steps(values: jax.Array, sources: range | tuple[int, ...], *, first_node: int) -> _Steps:
-    """The turns of a loop over those edges that leave some sources.
+    """Makes the turns of a loop over the edges that leave some sources.
 
     Args:
-      values: of the 14 edges.
+      values: values of the 14 edges.
       sources: the nodes of the stack of sources, in its order.
       first_node: the first node of the stack of nodes.
     """
@@ -152,13 +152,13 @@ def _run(
     inputs: jax.Array | None,
     weights: Sequence[DartsEdgeWeights],
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Adds to nodes what the operations make of their sources.
+    """Adds the outputs of the operations to the nodes.
 
     Args:
-      loop: what is static.
-      steps: its turns.
+      loop: the loop's static properties.
+      steps: the loop's turns.
       nodes: the stack of nodes, `[nodes, N, H, W, C]`, zeros where nothing has been added yet.
-      inputs: the stack of sources; None if the loop is in place and they are the nodes.
+      inputs: the stack of sources; None if the loop is in place, and the nodes are the sources.
       weights: as in `nodes_of_cell`.
 
     Returns:
@@ -185,7 +185,7 @@ def _run_fwd(
     weights_too = is_differentiated(weights)
     steps, nodes, inputs, weights = values_of((steps, nodes, inputs, weights))
     nodes, agreement = _run(loop, steps, nodes, inputs, weights)
-    # A flag cannot be traced: the weights stand where they are differentiated, or where not.
+    # Residuals cannot hold a Python flag: the position of the weights in this pair is the flag.
     kept = (weights, None) if weights_too else (None, weights)
     return (nodes, agreement), (steps, nodes if inputs is None else inputs, kept)
 
@@ -212,15 +212,15 @@ def _run_back(
     d_nodes: jax.Array,
     weights: Sequence[DartsEdgeWeights],
 ) -> tuple[jax.Array, jax.Array | None, list[DartsEdgeWeights] | None]:
-    """The cotangents of the arguments of `_run`, from that of the nodes it returns.
+    """The cotangents of the arguments of `_run`, from that of the nodes that it returns.
 
     Args:
-      loop: what is static.
-      weights_too: whether to return those of the weights.
-      steps: its turns.
+      loop: the loop's static properties.
+      weights_too: whether to return the cotangents of the weights.
+      steps: the loop's turns.
       sources: the stack of sources.
       d_nodes: the cotangent of the stack of nodes.
-      weights: of all edges.
+      weights: the weights of all edges.
 
     Returns:
       The cotangents of the nodes, of the inputs or None, and of the weights or None.
@@ -232,7 +232,7 @@ def _run_back(
     turns = len(steps.op) if loop.is_plain else largest(steps.turns)
 
     def run_step(i: jax.Array, carry: Any) -> Any:
-        # The last operation first: when the turn comes to it, a node has its whole cotangent.
+        # The last operation first, so that a node's cotangent is complete when it is needed.
         step = turns - 1 - i
         d_nodes, d_sources, d_weights = carry
         dy = lax.dynamic_index_in_dim(d_nodes, steps.target[step], keepdims=False)
@@ -266,14 +266,14 @@ def _run_back_bwd(
     return None, *jax.vjp(plain, *differentiated)[1](cotangents)
 
 
-# JAX differentiates neither a loop of unknown length backwards nor `custom_vmap`.
+# JAX has no reverse mode for `custom_vmap` and for loops of unknown length.
 _run_back.defvjp(_run_back_fwd, _run_back_bwd)
 
 
 def _forward(
     op: int, loop: _Loop, x: jax.Array, which: jax.Array, weights: Sequence[DartsEdgeWeights]
 ) -> tuple[jax.Array, jax.Array | None]:
-    """The output of an operation, and the agreement of its second ReLU if it is counted."""
+    """The output of an operation, and the agreement of its second ReLU, or None if not counted."""
     y, inner = apply_operation(op, x, _own_weights(op, loop, which, weights), loop.form)
     if not loop.counts_relus:
         return y, None
@@ -291,7 +291,7 @@ def _backward(
     weights: Sequence[DartsEdgeWeights],
     dy: jax.Array,
 ) -> tuple[jax.Array, DartsEdgeWeights | None]:
-    """The cotangents of an operation's input and, if asked for, of its edge's weights."""
+    """The cotangents of an operation's input and, if requested, of its edge's weights."""
     own = _own_weights(op, loop, which, weights)
     if not weights_too:
         _, vjp = jax.vjp(lambda x: apply_operation(op, x, own, loop.form)[0], x)
@@ -305,19 +305,19 @@ def _backward(
 def _own_weights(
     op: int, loop: _Loop, which: jax.Array, weights: Sequence[DartsEdgeWeights]
 ) -> DartsEdgeWeights:
-    """An operation's weights from those of all edges; nothing else is copied."""
+    """Chooses an operation's weights from those of all edges, without copying the others."""
     name = OPERATIONS[op]
     found = [getattr(edge, name, None) for edge in weights]
     some = next((own for own in found if own is not None), None)
     if some is None:
         return DartsEdgeWeights()
-    # An edge that lacks them cannot have the operation.
+    # An edge without these weights cannot have the operation, so that any others may stand there.
     choices = [some if own is None else own for own in found]
     return DartsEdgeWeights(**{name: choose(which, choices, is_plain=loop.is_plain)})
 
 
 def _no_gradient(weights: Sequence[DartsEdgeWeights]) -> DartsEdgeWeights:
-    """Zeros for the weights that one of the edges may have."""
+    """Zeros in the shapes of the weights of one edge."""
 
     def zeros(name: str) -> Any:
         found = (getattr(edge, name) for edge in weights)
@@ -330,7 +330,7 @@ def _no_gradient(weights: Sequence[DartsEdgeWeights]) -> DartsEdgeWeights:
 def _of_edges(
     d_weights: DartsEdgeWeights, steps: _Steps, weights: Sequence[DartsEdgeWeights]
 ) -> list[DartsEdgeWeights]:
-    """The cotangents of the weights of all edges, from those of each turn `[S, ...]`."""
+    """The cotangents of the weights of all edges, from those of each turn `[turns, ...]`."""
 
     def sums(of_turns: jax.Array) -> jax.Array:
         zeros = jnp.zeros((len(weights), *of_turns.shape[1:]), of_turns.dtype)

@@ -1,1 +1,1 @@
-"""Layers that the networks of the spaces are built from."""
+"""The layers of which the networks of all spaces are built."""

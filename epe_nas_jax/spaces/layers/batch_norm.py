@@ -1,4 +1,4 @@
-"""Batch normalisation: by the statistics of the mini-batch, or by running averages of them."""
+"""Batch norm by the statistics of the mini-batch, or by running averages of them."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 BATCH_NORM_EPSILON = 1e-5
-# Share of a mini-batch's statistics in a running average.
+# Weight of a mini-batch's statistics in a running average.
 _MOMENTUM = 0.1
 
-# From `[N, H, W, O]`, scale and bias `[O]` to the normalised, and the inverse deviation `[O]`.
+# From `[N, H, W, O]`, scale and bias `[O]` to the normalised array and the inverse deviation `[O]`.
 Normalise = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -22,10 +22,10 @@ def normalise(
     bias: jax.Array,
     moments: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Batch normalisation of `[N, H, W, O]`, and the inverse deviation `[O]`.
+    """Normalises `[N, H, W, O]`; returns the result and the inverse deviation `[O]`.
 
     Args:
-      x: what to normalise.
+      x: the array to normalise.
       scale: `[O]`.
       bias: `[O]`.
       moments: mean and variance, `[O]` each; by default those of the mini-batch.
@@ -40,9 +40,9 @@ def normalise(
 def normalise_cotangent(
     y: jax.Array, scale: jax.Array, bias: jax.Array, inverse_std: jax.Array, dy: jax.Array
 ) -> jax.Array:
-    """The input's cotangent of `normalise` by the statistics of the mini-batch.
+    """The cotangent of the input of `normalise`, by the statistics of the mini-batch.
 
-    The normalised value is read back from the output, so that the input need not be kept.
+    The normalised values are computed from the output, so that the input need not be kept.
 
     Args:
       y: the output, `[N, H, W, O]`.
@@ -52,7 +52,7 @@ def normalise_cotangent(
       dy: the output's cotangent, `[N, H, W, O]`.
 
     Returns:
-      `[N, H, W, O]`.
+      The cotangent, `[N, H, W, O]`.
     """
     dtype = dy.dtype
     dy, y = (array.astype(at_least_float32(dtype)) for array in (dy, y))
@@ -66,37 +66,37 @@ def normalise_cotangent(
 
 
 def without_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """In the place of `normalise`: leaves x, `[N, H, W, O]`, as it is."""
+    """Returns x, `[N, H, W, O]`, unchanged; a replacement of `normalise`."""
     return x, no_deviation(x)
 
 
 def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance `[O]` of `[N, H, W, O]`, both in one pass; at least in float32."""
+    """Mean and variance `[O]` of `[N, H, W, O]`, in one pass and at least in float32."""
     x = x.astype(at_least_float32(x.dtype))
     mean = jnp.mean(x, (0, 1, 2))
     return mean, jnp.maximum(jnp.mean(x**2, (0, 1, 2)) - mean**2, 0)
 
 
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
-    """In what to add up numbers of a dtype."""
+    """The dtype in which to add up numbers of a dtype: this one, but at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def no_deviation(x: jax.Array) -> jax.Array:
-    """Zeros `[O]` in the place of the inverse deviation of `[N, H, W, O]`."""
+    """Zeros `[O]`, for `[N, H, W, O]` that is not normalised and has no inverse deviation."""
     return jnp.zeros(x.shape[-1:], at_least_float32(x.dtype))
 
 
 def per_channel(v: jax.Array) -> jax.Array:
-    """A vector `[O]` as `[1, 1, 1, O]`, to go with `[N, H, W, O]`."""
+    """Reshapes a vector `[O]` to `[1, 1, 1, O]`, for arithmetic with `[N, H, W, O]`."""
     return v.reshape(1, 1, 1, -1)
 
 
 def norm_of(module: nn.Module, kind: str) -> Normalise:
-    """The batch norm of a module: by the `"minibatch"`, by the `"average"`, or `"none"` at all.
+    """Makes the batch norm of a module: by the `"minibatch"`, by the `"average"`, or `"none"`.
 
-    Where the module has running averages (`mean`, `var`), a mini-batch moves them: as in PyTorch by
-    a tenth of the way to its statistics, of which the variance is the unbiased one. They start from
+    Where the module has running averages (`mean`, `var`), every mini-batch moves them, as in
+    PyTorch, by a tenth of the difference to its own mean and unbiased variance. They start from
     mean 0 and variance 1.
     """
     if kind == "none":

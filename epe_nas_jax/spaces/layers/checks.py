@@ -1,4 +1,4 @@
-"""Images and labels checked where they come in."""
+"""Checks images and labels that a user passes in."""
 
 import warnings
 
@@ -31,14 +31,14 @@ def check_images(images: Array) -> None:
 
 
 def check_channels_last(shape: tuple[int, ...], where: str) -> None:
-    """Checks that images of a shape of four do not have their channels first, as PyTorch has them.
+    """Checks that images, an array of rank 4, do not have their channels first, as in PyTorch.
 
     Args:
-      shape: of the images.
-      where: what they are, for messages.
+      shape: shape of the images.
+      where: what the images are, for messages.
 
     Raises:
-      InputError: they have, and say how to turn them.
+      InputError: they have their channels first; the message says how to change it.
     """
     _, first, height, last = shape
     if first in _CHANNELS and height == last and last not in _CHANNELS:
@@ -79,8 +79,8 @@ def check_labels(images: Array, labels: Array, num_classes: int | None) -> int:
       K.
 
     Raises:
-      InputError: wrong rank, dtype or number, NaN or infinite pixels, labels out of range; or K is
-        not given, and most classes up to the largest label have no image.
+      InputError: wrong rank, dtype or number of labels, NaN or infinite pixels, labels out of
+        range; or K is not given, and most classes up to the largest label have no image.
     """
     if len(images) < 2:
         raise InputError(f"images: found {len(images)}, expected at least 2 to correlate")
@@ -94,28 +94,28 @@ def check_labels(images: Array, labels: Array, num_classes: int | None) -> int:
 
 
 def check_label_array(labels: Array, num_images: int) -> None:
-    """Checks that labels are integers `[N]`, one an image; they may be traced.
+    """Checks that labels are integers `[N]`, one per image; they may be traced.
 
     Raises:
-      InputError: wrong rank, dtype or number.
+      InputError: wrong rank, dtype or number of labels.
     """
     if labels.ndim != 1 or not is_integer(labels):
         raise InputError(
             f"labels: found {labels.dtype} of shape {labels.shape}, expected integers [images]"
         )
     if len(labels) != num_images:
-        raise InputError(f"labels: found {len(labels)}, expected {num_images}, one an image")
+        raise InputError(f"labels: found {len(labels)}, expected {num_images}, one per image")
 
 
 def check_label_range(labels: Array, num_classes: int) -> None:
-    """Checks that labels `[N]` are 0..K-1, if they are known: traced ones have no values yet.
+    """Checks that labels `[N]` are 0..K-1; traced labels have no values yet and pass.
 
     Raises:
-      InputError: one is out of range.
+      InputError: a label is out of range.
     """
     if isinstance(labels, jax.core.Tracer) or not len(labels):
         return
-    # On the host: in a traced function JAX traces what it computes of known arrays, too.
+    # In NumPy: inside a traced function, JAX would trace this even for known arrays.
     known = np.asarray(labels)
     low, high = int(known.min()), int(known.max())
     if low < 0 or high >= num_classes:
@@ -124,7 +124,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
 
 
 def _count_classes(labels: Array) -> int:
-    """One more than the largest label, if that is likely how many classes there are."""
+    """One more than the largest label, if this is likely the number of classes."""
     found = np.unique(labels)
     num_classes = max(int(found[-1]) + 1, 1)
     facts = f"labels: found {len(found)} different ones from {found[0]} to {found[-1]}"
@@ -140,7 +140,7 @@ def _count_classes(labels: Array) -> int:
 
 
 def check_pairs(labels: Array) -> None:
-    """Checks that some class has two images; of single ones the EPE score is rounding alone."""
+    """Checks that some class has two images; else the EPE score would be only rounding errors."""
     if len(np.unique(labels)) == len(labels):
         raise InputError(
             f"labels: found {len(labels)} images of as many classes, "

@@ -9,13 +9,13 @@ from epe_nas_jax.spaces.layers.init import scale_to_fan_in
 def classify(
     module: nn.Module, features: jax.Array, num_classes: int, drawn: jax.Array
 ) -> jax.Array:
-    """Logits `[N, K]` of features `[N, C]`, by PyTorch's linear layer and its default weights.
+    """Logits `[N, K]` of features `[N, C]`, by a linear layer with PyTorch's default weights.
 
     Args:
       module: gets the weights as parameters `classifier_kernel` and `classifier_bias`.
-      features: what the layer reads.
+      features: the input of the layer.
       num_classes: K.
-      drawn: U(-1, 1), a row for the kernel and one for the bias, at least of their size.
+      drawn: numbers from U(-1, 1): a row for the kernel and one for the bias, each long enough.
     """
     channels = features.shape[-1]
     kernel = scale_to_fan_in(drawn[0], (channels, num_classes))

@@ -1,4 +1,4 @@
-"""A convolution with batch norm behind it: its weights, as arrays and as a Flax module."""
+"""A convolution followed by batch norm: its weights, as arrays and as a Flax module."""
 
 from typing import NamedTuple
 
@@ -25,10 +25,10 @@ class ConvBN(NamedTuple):
 
 
 class ConvBNParams(nn.Module):
-    """Makes the weights of a convolution and of the batch norm behind it from a drawn kernel.
+    """Makes the weights of a convolution and of the batch norm after it from a drawn kernel.
 
     Attributes:
-      shape: of the kernel, `[h, w, C, O]`.
+      shape: shape of the kernel, `[h, w, C, O]`.
       param_dtype: dtype of the weights.
       affine: whether batch norm has a scale and a bias; else these are ones and zeros.
     """
@@ -39,7 +39,7 @@ class ConvBNParams(nn.Module):
 
     @nn.compact
     def __call__(self, drawn: jax.Array) -> ConvBN:
-        """The weights, given a kernel of the shape; it is only used where they are made."""
+        """Returns the weights; the drawn kernel is used only when they are initialised."""
         channels = self.shape[-1:]
         kernel = self.param("kernel", lambda _: drawn)
         if not self.affine:
@@ -55,7 +55,7 @@ class ConvBNParams(nn.Module):
 def relu_conv_bn(
     x: jax.Array, weights: ConvBN, stride: int = 1, norm: Normalise = normalise
 ) -> tuple[jax.Array, jax.Array]:
-    """ReLU, convolution, batch normalisation: `[N, H, W, C]` to `[N, H/stride, W/stride, O]`.
+    """Applies ReLU, convolution and batch norm: `[N, H, W, C]` to `[N, H/stride, W/stride, O]`.
 
     Returns:
       The output and the inverse deviation `[O]`.
@@ -72,18 +72,18 @@ def relu_conv_bn_cotangent(
     dy: jax.Array,
     stride: int = 1,
 ) -> jax.Array:
-    """The input's cotangent of `relu_conv_bn`, normalised by the mini-batch.
+    """The cotangent of the input of `relu_conv_bn`, with batch norm by the mini-batch.
 
     Args:
-      is_closed: where the ReLU is closed, bool `[N, H, W, C]`.
-      weights: of the convolution and the batch norm.
+      is_closed: where the ReLU is inactive, bool `[N, H, W, C]`.
+      weights: weights of the convolution and the batch norm.
       y: the output, `[N, H/stride, W/stride, O]`.
       inverse_std: the inverse deviation, `[O]`.
       dy: the output's cotangent.
-      stride: of the convolution.
+      stride: stride of the convolution.
 
     Returns:
-      `[N, H, W, C]`.
+      The cotangent, `[N, H, W, C]`.
     """
     dz = normalise_cotangent(y, weights.scale, weights.bias, inverse_std, dy)
     # Selecting the zero first is a third faster on CPUs.

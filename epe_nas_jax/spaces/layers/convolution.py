@@ -1,7 +1,7 @@
-"""The convolution, and its derivatives by input and kernel, as fast as XLA has them on CPUs.
+"""The convolution and its derivatives, in forms for which XLA is fast on CPUs.
 
-Each is written so that it finds a fast path of the compiler's, inside loops too, where what
-autodiff makes of a convolution can take a hundred times as long.
+Each form has a fast implementation in the compiler, also inside loops, where the convolutions that
+autodiff makes can take a hundred times as long.
 """
 
 import functools
@@ -15,18 +15,19 @@ from jax import lax
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # By parity of a pixel: which kernel tap (last axis) leads to the output pixel above and below.
 _TAPS_OF_PARITY = (((0, 1, 0), (0, 0, 0)), ((0, 0, 1), (1, 0, 0)))
+# Most channels for which two pixels at a time are faster on CPUs.
 _FEW_CHANNELS = 16
-# Side up to which that holds, at all channels of the networks here.
+# Largest side for which `_cotangent_by_taps` is faster on CPUs, for all channels used here.
 _FEW_PIXELS = 4
-# Of 1 to 16 the fastest for the network's three sizes, on two CPU cores.
+# The fastest of 1 to 16 for the network's three sizes, on two CPU cores.
 _IMAGES_AT_ONCE = 8
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves `[N, H, W, C]` with `[h, w, C, O]`: `[N, H/stride, W/stride, O]`, zero-padded.
 
-    With a stride of 2, H and W are even and h and w are 1 or 3, for the input's derivative. The
-    kernel is rounded to the dtype of x, which the result has too.
+    With a stride of 2, H and W must be even and h and w 1 or 3, for the derivative with respect to
+    the input. The kernel is rounded to the dtype of x, which is the result's dtype too.
     """
     return _convolve_by_rule(x, kernel.astype(x.dtype), stride)
 
@@ -39,7 +40,7 @@ def _convolve_by_rule(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array
     if height == width == 3 and max(x.shape[1:3]) <= 2:
         if stride == 1:
             return _convolve_all_pixels(x, kernel)
-        # The one window that begins inside the image has all of it.
+        # The only window that begins inside the image contains the whole image.
         num_images = x.shape[0]
         x = x.reshape(num_images, -1)
         return (x @ kernel[1:, 1:].reshape(x.shape[1], -1)).reshape(num_images, 1, 1, -1)
@@ -56,10 +57,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def _convolve_all_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves 2x2 pixels or fewer with a 3x3 kernel, which sees all of them: one matrix product.
+    """Convolves 2x2 pixels or fewer with a 3x3 kernel, which reads all pixels: a matrix product.
 
-    Where an image is smaller than its kernel XLA swaps the two, and has no fast convolution for
-    that: on CPUs it takes twenty times as long. A product is fast anywhere.
+    XLA swaps an image and its kernel if the image is smaller, and has no fast convolution for that:
+    on CPUs it takes twenty times as long. A product is fast on any device.
     """
     num_images, height, width, _ = x.shape
     pixels = [(i, j) for i in range(height) for j in range(width)]
@@ -76,8 +77,8 @@ def _convolve_all_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _convolve_pixel_pairs(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at stride 1 with a kernel 3 wide, two neighbouring pixels at a time.
 
-    A third more work, but twice the output channels, and XLA's fast convolution on CPUs takes
-    more than 16 only.
+    This is a third more work, but has twice the output channels: XLA's fast convolution on CPUs
+    needs more than 16.
     """
     height, width, channels_in, channels_out = kernel.shape
     pair = [jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in range(2)]
@@ -93,8 +94,8 @@ def _convolve_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Arr
 
 def _convolve_bwd(stride: int, residuals: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    # Only where devices exchange nothing, as in scoring. In data-parallel training they add up the
-    # gradients that these loops compute, and XLA:CPU can deadlock there.
+    # Only where devices exchange nothing, as in scoring. In data-parallel training devices add up
+    # the gradients that these loops compute, where XLA:CPU can deadlock.
     exchange_nothing = bool(jax.sharding.get_abstract_mesh().manual_axes)
     if exchange_nothing and kernel.shape[:2] != (1, 1):
         kernel_cotangent = lax.platform_dependent(
@@ -113,7 +114,7 @@ _convolve_by_rule.defvjp(_convolve_fwd, _convolve_bwd)
 
 
 def _kernel_cotangent(stride: int, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    # Two pixels at a time would triple the time of this one on CPUs.
+    # Two pixels at a time would take three times as long here on CPUs.
     convolve_plainly = _convolve_by_rule.fun if kernel.shape[:2] == (1, 1) else _convolve
     _, kernel_vjp = jax.vjp(lambda k: convolve_plainly(x, k, stride), kernel)
     return kernel_vjp(dy)[0]
@@ -124,8 +125,8 @@ def _kernel_cotangent_of_patches(
 ) -> jax.Array:
     """The kernel's cotangent as products of input patches, of a few images at a time.
 
-    Over a hundred times as fast on CPUs inside loops, where XLA has no fast convolution for it
-    (docs/performance.md).
+    On CPUs this is over a hundred times as fast inside loops, where XLA has no fast convolution for
+    it (docs/performance.md).
     """
     height, width, _, channels_out = kernel.shape
     padding = ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0))
@@ -133,7 +134,7 @@ def _kernel_cotangent_of_patches(
 
     def add(total: jax.Array, images: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         x, dy = jnp.pad(images[0], padding), images[1]
-        # How far the first pixels of all windows reach.
+        # The extent of the first pixels of all windows.
         rows, columns = (stride * (size - 1) + 1 for size in dy.shape[1:3])
         pixels = [
             x[:, i : i + rows : stride, j : j + columns : stride]
@@ -151,7 +152,7 @@ def _kernel_cotangent_of_patches(
 
 
 def input_cotangent(kernel: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Array:
-    """Input cotangent of `convolve`: again a convolution, with the kernel turned around.
+    """The cotangent of the input of `convolve`: a convolution with the flipped kernel.
 
     Autodiff would leave the kernel in a layout for which XLA has no fast convolution on CPUs.
     """
@@ -166,10 +167,10 @@ def input_cotangent(kernel: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Ar
 
 
 def _cotangent_by_parity(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    """Input cotangent at stride 2: an even pixel saw the middle tap, an odd one the two others.
+    """The input's cotangent at stride 2, from parities: 2x2 kinds of pixels.
 
-    The four kinds of pixel are 4C channels of one 2x2 convolution, which needs no zeros between the
-    pixels.
+    An even pixel was read by the middle tap, an odd one by the two others. The four kinds of pixel
+    are 4C channels of one 2x2 convolution, which needs no zeros between the pixels.
     """
     taps = jnp.asarray(_TAPS_OF_PARITY, kernel.dtype)
     kernel = jnp.einsum("atu,bsv,uvcd->tsdabc", taps, taps, kernel, precision=lax.Precision.HIGHEST)
@@ -183,9 +184,9 @@ def _cotangent_by_parity(kernel: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _cotangent_by_taps(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    """Input cotangent of a 3x3 kernel at stride 2: one product for all taps, whose parts add up.
+    """The input's cotangent of a 3x3 kernel at stride 2: one product for all taps, then sums.
 
-    For few pixels that is faster on CPUs than to make the kernel of another convolution.
+    For few pixels this is faster on CPUs than making the kernel of another convolution.
     """
     parts = lax.dot_general(dy, kernel, (((3,), (3,)), ((), ())))
     # `[N, H, W, 3, 3, C]`; each step turns an axis and its taps into twice as many pixels.
@@ -193,7 +194,7 @@ def _cotangent_by_taps(kernel: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _add_taps(parts: jax.Array, axis: int, tap_axis: int) -> jax.Array:
-    """Adds the three taps of an axis up at the pixels that they saw at stride 2."""
+    """Adds up the three taps of an axis at the pixels that they read at stride 2."""
     before, middle, after = jnp.unstack(parts, axis=tap_axis)
     padding = [(0, int(i == axis)) for i in range(before.ndim)]
     before_next = lax.slice_in_dim(jnp.pad(before, padding), 1, None, axis=axis)

@@ -1,6 +1,7 @@
-"""The depthwise convolution, as sums of shifted images.
+"""The depthwise convolution, computed as sums of shifted images.
 
-XLA has no fast one on CPUs: there its grouped convolution takes 20 to 100 times as long.
+On CPUs XLA has no fast depthwise convolution: its grouped convolution takes 20 to 100 times as
+long.
 """
 
 import functools
@@ -13,7 +14,7 @@ from jax import lax
 def convolve_depthwise(
     x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
-    """Convolves every channel of `[N, H, W, C]` with its own kernel, of `[h, w, 1, C]`.
+    """Convolves every channel of `[N, H, W, C]` with its own kernel, one of `[h, w, 1, C]`.
 
     Args:
       x: the images; H and W are even with a stride of 2.
@@ -22,10 +23,10 @@ def convolve_depthwise(
       dilation: how many pixels apart the kernel's taps lie.
 
     Returns:
-      `[N, H/stride, W/stride, C]`; the padding is of zeros.
+      `[N, H/stride, W/stride, C]`, with zero padding.
     """
     if dilation % stride == 0:
-        # All taps lie on pixels that the stride leaves.
+        # Every tap reads only pixels that the stride does not skip.
         return _convolve(x[:, ::stride, ::stride], kernel, 1, dilation // stride)
     return _convolve(x, kernel, stride, dilation)
 
@@ -55,7 +56,7 @@ def _convolve_bwd(
         seen = lax.dynamic_slice(padded, start, (num_images, height, width, channels))
         return jnp.sum(seen[:, ::stride, ::stride] * dy, axis=(0, 1, 2))
 
-    # One tap after another: the sums of all would take long to compile.
+    # One tap after another: all sums in one program would take long to compile.
     places = dilation * jnp.indices(kernel.shape[:2]).reshape(2, -1)
     return dx, lax.map(tap_cotangent, (places[0], places[1])).reshape(kernel.shape)
 
@@ -64,18 +65,18 @@ _convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
 def _pad(x: jax.Array, kernel: jax.Array, dilation: int, zeros_between: int = 0) -> jax.Array:
-    """Zeros around the images, and between their pixels, as many as a shift can reach."""
+    """Pads images with as many zeros as a shift can reach, and puts zeros between their pixels."""
     around = dilation * (kernel.shape[0] // 2)
     edges = (around, around + zeros_between, zeros_between)
     padded = lax.pad(x, x.dtype.type(0), ((0, 0, 0), edges, edges, (0, 0, 0)))
-    # In memory once; else each of the shifted images is padded anew.
+    # Padded in memory once; else the compiler pads again for each of the shifted images.
     return lax.optimization_barrier(padded)  # type: ignore[no-untyped-call]
 
 
 def _sum_of_shifted(
     padded: jax.Array, kernel: jax.Array, shape: tuple[int, ...], stride: int, dilation: int
 ) -> jax.Array:
-    """The sum over taps of the images that they see, times the taps."""
+    """The sum over taps of the image shifted by the tap, times the tap's weights."""
     terms = [
         _shifted(padded, i, j, shape, stride, dilation) * kernel[i, j][None, None]
         for i, j in _taps(kernel, shape, dilation)
@@ -86,14 +87,14 @@ def _sum_of_shifted(
 def _shifted(
     padded: jax.Array, i: int, j: int, shape: tuple[int, ...], stride: int, dilation: int
 ) -> jax.Array:
-    """What a tap sees of padded images, whose own shape is given."""
+    """The pixels that a tap reads, of padded images whose shape before padding is given."""
     _, height, width, _ = shape
     i, j = i * dilation, j * dilation
     return padded[:, i : i + height : stride, j : j + width : stride]
 
 
 def _taps(kernel: jax.Array, shape: tuple[int, ...], dilation: int) -> list[tuple[int, int]]:
-    """Those taps of a kernel that see more than padding, of images of some shape."""
+    """The taps of a kernel that read more than padding, for images of a given shape."""
     _, height, width, _ = shape
     size = kernel.shape[0]
 

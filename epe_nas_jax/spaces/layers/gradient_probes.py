@@ -1,13 +1,13 @@
-"""Numbers about the gradient of a layer's output, measured on the backward pass.
+"""Probes: they measure the gradient of a layer's output during the backward pass.
 
-A probe leaves a layer's output as it is. It takes a scalar on which nothing depends, and to
-differentiate by that scalar gives the number instead of a derivative. So nothing is kept for it,
-and the numbers of probes that share a scalar are added up. A network takes its scalars from a
+A probe returns a layer's output unchanged. It takes a scalar on which nothing depends; the
+derivative with respect to this scalar is defined as the measurement. So nothing is kept for it, and
+the measurements of probes that share a scalar are added up. A network takes its scalars from a
 collection:
 
     variables = {**variables, gradient_probes.COLLECTION: gradient_probes.scalars(dtype)}
 
-With `mutable=[gradient_probes.PRESENT]`, `apply` returns beside the logits which probes there are.
+With `mutable=[gradient_probes.PRESENT]`, `apply` also returns which probes the network has.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ ENTROPY, SIZE = "entropy", "size"
 
 
 def scalars(dtype: jnp.dtype) -> dict[str, jax.Array]:
-    """The collection to differentiate by, a scalar a name of `PROBES`."""
+    """The collection of the probes' scalars, one per name of `PROBES`."""
     return {name: jnp.zeros((), dtype) for name in PROBES}
 
 
 def probe(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
-    """Returns x as it is, with a probe of its gradient if the module's variables have the scalar.
+    """Returns x unchanged, with a probe of its gradient if the module's variables have the scalar.
 
     Args:
       module: the module whose variables may hold the collection.
@@ -44,7 +44,7 @@ def probe(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
 
 
 def channel_entropy(gradient: jax.Array) -> jax.Array:
-    """In how many directions of the channels a gradient varies, as an entropy.
+    """The entropy of the directions in which a gradient varies over the channels.
 
     With p the eigenvalues of the covariance of the channels over images and pixels, as shares of
     their sum: -sum(p log p), between 0 and log C. AZ-NAS (Lee & Ham 2024) calls it expressivity and
@@ -54,12 +54,12 @@ def channel_entropy(gradient: jax.Array) -> jax.Array:
       gradient: `[N, H, W, C]`.
 
     Returns:
-      A scalar; 0 if nothing varies, as behind a cell whose output nothing reads.
+      A scalar; 0 if the gradient is constant, as after a cell whose output nothing reads.
     """
     rows = gradient.reshape(-1, gradient.shape[-1])
     rows = rows.astype(at_least_float32(rows.dtype))
     mean = jnp.mean(rows, axis=0)
-    # One pass: gradients have means near 0, so that nothing cancels.
+    # In one pass: gradients have means near 0, so that no digits cancel.
     covariance = rows.T @ rows / len(rows) - mean[:, None] * mean[None, :]
     varies = jnp.trace(covariance) > 0
     v = jnp.maximum(jnp.linalg.eigvalsh(jnp.where(varies, covariance, 0)), 0)
@@ -72,7 +72,7 @@ def sum_of_squares(gradient: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(gradient.astype(at_least_float32(gradient.dtype))))
 
 
-# What is measured of a gradient, by name.
+# The measurements of a gradient, by name.
 PROBES: dict[str, Callable[[jax.Array], jax.Array]] = {
     ENTROPY: channel_entropy,
     SIZE: sum_of_squares,
@@ -82,7 +82,7 @@ PROBES: dict[str, Callable[[jax.Array], jax.Array]] = {
 def with_probe(
     measure: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The identity of x whose derivative by a scalar is `measure` of the gradient of x."""
+    """The identity function of x whose derivative by a scalar is `measure` of x's gradient."""
 
     def forward(x: jax.Array, scalar: jax.Array) -> tuple[jax.Array, None]:
         del scalar

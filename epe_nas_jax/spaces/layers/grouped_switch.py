@@ -13,15 +13,15 @@ _BLOCKS_PER_GROUP_SWITCH = 32
 
 
 def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
-    """`lax.switch` whose batching rule groups by branch instead of computing every branch.
+    """A `lax.switch` whose batching rule groups by branch instead of computing every branch.
 
     Plain `jax.vmap` of a switch computes all branches for all rows and selects. Here the rows are
     sorted by branch, and each branch runs in blocks over its own rows: a loop whose length is known
-    on the device only, so shapes are static, one program serves any indices, and at most one block
-    a branch is partly idle.
+    only on the device. So shapes are static, one program is enough for any indices, and at most one
+    block per branch is partly empty.
 
     Args:
-      index: which branch, int32 scalar in range.
+      index: index of the branch, int32 scalar in range.
       branches: functions of the operands with results of equal shapes and dtypes.
       *operands: pytrees of arrays, given to the chosen branch.
 
@@ -45,7 +45,7 @@ def grouped_switch(index: jax.Array, branches: Sequence[Callable[..., Any]], *op
             )
         return out, jax.tree.map(lambda _: True, out)
 
-    # JAX cannot differentiate `custom_vmap` backwards. Scores do without, their gradients do not.
+    # JAX has no reverse mode for `custom_vmap`: scores do not need it, their gradients do.
     differentiable = jax.custom_vjp(switch)
 
     def forward(index: jax.Array, operands: Any) -> tuple[Any, Any]:
@@ -67,18 +67,18 @@ def switch_by_rules(
     x: jax.Array,
     weights: Any,
 ) -> jax.Array:
-    """`grouped_switch` of operations whose inputs are differentiated by hand-written rules.
+    """A `grouped_switch` of operations whose inputs are differentiated by hand-written rules.
 
-    Then nothing is kept but the input, the output and what the rules need. Where weights are
+    Then only the input, the output and what the rules need is kept. Where weights are
     differentiated too, or there are no rules, the backward pass runs the operation again.
 
     Args:
-      index: which operation, int32 scalar in range.
-      forward: functions of x and weights, with the output and what the rules need as results.
-      backward: functions of x, weights, these two results and the output's cotangent, with that of
-        x as result; None if there are no rules.
+      index: index of the operation, int32 scalar in range.
+      forward: functions from x and weights to the output and what the rules need.
+      backward: functions from x, weights, these two results and the output's cotangent to the
+        cotangent of x; None if there are no rules.
       x: the input.
-      weights: those of all operations, a pytree.
+      weights: the weights of all operations, a pytree.
 
     Returns:
       The output.
@@ -120,18 +120,18 @@ def switch_on_entry(
     *operands: Any,
     is_plain: bool = False,
 ) -> Any:
-    """`grouped_switch` of branches whose first argument is an entry of a stack.
+    """A `grouped_switch` of branches whose first argument is an entry of a stack.
 
-    Alone, a branch reads the stack itself, and nothing is copied. In groups the entries are taken
-    first, so that the groups do not copy whole stacks.
+    Without `jax.vmap` a branch reads the stack itself, and nothing is copied. In groups the entries
+    are taken first, so that the groups do not copy whole stacks.
 
     Args:
-      index: which branch, int32 scalar in range.
+      index: index of the branch, int32 scalar in range.
       branches: functions of an entry and the operands.
-      stack: what the entries are taken from, along the first axis.
-      entry: which entry, int32 scalar in range.
+      stack: the array of entries, along the first axis.
+      entry: index of the entry, int32 scalar in range.
       *operands: pytrees of arrays, given to the chosen branch.
-      is_plain: not grouped, so that JAX can differentiate it backwards.
+      is_plain: do not group, so that JAX can differentiate it in reverse mode.
 
     Returns:
       What the chosen branch returns.
@@ -155,10 +155,10 @@ def switch_on_entry(
 
 
 def choose(which: jax.Array, choices: Sequence[Any], *, is_plain: bool = False) -> Any:
-    """One of some pytrees of the same shapes, of which nothing else is copied.
+    """Chooses one of some pytrees of equal shapes, without copying the others.
 
     Args:
-      which: its number, int32 scalar in range.
+      which: index of the chosen one, int32 scalar in range.
       choices: the pytrees.
       is_plain: as in `switch_on_entry`.
     """
@@ -166,7 +166,7 @@ def choose(which: jax.Array, choices: Sequence[Any], *, is_plain: bool = False) 
     def switch(which: jax.Array, choices: Sequence[Any]) -> Any:
         return lax.switch(which, [functools.partial(lambda own: own, own) for own in choices])
 
-    # A switch of a row would be a choice between copies of all.
+    # Under `jax.vmap` a switch would copy all choices and select.
     def of_row(which: jax.Array, choices: Sequence[Any]) -> Any:
         def take(*own: jax.Array) -> jax.Array:
             return lax.dynamic_index_in_dim(jnp.stack(own), which, keepdims=False)
@@ -178,7 +178,7 @@ def choose(which: jax.Array, choices: Sequence[Any], *, is_plain: bool = False) 
 
 @custom_vmap
 def largest(number: jax.Array) -> jax.Array:
-    """The number; under `jax.vmap` the largest one of all rows, for each of them."""
+    """Returns a number; under `jax.vmap` the largest number of all rows, for every row."""
     return number
 
 
@@ -189,7 +189,7 @@ def _(axis_size: int, in_batched: list[bool], number: jax.Array) -> tuple[jax.Ar
 
 
 def _with_rule(alone: Callable[..., Any], of_row: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that under `jax.vmap` computes a row in another way than alone."""
+    """A function that computes rows under `jax.vmap` in another way than without."""
     function = custom_vmap(alone)
 
     @function.def_vmap
@@ -213,11 +213,11 @@ def _run_groups(
     batched: Any,
     num_rows: int,
 ) -> Any:
-    """Runs `branches[index[a]]` on row a of the operands for all A rows, a branch at a time."""
+    """Runs `branches[index[a]]` on row a of the operands for all A rows, branch by branch."""
     block = block_size(num_rows)
     order = jnp.argsort(index)
-    # A block may reach into the next group, whose own branch runs later and writes over it. Past
-    # the last group it reads the last row, and what it finds is dropped.
+    # A block may reach into the next group, whose own branch runs later and overwrites the result.
+    # Past the last group it reads the last row, and the result is dropped.
     order = jnp.pad(order, (0, block), constant_values=num_rows)
     starts = jnp.searchsorted(jnp.sort(index), jnp.arange(len(branches) + 1))
     axes = jax.tree.map(lambda b: 0 if b else None, batched)
@@ -249,12 +249,12 @@ def _run_groups(
 
 
 def is_differentiated(tree: Any) -> bool:
-    """Whether any of what a `custom_vjp` rule with symbolic zeros got is being differentiated."""
+    """Whether any argument of a `custom_vjp` rule with symbolic zeros is being differentiated."""
     return any(leaf.perturbed for leaf in jax.tree.leaves(tree, is_leaf=_is_primal))
 
 
 def values_of(tree: Any) -> Any:
-    """The values of what a `custom_vjp` rule with symbolic zeros got."""
+    """The values of the arguments of a `custom_vjp` rule with symbolic zeros."""
     return jax.tree.map(lambda leaf: leaf.value, tree, is_leaf=_is_primal)
 
 
@@ -263,6 +263,13 @@ def _is_primal(leaf: Any) -> bool:
 
 
 def cotangents(operation: Any, differentiated: Any, constant: Any, dy: jax.Array) -> Any:
-    """The cotangents of an operation's first arguments, from its output's, by running it again."""
+    """The cotangents of an operation's first arguments, computed by running it again.
+
+    Args:
+      operation: a function of the arguments below.
+      differentiated: the first arguments.
+      constant: the further arguments.
+      dy: the output's cotangent.
+    """
     _, vjp = jax.vjp(lambda *args: operation(*args, *constant), *differentiated)
     return vjp(dy)

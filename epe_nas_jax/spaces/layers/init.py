@@ -14,10 +14,11 @@ def draw_layers(
     size: int,
     dtype: jnp.dtype,
 ) -> jax.Array:
-    """U(-1, 1) for the weights of some layers, `[layers, tensors, size]`.
+    """Draws U(-1, 1) for the weights of some layers, `[layers, tensors, size]`.
 
-    Every tensor has its own key, folded from its number. All are drawn in one call, since each call
-    takes a compiler a second. Without a key the weights exist already, and zeros stand for them.
+    Every tensor has its own key, folded from its number. All are drawn in one call, because the
+    compiler takes a second for each call. Without a key the weights exist already, and the result
+    is zeros, which nothing uses.
     """
     shape = (num_layers, num_tensors, size)
     if key is None:
@@ -33,12 +34,12 @@ def draw_layers(
 def scale_to_fan_in(
     drawn: jax.Array, shape: tuple[int, ...], fan_in: int | None = None
 ) -> jax.Array:
-    """PyTorch's default for convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """Scales weights to PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     Args:
-      drawn: U(-1, 1), at least as many as the shape takes.
-      shape: of the weights, inputs before outputs.
-      fan_in: inputs of an output; None: all of the shape but its last axis.
+      drawn: numbers from U(-1, 1), at least as many as the shape has entries.
+      shape: shape of the weights, with outputs as the last axis.
+      fan_in: number of inputs of an output; None: the product of all axes except the last.
     """
     bound = 1 / math.sqrt(fan_in or math.prod(shape[:-1]))
     return bound * drawn[: math.prod(shape)].reshape(shape)

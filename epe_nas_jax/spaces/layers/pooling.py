@@ -1,4 +1,4 @@
-"""Pooling: averages as sums along one axis at a time, maxima as those of shifted images."""
+"""Pooling: averages as sums along one axis at a time, maxima as maxima of shifted images."""
 
 import functools
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from jax import lax
 
 
 def avg_pool_3x3(x: jax.Array) -> jax.Array:
-    """3x3 average at stride 1 over `[N, H, W, C]`; padding is not counted."""
+    """The 3x3 average at stride 1 of `[N, H, W, C]`; padding is not counted."""
     return _box_sum(x) / _window_sizes(x)
 
 
 def avg_pool_3x3_cotangent(dy: jax.Array) -> jax.Array:
-    """The input's cotangent of `avg_pool_3x3` from the output's, both `[N, H, W, C]`."""
+    """The cotangent of the input of `avg_pool_3x3` from the output's, both `[N, H, W, C]`."""
     return _box_sum(dy / _window_sizes(dy))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool_3x3(x: jax.Array, stride: int = 1) -> jax.Array:
-    """3x3 maximum over `[N, H, W, C]`: `[N, H/stride, W/stride, C]`; padding is not counted.
+    """The 3x3 maximum of `[N, H, W, C]`: `[N, H/stride, W/stride, C]`; padding is not counted.
 
-    Of equal values in a window the first has the gradient, as in PyTorch. On CPUs XLA's own pool
+    Of equal values in a window the first gets the gradient, as in PyTorch. On CPUs XLA's own pool
     takes ten times as long, and its derivative a hundred times.
     """
     seen = [shifted for _, shifted in _shifted(_pad(x, -jnp.inf), x.shape, stride)]
@@ -34,10 +34,10 @@ def _max_pool_3x3_fwd(x: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
 
 
 def max_pool_3x3_cotangent(x: jax.Array, dy: jax.Array, stride: int = 1) -> jax.Array:
-    """The input's cotangent of `max_pool_3x3`, from the input and the output's cotangent.
+    """The cotangent of the input of `max_pool_3x3`, from the input and the output's cotangent.
 
-    The maxima are found anew: the compiler may round an input that it computes twice in two ways,
-    and none of it be equal to a maximum that was kept.
+    The maxima are computed again: the compiler may compute the input twice with different rounding,
+    and then no entry would equal a maximum that was kept.
     """
     largest = jnp.full(dy.shape, -jnp.inf, x.dtype)
     chosen = jnp.zeros(dy.shape, jnp.int8)
@@ -45,7 +45,7 @@ def max_pool_3x3_cotangent(x: jax.Array, dy: jax.Array, stride: int = 1) -> jax.
         is_larger = seen > largest
         largest = jnp.where(is_larger, seen, largest)
         chosen = jnp.where(is_larger, jnp.int8(number), chosen)
-    # What a pixel is to the windows around it: the last place of the first, and so on.
+    # A pixel is the last place of the first window around it, the last but one of the next, etc.
     windows = _shifted(_pad(dy, 0, zeros_between=stride - 1), x.shape, 1)
     choices = _shifted(_pad(chosen, -1, zeros_between=stride - 1), x.shape, 1)
     dx = jnp.zeros_like(x)
@@ -62,17 +62,17 @@ max_pool_3x3.defvjp(_max_pool_3x3_fwd, _max_pool_3x3_bwd)
 
 
 def _pad(x: jax.Array, value: float, zeros_between: int = 0) -> jax.Array:
-    """A pixel of a value around `[N, H, W, C]`, and some between the pixels."""
+    """Pads `[N, H, W, C]` by one pixel of a value, and puts more of them between the pixels."""
     edges = (1, 1 + zeros_between, zeros_between)
     padded = lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), edges, edges, (0, 0, 0)))
-    # In memory once; else each of the shifted images is padded anew.
+    # Padded in memory once; else the compiler pads again for each of the shifted images.
     return lax.optimization_barrier(padded)  # type: ignore[no-untyped-call]
 
 
 def _shifted(
     padded: jax.Array, shape: tuple[int, ...], stride: int
 ) -> Iterator[tuple[int, jax.Array]]:
-    """What each place of a 3x3 window sees of padded images of some shape, row by row."""
+    """The pixels that each place of a 3x3 window reads of padded images, row by row."""
     _, height, width, _ = shape
     for number in range(9):
         i, j = divmod(number, 3)
@@ -80,13 +80,13 @@ def _shifted(
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """2x2 average at stride 2: `[N, H, W, C]` to `[N, H/2, W/2, C]`."""
+    """The 2x2 average at stride 2: `[N, H, W, C]` to `[N, H/2, W/2, C]`."""
     n, height, width, channels = x.shape
     return jnp.mean(x.reshape(n, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
 def _box_sum(x: jax.Array) -> jax.Array:
-    """Sum over the 3x3 neighbourhood, an axis at a time: 3 times faster on CPUs than one window."""
+    """The sums of 3x3 windows, axis by axis: 3 times faster on CPUs than both axes at once."""
     zero = x.dtype.type(0)
     for window in ((1, 3, 1, 1), (1, 1, 3, 1)):
         x = lax.reduce_window(x, zero, lax.add, window, (1, 1, 1, 1), "SAME")

@@ -1,4 +1,4 @@
-"""In how many ReLU units the images of a mini-batch agree, from which `nwot` is made."""
+"""Counts in how many ReLU units two images of a mini-batch agree, the basis of `nwot`."""
 
 import flax.linen as nn
 import jax
@@ -7,32 +7,32 @@ from jax import lax
 
 COLLECTION = "relus"
 
-# Of all images: few enough for the fastest cache of a CPU.
+# Words of every image that are compared at once: few enough for the fastest cache of a CPU.
 _WORDS_AT_ONCE = 16
 
 
 def relu_agreement(x: jax.Array) -> jax.Array:
-    """In how many of x's units two images' ReLUs are both open or both closed.
+    """Counts the units in which the ReLUs of two images are both active or both inactive.
 
     Args:
-      x: what the ReLUs read, `[N, H, W, C]`.
+      x: the input of the ReLUs, `[N, H, W, C]`.
 
     Returns:
-      Counts, int32 `[N, N]`.
+      The counts, int32 `[N, N]`.
     """
     units = (x > 0).reshape(len(x), -1)
     return lax.platform_dependent(units, cpu=_agreement_by_bits, default=_agreement_by_product)
 
 
 def _agreement_by_product(units: jax.Array) -> jax.Array:
-    # Exact: +1 and -1 have no rounding in bfloat16, nor have their sums in float32.
+    # Exact: bfloat16 does not round +1 and -1, and float32 does not round their sums.
     signs = jnp.where(units, 1, -1).astype(jnp.bfloat16)
     products = jnp.matmul(signs, signs.T, preferred_element_type=jnp.float32)
     return (units.shape[1] + products.astype(jnp.int32)) // 2
 
 
 def _agreement_by_bits(units: jax.Array) -> jax.Array:
-    """Agreement by counting bits, 32 units to a word: several times as fast on CPUs."""
+    """Agreement by counting bits, 32 units per word: several times as fast on CPUs."""
     num_images, num_units = units.shape
     units = jnp.pad(units, ((0, 0), (0, -num_units % (32 * _WORDS_AT_ONCE))))
     bits = units.reshape(num_images, 32, -1).astype(jnp.uint32)
@@ -48,7 +48,7 @@ def _agreement_by_bits(units: jax.Array) -> jax.Array:
 
         return by_distance + lax.map(differing, jnp.arange(len(by_distance))), None
 
-    # Every image with those up to half a round of all images ahead of it: so each pair is met.
+    # Every image is compared with the N/2 images after it, cyclically: this covers all pairs.
     none = jnp.zeros((num_images // 2 + 1, num_images), jnp.int32)
     by_distance, _ = lax.scan(count, none, twice)
     image = jnp.arange(num_images)
@@ -58,7 +58,7 @@ def _agreement_by_bits(units: jax.Array) -> jax.Array:
 
 
 def counts_relus(module: nn.Module) -> bool:
-    """Whether a module's collection `relus` is asked for."""
+    """Whether a module's collection `relus` is requested."""
     return not module.is_initializing() and module.is_mutable_collection(COLLECTION)
 
 
@@ -69,14 +69,14 @@ def sow_relu_agreement(
     num_relus: int | jax.Array = 1,
     num_absent: int | jax.Array = 0,
 ) -> None:
-    """Puts the agreement of ReLUs that all read x into a module's collection `relus`.
+    """Adds the agreement of ReLUs that all read x to a module's collection `relus`.
 
     Args:
       module: the module that has the ReLUs.
-      name: of the entry, different for each of a module.
-      x: what the ReLUs read, `[N, H, W, C]`.
-      num_relus: how many of them read it; each counts.
-      num_absent: how many of an image's units are not there, but zeros for every image.
+      name: name of the entry, unique in the module.
+      x: the input of the ReLUs, `[N, H, W, C]`.
+      num_relus: how many ReLUs read x; each counts.
+      num_absent: how many units of an image are padding, zeros for every image; they do not count.
     """
     if not counts_relus(module):
         return

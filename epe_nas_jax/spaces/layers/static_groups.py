@@ -1,7 +1,7 @@
-"""Groups of fixed size: the rows of a branch taken together, and their results put back.
+"""Groups of fixed size: gathers the rows of each branch, and puts their results back.
 
 `grouped_switch` runs a branch in a loop whose length only the device knows, and a GPU waits for the
-host at every turn of such a loop. Here the host has seen to it that no branch has more rows than
+host in every iteration of such a loop. Here the host has planned that no branch has more rows than
 its capacity, so that each runs once, as one dense call, without a loop.
 """
 
@@ -13,14 +13,14 @@ import jax.numpy as jnp
 
 
 class Groups(NamedTuple):
-    """Which rows stand where when a branch's rows are taken together.
+    """The rows of every group, and where the result of every row is found.
 
     Attributes:
-      rows: for each group which rows of the step it has, int32 `[capacity]`; places that are left
-        hold other rows, whose results nobody asks for.
-      place: where a row's result stands among those of all groups, one group after another, and
-        the A rows themselves, int32 `[A]`; behind the last for a row that has none.
-      has_room: whether a row has a place, or needs none, bool `[A]`.
+      rows: for each group the indices of its rows, int32 `[capacity]`; places that are left over
+        hold other rows, whose results are not used.
+      place: index of a row's result in the results of all groups followed by the A rows themselves,
+        int32 `[A]`; beyond the end for a row whose result is zeros.
+      has_room: whether a row has a place in its group, or needs none, bool `[A]`.
     """
 
     rows: tuple[jax.Array, ...]
@@ -32,9 +32,9 @@ def group_rows(branch: jax.Array, capacities: Mapping[int, int], identity: int) 
     """Groups the rows that take certain branches.
 
     Args:
-      branch: which branch each row takes, int32 `[A]`.
-      capacities: for each branch that has a group how many rows this holds, at most A.
-      identity: the branch that leaves a row as it is. Any other has zeros as its result.
+      branch: index of each row's branch, int32 `[A]`.
+      capacities: size of the group of each branch that has one, at most A.
+      identity: the branch that returns a row unchanged. Branches without a group return zeros.
     """
     rows = []
     own = sum(capacities.values()) + jnp.arange(len(branch), dtype=jnp.int32)
@@ -52,15 +52,15 @@ def group_rows(branch: jax.Array, capacities: Mapping[int, int], identity: int) 
 
 
 def put_back(groups: Groups, results: Sequence[jax.Array], x: jax.Array) -> jax.Array:
-    """The results of all rows in their order.
+    """Puts the results of all groups back into the order of the rows.
 
     Args:
       groups: from `group_rows`.
-      results: of each group, `[capacity, ...]`.
+      results: the results of each group, `[capacity, ...]`.
       x: the rows themselves, `[A, ...]`.
 
     Returns:
-      `[A, ...]`; NaN for a row that its group had no room for.
+      The results, `[A, ...]`; NaN for a row for which its group had no room.
     """
     everything = jnp.concatenate([*results, x])
     found = jnp.take(everything, groups.place, axis=0, mode="fill", fill_value=0)

@@ -1,8 +1,8 @@
 """The pieces of a traced cell, for one number k of the output's parts.
 
-With k all vertices have the same number of channels, statically. Where k does not divide the
-output's channels, a narrow vertex has one channel too many, which nobody reads: kernels have zeros
-there, and the output takes the first channels of its parts.
+For one k, all vertices are built with the same static number of channels. Where k does not divide
+the output's channels, a narrow vertex has one channel too many, which nothing reads: kernels are
+zero there, and the output takes the first channels of its parts.
 """
 
 import functools
@@ -29,13 +29,13 @@ from epe_nas_jax.spaces.nasbench101.operations import (
 
 
 class Plan(NamedTuple):
-    """A traced layout, and what the loops of a cell run over.
+    """A traced layout, with the indices over which the loops of a cell run.
 
     Attributes:
       layout: the cell.
-      sources: the inner vertices that each reads, before others, int `[5, 5]`.
-      num_sources: how many these are, int `[5]`.
-      parts: the inner vertices that the output concatenates, before others, int `[5]`.
+      sources: for each vertex, the inner vertices that it reads, then the others, int `[5, 5]`.
+      num_sources: how many inner vertices each vertex reads, int `[5]`.
+      parts: the inner vertices that the output concatenates, then the others, int `[5]`.
     """
 
     layout: Layout
@@ -45,22 +45,23 @@ class Plan(NamedTuple):
 
 
 def plan_of(layout: Layout) -> Plan:
-    """What the loops of a traced cell run over."""
+    """Computes the indices over which the loops of a traced cell run."""
     sources = jnp.argsort(~layout.edges, axis=0, stable=True).T
     parts = jnp.argsort(~layout.is_part, stable=True)
     return Plan(layout, sources, jnp.sum(layout.edges, axis=0), parts)
 
 
 class Branch(NamedTuple):
-    """Cells of k parts. In its methods `vertex` is traced, a number from 0.
+    """A traced cell whose output has k parts.
 
-    What they call `vertices` are the outputs of batch norms and pools, `[5, N, H, H, width]`.
+    In its methods `vertex` is a traced index from 0, and `vertices` are the outputs of the
+    vertices' batch norms and pools, `[5, N, H, H, width]`.
 
     Attributes:
       num_parts: k.
-      counts_relus: whether to count in how many ReLUs each two images agree.
+      counts_relus: whether to count in how many ReLUs two images agree.
       x: the input, `[N, H, H, C]`.
-      weights: of every candidate.
+      weights: weights of every operation.
       plan: the cell.
     """
 
@@ -72,7 +73,7 @@ class Branch(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """O."""
+        """O, the channels of the cell's output."""
         to_output = self.weights.projections[-1]
         assert to_output is not None
         return to_output.kernel.shape[-1]
@@ -83,7 +84,7 @@ class Branch(NamedTuple):
         return -(-self.channels // max(self.num_parts, 1))
 
     def total(self, vertex: jax.Array, vertices: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The sum that a vertex reads, and the agreement of its projection."""
+        """The sum that a vertex reads, and the ReLU agreement of its projection of the input."""
 
         def nothing() -> tuple[jax.Array, jax.Array]:
             return jnp.zeros(vertices.shape[1:], vertices.dtype), no_agreement(self.x)
@@ -96,7 +97,11 @@ class Branch(NamedTuple):
         return lax.fori_loop(0, self.plan.num_sources[vertex], add, total), agreement
 
     def apply(self, vertex: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A vertex's convolution with batch norm, or pool, and the inverse deviation `[width]`."""
+        """Applies a vertex's convolution with batch norm, or its pool.
+
+        Returns:
+          The output and the inverse deviation `[width]`.
+        """
 
         def convolve(operation: int) -> tuple[jax.Array, jax.Array]:
             return conv_bn(total, self._convolution(operation, vertex))
@@ -112,10 +117,10 @@ class Branch(NamedTuple):
         """The cotangent of the sum that a vertex reads, from that of the vertex's ReLU.
 
         Args:
-          vertex: which.
-          vertices: of the forward pass.
-          inverse_std: of all vertices, `[5, width]`.
-          dy: `[N, H, H, width]`.
+          vertex: the vertex.
+          vertices: all vertices of the forward pass.
+          inverse_std: inverse deviations of all vertices, `[5, width]`.
+          dy: the cotangent of the vertex's ReLU, `[N, H, H, width]`.
         """
         y = vertices[vertex]
 
@@ -129,7 +134,7 @@ class Branch(NamedTuple):
         return self._switch_by_operation(vertex, convolve, pool)
 
     def project(self, vertex: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The input's projection to a vertex, and its agreement."""
+        """The input's projection to a vertex, and the agreement of its ReLUs."""
         y, _ = conv_bn(self.x, self._projection(vertex))
         return nn.relu(y), self.agreement(vertex, y)
 
@@ -139,7 +144,7 @@ class Branch(NamedTuple):
         return conv_bn_relu_cotangent(weights, *conv_bn(self.x, weights), dy)
 
     def project_to_output(self) -> tuple[jax.Array, jax.Array]:
-        """The input's projection to the output, and its agreement."""
+        """The input's projection to the output, and the agreement of its ReLUs."""
         y, _ = conv_bn(self.x, self._to_output)
         return nn.relu(y), relu_agreement(y) if self.counts_relus else no_agreement(y)
 
@@ -148,7 +153,7 @@ class Branch(NamedTuple):
         return conv_bn_relu_cotangent(self._to_output, *conv_bn(self.x, self._to_output), dy)
 
     def concatenate(self, vertices: jax.Array) -> jax.Array:
-        """The output's parts together, `[N, H, H, O]`."""
+        """Concatenates the output's parts, `[N, H, H, O]`."""
         if not self.num_parts:
             return jnp.zeros((*self.x.shape[:3], self.channels), self.x.dtype)
         parts = [
@@ -169,10 +174,10 @@ class Branch(NamedTuple):
         return split
 
     def agreement(self, vertex: jax.Array, y: jax.Array) -> jax.Array:
-        """In how many ReLUs of a vertex that reads y each two images agree, `[N, N]`."""
+        """Counts in how many ReLUs images agree, `[N, N]`; the ReLUs read y, a vertex's values."""
         if not self.counts_relus:
             return no_agreement(y)
-        # In a channel that is none all images have the same value.
+        # In a channel that only pads, all images agree; these do not count.
         num_none = (self.width - self._own_width(vertex)) * y.shape[1] * y.shape[2]
         return relu_agreement(y) - num_none.astype(jnp.int32)
 
@@ -194,12 +199,12 @@ class Branch(NamedTuple):
         return widths(self.plan.layout.ranks[vertex], self.num_parts, self.channels)
 
     def _convolution(self, operation: int, vertex: jax.Array) -> ConvBN:
-        """A vertex's weights, with zeros in the kernel for a channel that it lacks."""
+        """A vertex's weights, with zeros in the kernel for a channel that only pads."""
         of_vertices = self.weights.convolutions[operation]
         picked = self._pick(of_vertices, vertex, self.width)
         own = self._own_width(vertex)
         is_own = jnp.arange(self.width) < own
-        # Drawn for the inputs that there are.
+        # Rescales the kernel from `width` inputs to the vertex's own.
         gain = jnp.sqrt(self.width / own).astype(picked.kernel.dtype)
         mask = jnp.where(is_own[:, None] & is_own[None, :], gain, 0)
         return picked._replace(kernel=picked.kernel * mask[None, None])

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of the network of NAS-Bench-101 cells, as published; NumPy only.
+"""Counts parameters and FLOPs of the network of NAS-Bench-101 cells, as published; NumPy only.
 
 Both are those of the live form: the benchmark builds nothing else.
 """
@@ -31,18 +31,18 @@ class Sizes(NamedTuple):
 
 
 def count(genotypes: np.ndarray, sizes: Sizes, *, side: int, image_channels: int = 3) -> Cost:
-    """Parameters, and FLOPs of one image's forward pass.
+    """Counts parameters, and FLOPs of one image's forward pass.
 
     Parameters are those of NAS-Bench-101's table. FLOPs are those that NASLib counts for
-    NAS-Bench-Suite-Zero: a multiply-add of a convolution or the linear layer counts once, batch
-    norm 2 a value, ReLU 1, a 3x3 pool 9 and a 2x2 one 4 a value that it puts out. Nothing for sums,
-    biases and the global mean.
+    NAS-Bench-Suite-Zero: a multiply-add of a convolution or the linear layer counts as one, batch
+    norm as 2 per value, ReLU as 1 per value, a 3x3 pool as 9 and a 2x2 one as 4 per output value;
+    sums, biases and the global mean count nothing.
 
     Args:
       genotypes: the cells, int `[A, E]`.
-      sizes: of the network.
+      sizes: sizes of the network.
       side: H, divisible by 4.
-      image_channels: of the images.
+      image_channels: channels of the images.
 
     Raises:
       InputError: the rows are not genotypes of the space.

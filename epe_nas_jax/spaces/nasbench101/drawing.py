@@ -1,7 +1,7 @@
-"""How a NAS-Bench-101 cell is drawn: a row for each vertex, from the sum it reads to its value.
+"""Draws a NAS-Bench-101 cell: a row for each vertex, from the sum that it reads to its value.
 
-The operation is the edge between these two. What else reads the input comes down a lane on the
-left, and what reads a vertex a lane on the right, one for each reader.
+The operation is the edge between these two. Edges from the input to later vertices run down lanes
+on the left, edges from other vertices lanes on the right, one lane for each target.
 """
 
 import numpy as np
@@ -11,14 +11,15 @@ from epe_nas_jax.spaces.nasbench101.genotype import as_written, live_vertices, m
 
 _LEFT, _RIGHT, _WIDTH = 110, 300, 410
 _FIRST, _ROW = 34, 90
-# From a node to the nearest lane, from one lane to the next, and from a sum to what enters it.
+# Distance from a node to the nearest lane, between lanes, and from a sum to the edges that enter.
 _TO_LANE, _LANE, _TO_ENTRY = 36, 10, 34
-# How far below a node a line is in its lane, and how far above a sum it leaves it.
+# How far below a node a line has reached its lane, how far above a sum it leaves the lane, and how
+# far above the sum it enters.
 _INTO_LANE, _ABOVE, _ENTRY = 34, 50, 22
 
 
 def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
-    """A genotype, int `[E]`, as it is drawn; its live edges are those on a path to the output."""
+    """The graph of a genotype, int `[E]`; its live edges are those on a path to the output."""
     row = np.asarray(genotype)
     matrix, labels = as_written(row)
     live = live_vertices(matrices(row)[0])
@@ -26,7 +27,7 @@ def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
     is_live = [*live[:last], live[-1]]
     nodes = [GraphNode("in", _LEFT, _FIRST)]
     edges = []
-    # The nodes of the sum that a vertex reads, and of its value.
+    # For each vertex, the index of the node of the sum that it reads, and of the node of its value.
     sums, values = {}, {0: 0}
     for vertex in range(1, last + 1):
         y = _FIRST + _ROW * vertex
@@ -47,7 +48,7 @@ def graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
 
 
 def _way(source: int, target: int) -> tuple[tuple[float, float], ...]:
-    """The points that the line from a vertex to one that reads it runs through."""
+    """The points through which the line from a vertex to one of its targets runs."""
     top, bottom = _FIRST + _ROW * source, _FIRST + _ROW * target
     side = -1 if source == 0 else 1
     entry = (_LEFT + side * _TO_ENTRY, bottom - _ENTRY)

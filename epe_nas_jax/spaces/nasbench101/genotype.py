@@ -1,14 +1,14 @@
 """The NAS-Bench-101 search space: cells as genotypes (Ying et al. 2019, sections 2.1 and 2.2).
 
-A cell is a directed graph without cycles of up to 7 vertices and 9 edges. The first vertex is the
-input, the last one the output, and each other one has one of 3 operations. Its two names:
+A cell is a directed acyclic graph of up to 7 vertices and 9 edges. The first vertex is the input,
+the last one the output, and each other vertex has one of 3 operations. Its two names:
 
 * text: ``1100-011-01-1:input,conv3x3-bn-relu,maxpool3x3,conv1x1-bn-relu,output``, the upper
-  triangle of the adjacency matrix by rows and the operation of each vertex. Behind it may stand
-  ``@`` and the cell's hash (`hashing.module_hash`), which is then checked;
+  triangle of the adjacency matrix by rows and the operation of each vertex. ``@`` and the cell's
+  hash (`module_hash`) may follow, and are then checked;
 * genotype: ``int32[26]``, the upper triangle of a 7x7 adjacency matrix by rows, 21 entries of 0
-  and 1, then the index in `OPERATIONS` of vertices 1 to 5. Vertex 6 is the output: a cell of fewer
-  vertices has behind its own ones some without edges and of index 0.
+  and 1, then the index in `OPERATIONS` of vertices 1 to 5. Vertex 6 is the output: in a cell of
+  fewer vertices, vertices without edges and of index 0 come before it.
 
 So E is 26. The row of zeros is the empty cell, which has no score. `hashing` has the graph hash.
 """
@@ -39,7 +39,7 @@ NUM_CLASSES = 423_624
 
 _FORM = "ADJACENCY:OPERATIONS, such as 11-1:input,conv3x3-bn-relu,output"
 _SOURCES, _TARGETS = np.triu_indices(MOST_VERTICES, 1)
-# For each entry of the matrix its place in a row; what is no edge stands behind all bits.
+# For each entry of the matrix its index in a genotype's bits, or the index after the last bit.
 _PLACES = np.full((MOST_VERTICES, MOST_VERTICES), NUM_BITS)
 _PLACES[_SOURCES, _TARGETS] = np.arange(NUM_BITS)
 
@@ -58,10 +58,10 @@ def matrices(genotypes: Any, xp: ModuleType = np) -> tuple[Any, Any]:
 
 
 def live_vertices(matrix: Any, xp: ModuleType = np) -> Any:
-    """Which vertices lie on a path from input to output, bool `[..., 7]`.
+    """Whether vertices lie on a path from input to output, bool `[..., 7]`.
 
     Args:
-      matrix: adjacency, bool `[..., 7, 7]`.
+      matrix: adjacency matrices, bool `[..., 7, 7]`.
       xp: `numpy`, or `jax.numpy` for a traced array.
     """
     last = MOST_VERTICES - 1
@@ -78,15 +78,16 @@ def live_vertices(matrix: Any, xp: ModuleType = np) -> Any:
 
 
 def live_form(matrix: Any, operations: Any, xp: ModuleType = np) -> tuple[Any, Any]:
-    """Takes away the vertices on no path from input to output, and moves the rest up in order.
+    """Removes the vertices on no path from input to output, and moves the rest up in order.
 
     Args:
-      matrix: adjacency, bool `[..., 7, 7]`.
-      operations: of vertices 1 to 5, int `[..., 5]`.
+      matrix: adjacency matrices, bool `[..., 7, 7]`.
+      operations: operations of vertices 1 to 5, int `[..., 5]`.
       xp: `numpy`, or `jax.numpy` for traced arrays.
 
     Returns:
-      The same of what is left: nothing of a cell without a path.
+      Matrices and operations of the live form, of the same shapes; of a cell without a path the
+      empty cell.
     """
     live = live_vertices(matrix, xp)
     # The output stays the last one, the others move up.
@@ -102,20 +103,20 @@ def live_form(matrix: Any, operations: Any, xp: ModuleType = np) -> tuple[Any, A
 
 
 def from_matrix(matrix: Any, labels: Sequence[str]) -> np.ndarray:
-    """The genotype of a cell as NAS-Bench-101's code has it: a matrix and the labels of vertices.
+    """Converts a cell in the form of NAS-Bench-101's code, a matrix and labels, to its genotype.
 
     Args:
-      matrix: adjacency, a row a vertex, of 0 and 1 (or bool); 2 to 7 vertices.
-      labels: of the vertices, the first one `input` and the last one `output`.
+      matrix: adjacency matrix of 0 and 1 (or bool), one row per vertex; 2 to 7 vertices.
+      labels: labels of the vertices, the first one `input` and the last one `output`.
 
     Returns:
-      int32 `[E]`; a cell of more than 9 edges without its vertices on no path, as the benchmark
-      counts edges.
+      The genotype, int32 `[E]`. Vertices on no path are removed from a cell of more than 9 edges,
+      because the benchmark does not count their edges.
 
     Raises:
       InputError: the matrix is not square, not of 0 and 1 or not upper triangular; too many
         vertices or edges; labels that do not match, or an unknown one; or no path from input to
-        output, but for the empty cell of two vertices.
+        output, except in the empty cell of two vertices.
     """
     if not isinstance(labels, list | tuple) or not all(isinstance(x, str) for x in labels):
         raise InputError(f"labels: found {reprlib.repr(labels)}, expected a text for each vertex")
@@ -140,13 +141,13 @@ def parse(text: str) -> np.ndarray:
     """Reads a cell's text.
 
     Returns:
-      The genotype, int32 `[E]`. Of more than 9 edges those count that lie on a path, and what does
-      not is left out then.
+      The genotype, int32 `[E]`. Vertices on no path are removed from a cell of more than 9 edges,
+      because the benchmark does not count their edges.
 
     Raises:
-      InputError: the text is not of the form, names an unknown operation, has another number of
-        operations than of vertices, too many vertices or edges, no path from input to output (but
-        for the empty cell, `0:input,output`), or a hash that is not the cell's.
+      InputError: the text does not have this form, names an unknown operation, has another number
+        of operations than of vertices, too many vertices or edges, no path from input to output
+        (except in the empty cell, `0:input,output`), or the hash of another cell.
     """
     if not isinstance(text, str):
         raise InputError(f"cell: found {type(text).__name__}, expected the form {_FORM}")
@@ -172,10 +173,11 @@ def _from_triangle(matrix: np.ndarray, labels: list[str]) -> np.ndarray:
     """The genotype of an upper triangular matrix of 2 to 7 vertices, bool, and its labels."""
     size = len(matrix)
     if len(labels) != size:
-        raise InputError(f"cell: found {len(labels)} operations, expected {size}, one a vertex")
-    for label, expected in ((labels[0], INPUT), (labels[-1], OUTPUT)):
+        raise InputError(f"cell: found {len(labels)} operations, expected {size}, one per vertex")
+    for end, label, expected in (("first", labels[0], INPUT), ("last", labels[-1], OUTPUT)):
         if label != expected:
-            raise InputError(f"cell: found {reprlib.repr(label)}, expected {expected} there")
+            found = reprlib.repr(label)
+            raise InputError(f"cell: found {found} as the {end} operation, expected {expected}")
     for vertex, label in enumerate(labels[1:-1], start=1):
         if label not in OPERATIONS:
             found, known = reprlib.repr(label), ", ".join(OPERATIONS)
@@ -214,7 +216,7 @@ def format_cell(genotype: Cells) -> str:
 
 
 def as_written(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """A genotype `[E]` as matrix, int, and labels, without the vertices that pad it."""
+    """The matrix, int, and the labels of a genotype `[E]`, without the vertices that pad it."""
     matrix, operations = matrices(row)
     is_there = matrix[1:-1].any(axis=1) | matrix[:, 1:-1].any(axis=0) | (operations != 0)
     size = np.flatnonzero(is_there).max(initial=-1) + 1
@@ -224,7 +226,7 @@ def as_written(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def check_genotypes(genotypes: Cells) -> np.ndarray:
-    """Checks that rows are genotypes of the space; they may have no path.
+    """Checks that rows are genotypes of the space; cells without a path are allowed.
 
     Args:
       genotypes: integers `[A, E]` on the host.
@@ -256,7 +258,7 @@ def check_genotypes(genotypes: Cells) -> np.ndarray:
 def prune_dead(genotypes: np.ndarray) -> np.ndarray:
     """The live form of genotypes, int `[..., E]`: without vertices on no path to the output.
 
-    The rest moves up in order. A cell without a path becomes the empty one.
+    The other vertices move up in order. A cell without a path becomes the empty one.
     """
     rows = np.asarray(genotypes)
     return _rows(*live_form(*matrices(rows))).astype(rows.dtype)
@@ -287,20 +289,20 @@ def module_hash(genotype: Iterable[int]) -> str:
 def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> np.ndarray:
     """Draws cells as the benchmark's paper does (Ying et al. 2019, section 4.2, and its code).
 
-    All entries of a 7x7 matrix and all operations are drawn uniformly, again and again until the
-    cell has a path and at most 9 edges without its vertices on no path. These are left out: so
-    some cells are more likely than others.
+    All entries of a 7x7 matrix and all operations are drawn uniformly, until the cell has a path
+    and, without vertices on no path, at most 9 edges. These vertices are removed, so that some
+    cells are more likely than others.
 
     Args:
       key: random key, consumed.
-      num_cells: how many, A.
+      num_cells: how many cells, A.
       replace: whether a cell may be drawn twice.
 
     Returns:
-      Genotypes, int32 `[A, E]`, in live form. Isomorphic ones may be among them.
+      Genotypes, int32 `[A, E]`, in live form. Some may be isomorphic.
 
     Raises:
-      InputError: fewer than one, or more different ones than there are isomorphism classes.
+      InputError: A is below 1, or, without replacement, above the number of isomorphism classes.
     """
     if num_cells < 1:
         raise InputError(f"number of samples: found {num_cells}, expected at least 1")
@@ -320,7 +322,7 @@ def sample(key: jax.Array, num_cells: int, *, replace: bool = False) -> np.ndarr
 
 
 def _draw(key: jax.Array, num_draws: int) -> np.ndarray:
-    """The live forms of those of some random matrices and operations that are cells, `[A, E]`."""
+    """Draws random matrices and operations; returns the live forms of valid cells, `[A, E]`."""
     bit_key, operation_key = jax.random.split(key)
     bits = jax.random.bernoulli(bit_key, shape=(num_draws, NUM_BITS))
     operations = jax.random.randint(operation_key, (num_draws, NUM_INNER), 0, len(OPERATIONS))
@@ -332,8 +334,8 @@ def _draw(key: jax.Array, num_draws: int) -> np.ndarray:
 def neighbours(genotype: np.ndarray) -> np.ndarray:
     """All valid cells that one change makes of a genotype, int `[E]`: int32 `[A, E]`.
 
-    A change adds an edge or takes one away, or gives a vertex that has edges another operation. An
-    edge to or from a vertex without edges changes no score, but a second one may.
+    A change adds or removes an edge, or gives a vertex that has edges another operation. The first
+    edge of a vertex without edges changes no score, but a second one may.
     """
     row = np.asarray(genotype, np.int32)
     flipped = np.tile(row, (NUM_BITS, 1))
@@ -353,8 +355,8 @@ def mutate(key: jax.Array, genotypes: Cells) -> np.ndarray:
     """Changes every cell in one place: to one of its `neighbours`, if any, drawn uniformly.
 
     The mutation of the benchmark's paper (Ying et al. 2019, section 4.2) flips each edge and
-    changes each operation at random, one of each on average, until the cell is valid. Here it is
-    one edge or one operation.
+    changes each operation at random, one of each on average, until the cell is valid. Here exactly
+    one edge or one operation changes.
 
     Args:
       key: random key, consumed.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# The hash has operations by number, in an order of its own.
+# The numbers of operations in the hash, which differ from those in genotypes.
 _LABELS = {
     "input": -1,
     "output": -2,
@@ -18,13 +18,14 @@ _LABELS = {
 def graph_hash(matrix: np.ndarray, labels: Sequence[str]) -> str:
     """The MD5 digest of a cell, 32 hexadecimal digits, equal for two cells that are isomorphic.
 
-    A vertex starts from the digest of how many edges leave and enter it and of its label. As often
-    as there are vertices, it takes the digest of its sources, its targets and itself. The graph's
-    is that of all vertices', sorted (Ying et al. 2019, section 2.1, after Ying 2019).
+    The first digest of a vertex is that of its label and of how many edges leave and enter it. Then
+    it is replaced by the digest of its sources', its targets' and its own digest, as many times as
+    there are vertices. The graph's digest is that of all vertices' sorted digests (Ying et al.
+    2019, section 2.1, after Ying 2019).
 
     Args:
-      matrix: adjacency, 0 and 1, a row a vertex.
-      labels: of the vertices.
+      matrix: adjacency matrix of 0 and 1, one row per vertex.
+      labels: labels of the vertices.
     """
     edges = np.asarray(matrix) != 0
     ends = zip(edges.sum(axis=1).tolist(), edges.sum(axis=0).tolist(), labels, strict=True)

@@ -1,9 +1,9 @@
-"""How a cell is laid out: what its vertices read, and how many channels they have.
+"""The layout of a cell: what its vertices read, and how many channels they have.
 
-The output concatenates its parts, those k vertices that lead to it other than the input. Of its O
-channels the first O mod k parts have ceil(O / k), the others floor(O / k). Any other vertex has as
-many as the widest that reads it, and of a wider source the first channels are read (Ying et al.
-2019, section 2.2, and their code). As parts do, channels never grow along an edge, so that all
+The output concatenates its parts: the k vertices, other than the input, with an edge to it. Of its
+O channels the first O mod k parts have ceil(O / k) each, the others floor(O / k). Any other vertex
+has as many channels as its widest target, and a vertex reads the first channels of a wider source
+(Ying et al. 2019, section 2.2, and their code). So channels never grow along an edge, and all
 vertices of a cell have ceil(O / k) channels or one less.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from epe_nas_jax.spaces.nasbench101.genotype import NUM_INNER, live_form, matrices
 
-# Each part takes an edge that enters it and one that leaves it, of 9.
+# Each part needs an edge that enters it and one that leaves it, and a cell has at most 9 edges.
 MOST_PARTS = 4
 
 
@@ -22,11 +22,11 @@ class Layout(NamedTuple):
     """The live form of cells `[...]`, static or traced; its 5 inner vertices are numbered from 0.
 
     Attributes:
-      operations: of the vertices, int `[..., 5]`.
-      edges: from which vertex to which, bool `[..., 5, 5]`.
-      reads_input: which vertices, and at the end the output, read the input: bool `[..., 6]`.
-      is_part: which vertices lead to the output: bool `[..., 5]`.
-      ranks: the number of the first part that a vertex leads to, itself included: int `[..., 5]`.
+      operations: operation of each vertex, int `[..., 5]`.
+      edges: whether an edge leads from one vertex to another, bool `[..., 5, 5]`.
+      reads_input: whether each vertex and, at the end, the output reads the input, bool `[..., 6]`.
+      is_part: whether a vertex has an edge to the output, bool `[..., 5]`.
+      ranks: number of the first part to which a vertex leads, itself included, int `[..., 5]`.
     """
 
     operations: Any
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
 
     @property
     def num_vertices(self) -> Any:
-        """How many inner vertices there are, int `[...]`; they stand before the others."""
+        """How many inner vertices a cell has, int `[...]`; they come first of the 5."""
         return (self.edges.any(axis=-2) | self.reads_input[..., :-1]).sum(axis=-1)
 
     @property
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(genotypes: Any, xp: ModuleType = np) -> Layout:
-    """The layout of genotypes, int `[..., E]`.
+    """Computes the layout of genotypes, int `[..., E]`.
 
     Args:
       genotypes: the cells.
@@ -73,7 +73,7 @@ def widths(ranks: Any, num_parts: Any, channels: int) -> Any:
 
     Args:
       ranks: as `Layout.ranks`.
-      num_parts: k, of a shape that goes with them.
+      num_parts: k, of a shape that broadcasts with the ranks.
       channels: O.
     """
     return channels // num_parts + (ranks < channels % num_parts)

@@ -5,12 +5,11 @@ with a 2x2 max pool before the second and the third, then the global mean and a 
 first cell of a stack brings the channels to those of the stack. Batch norm always uses the
 statistics of the mini-batch.
 
-With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree.
-Probes of the gradient sit behind the cells of all stacks but the last, and behind the last cell.
+ReLUs and gradients are measured as in `spaces.nasbench201.network`.
 
-A genotype is static or traced, as in `spaces.nasbench201.network`. Either is brought to its live
+A genotype is static or traced, as in `spaces.nasbench201.network`. Both are brought to the live
 form: a vertex on no path is never built. A vertex's kernel is drawn for as many channels as the
-stack has, and the vertex takes the leading ones, times what makes up for the inputs that it lacks.
+stack has; the vertex uses the leading ones, rescaled to its number of inputs.
 """
 
 import math
@@ -42,18 +41,24 @@ from epe_nas_jax.spaces.nasbench101.pooling import halve_by_maximum
 from epe_nas_jax.spaces.nasbench101.space import NASBENCH101
 from epe_nas_jax.spaces.nasbench101.traced_cell import traced_cell
 
-# Of a cell: a 3x3 kernel a vertex; a 1x1 kernel a vertex, and a projection more than vertices.
+# Kernels of a cell: 3x3, one per vertex; 1x1, one per vertex, and the projections, one more.
 _WIDE_TENSORS, _NARROW_TENSORS = NUM_INNER, 2 * NUM_INNER + 1
 
 
 class NasBench101Network(nn.Module):
-    """A network built from one cell; `init(key, images, genotype)` and `apply` as usual in Flax.
+    """The network of a NAS-Bench-101 cell, a Flax module called with images and a genotype.
 
     Attributes:
       num_classes: K.
-      channels: C of the stem and the first stack, at least 4; the benchmark's has 128.
+      channels: C, channels of the stem and the first stack, at least 4; in the benchmark 128.
       cells_per_stage: cells in each of the three stacks.
       param_dtype: dtype of the weights.
+
+    Examples:
+      >>> network = epe_nas_jax.NasBench101Network(num_classes=10)
+      >>> genotype = network.space.parse("11-1:input,conv3x3-bn-relu,output")
+      >>> network.cost(genotype[None], side=32).params
+      array([11051402])
     """
 
     num_classes: int
@@ -72,9 +77,9 @@ class NasBench101Network(nn.Module):
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
-        """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
-        # A cell keeps 5 vertices and its input; stacks of half the side and twice the channels
-        # halve.
+        """How many numbers are kept for the backward pass of a score, for images `[N, H, H, 3]`."""
+        # A cell keeps 5 vertices and its input. Each stack has half the side and twice the
+        # channels, so half the numbers of the stack before.
         kept = (NUM_INNER + 1) * self.cells_per_stage * (1 + 1 / 2 + 1 / 4)
         return kept * math.prod(batch_shape[:3]) * self.channels
 
@@ -83,7 +88,7 @@ class NasBench101Network(nn.Module):
     ) -> Cost:
         """Parameters and FLOPs of the networks of cells `[A, E]`, for images of side H.
 
-        Both are those of the live form, whatever `live` says: nothing else is built.
+        Both are those of the live form for any value of `live`: nothing else is built.
         """
         del live
         sizes = cost.Sizes(self.channels, self.cells_per_stage, self.num_classes)
@@ -127,7 +132,7 @@ class NasBench101Network(nn.Module):
             for i in range(self.cells_per_stage):
                 cell = Cell(channels, self.param_dtype, name=f"cell_{first + i}")
                 x = cell(x, layout, wide[i], narrow[i])
-                # In the last stack the gradient is that of the head, of one direction a class.
+                # The last stack's gradient comes from the head and has one direction per class.
                 if stage < cost.NUM_STAGES - 1:
                     x = probe(self, ENTROPY, x)
         x = probe(self, SIZE, x)
@@ -162,7 +167,7 @@ class Cell(nn.Module):
     def _weights(
         self, channels_in: int, layout: Layout | Plan, wide: jax.Array, narrow: jax.Array
     ) -> CellWeights:
-        """The weights of what a static cell has, or of every candidate."""
+        """The weights of a static cell's operations, or of every operation for a traced cell."""
 
         def weights_of(
             name: str, drawn: jax.Array, size: int, channels_in: int, is_built: bool
@@ -201,7 +206,7 @@ class Cell(nn.Module):
 
 
 def _layout_of(genotype: Genotype) -> Layout | Plan:
-    """The layout of a static genotype, or the plan of one of which any entry is traced."""
+    """The layout of a static genotype, or the plan of a genotype with traced entries."""
     is_traced = isinstance(genotype, jax.Array)
     if is_traced or any(isinstance(entry, jax.Array) for entry in genotype):
         return plan_of(layout_of(jnp.asarray(genotype, jnp.int32), jnp))

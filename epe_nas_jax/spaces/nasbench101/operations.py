@@ -1,8 +1,9 @@
-"""What the vertices and projections of a cell are made of, and a cell that is known statically.
+"""The operations of vertices and projections of a cell, and a cell that is known statically.
 
-Each convolution of the benchmark has batch norm and a ReLU behind it (Ying et al. 2019, section
-2.2). The ReLU is left to those who read a vertex: batch norm's output gives both it and what the
-backward pass needs. A max pool of ReLUs is not negative: one more ReLU changes nothing.
+Each convolution of the benchmark is followed by batch norm and a ReLU (Ying et al. 2019, section
+2.2). A vertex keeps the output of its batch norm, from which the backward pass can compute both,
+and whatever reads the vertex applies the ReLU. For max pools this ReLU changes nothing: a maximum
+of ReLU outputs is not negative.
 """
 
 import math
@@ -27,9 +28,10 @@ class CellWeights(NamedTuple):
     """Weights of a cell with O channels; None for what is not built.
 
     Attributes:
-      convolutions: by the index of their operation those of each inner vertex, from O channels to
-        O: a vertex takes the leading ones of both.
-      projections: of the input to each inner vertex, likewise, and to the output.
+      convolutions: for each convolution, by operation index, its weights for each inner vertex,
+        from O channels to O: a vertex uses the leading channels of both.
+      projections: weights of the projections of the input to each inner vertex, of whose output
+        channels it uses the leading ones, and to the output.
     """
 
     convolutions: tuple[tuple[ConvBN | None, ...], ...]
@@ -37,26 +39,30 @@ class CellWeights(NamedTuple):
 
 
 def leading(weights: ConvBN, channels_in: int, channels: int) -> ConvBN:
-    """The leading channels of weights, the kernel as its own inputs would have it drawn."""
+    """The leading channels of weights, with the kernel rescaled to its number of inputs."""
     kernel = weights.kernel[:, :, :channels_in, :channels]
     gain = math.sqrt(weights.kernel.shape[2] / channels_in)
     return ConvBN(kernel * gain, weights.scale[:channels], weights.bias[:channels])
 
 
 def conv_bn(x: jax.Array, weights: ConvBN) -> tuple[jax.Array, jax.Array]:
-    """Convolution and batch norm, `[N, H, H, C]` to `[N, H, H, O]`, and the inverse deviation."""
+    """Applies convolution and batch norm: `[N, H, H, C]` to `[N, H, H, O]`.
+
+    Returns:
+      The output and the inverse deviation `[O]`.
+    """
     return normalise(convolution.convolve(x, weights.kernel), weights.scale, weights.bias)
 
 
 def conv_bn_relu_cotangent(
     weights: ConvBN, y: jax.Array, inverse_std: jax.Array, dy: jax.Array
 ) -> jax.Array:
-    """The input's cotangent of the ReLU of `conv_bn`.
+    """The input's cotangent of `conv_bn` followed by a ReLU.
 
     Args:
-      weights: those of the convolution and batch norm.
-      y: what `conv_bn` gave, `[N, H, H, O]`.
-      inverse_std: what it gave beside, `[O]`.
+      weights: weights of the convolution and batch norm.
+      y: the output of `conv_bn`, `[N, H, H, O]`.
+      inverse_std: the inverse deviation that `conv_bn` returned, `[O]`.
       dy: the cotangent of the ReLU's output.
     """
     dy = jnp.where(y <= 0, 0, dy)
@@ -65,21 +71,21 @@ def conv_bn_relu_cotangent(
 
 
 def no_agreement(x: jax.Array) -> jax.Array:
-    """The agreement of no ReLUs, zeros int32 `[N, N]`, for x of N images."""
+    """The agreement of no ReLUs: zeros, int32 `[N, N]`, for x of N images."""
     return jnp.zeros((len(x), len(x)), jnp.int32)
 
 
 def static_cell(
     x: jax.Array, weights: CellWeights, layout: Layout, channels: int, *, counts_relus: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """A cell that is known statically, of plain operations: `[N, H, H, C]` to `[N, H, H, O]`.
+    """Runs a cell that is known statically: `[N, H, H, C]` to `[N, H, H, O]`.
 
     Args:
       x: the input.
-      weights: of what the cell has.
+      weights: weights of the cell's operations.
       layout: the cell, in NumPy.
       channels: O.
-      counts_relus: whether to count in how many ReLUs each two images agree.
+      counts_relus: whether to count in how many ReLUs two images agree.
 
     Returns:
       The output, and these counts, int32 `[N, N]`.

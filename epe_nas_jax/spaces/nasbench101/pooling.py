@@ -1,7 +1,7 @@
-"""The pool between two stacks, whose gradient goes to one maximum of a window, the first one.
+"""The 2x2 max pool between two stacks; the gradient goes to the first maximum of a window.
 
-First is in row-major order, as in PyTorch. Behind ReLUs many windows have several maxima, all of
-them zero. The maxima are found anew for the gradient, as in `layers.pooling`.
+It is the first in row-major order, as in PyTorch. After ReLUs many windows have several maxima, all
+of them zero. The maxima are computed again for the gradient, as in `layers.pooling`.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _CORNERS = tuple((i, j) for i in range(2) for j in range(2))
 
 @jax.custom_vjp
 def halve_by_maximum(x: jax.Array) -> jax.Array:
-    """2x2 maximum at stride 2: `[N, H, H, C]` to `[N, H/2, H/2, C]`."""
+    """The 2x2 maximum at stride 2: `[N, H, H, C]` to `[N, H/2, H/2, C]`."""
     return jnp.max(_in_quarters(x), axis=(2, 4))
 
 
@@ -24,7 +24,7 @@ def _in_quarters(x: jax.Array) -> jax.Array:
 
 
 def _first_maximum(arrays: Iterable[jax.Array]) -> jax.Array:
-    """Which of some arrays has the maximum, int8, entry by entry; the first one of several."""
+    """For each entry, the index of the first array that has the maximum, int8."""
     first, *others = arrays
     largest, chosen = first, jnp.zeros(first.shape, jnp.int8)
     for number, array in enumerate(others, start=1):

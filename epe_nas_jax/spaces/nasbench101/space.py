@@ -1,4 +1,4 @@
-"""The NAS-Bench-101 search space as the rest of the package sees it."""
+"""The NAS-Bench-101 search space as a `SearchSpace`."""
 
 import functools
 
@@ -12,7 +12,7 @@ _BENCHMARK = cost.Sizes(channels=128, cells_per_stage=3, num_classes=10)
 
 
 def _relative_work(genotypes: np.ndarray) -> np.ndarray:
-    """The FLOPs of the benchmark's network, `[A]`: of genotypes, int `[A, E]`."""
+    """How long genotypes, int `[A, E]`, take: the FLOPs of the benchmark's network, `[A]`."""
     return cost.count(genotypes, _BENCHMARK, side=32).flops
 
 

@@ -1,13 +1,13 @@
-"""A cell that only the device knows: one program runs any, and each costs what its own work costs.
+"""A traced cell, which only the device knows: one program runs any cell, and only its own work.
 
-It is a switch by the number k of the output's parts. Within a branch vertices run in a loop, and
-each of them in a loop over its sources, so that a branch has one convolution of each kind, whatever
-cells it runs. Under `jax.vmap` cells run one after another: with its hundreds of channels one fills
-a GPU.
+It is a switch by the number k of the output's parts. Within a branch there is a loop over vertices,
+and in it a loop over a vertex's sources, so that a branch has one convolution of each kind for all
+cells. Under `jax.vmap` cells run one after another: with its hundreds of channels, one cell keeps a
+GPU busy.
 
-The backward pass keeps the cell's input, and of each vertex the output of its batch norm or pool.
-Sums and projections of the input are computed again; and everything, where weights are
-differentiated.
+The backward pass keeps the cell's input, and for each vertex the output of its batch norm or pool.
+Sums and projections of the input are computed again; where weights are differentiated, everything
+is.
 """
 
 import functools
@@ -29,11 +29,11 @@ from epe_nas_jax.spaces.nasbench101.operations import CellWeights, no_agreement
 
 
 class Kept(NamedTuple):
-    """What the backward pass needs beside the input, in a shape that all branches share.
+    """What the backward pass needs besides the input, in a shape that all branches share.
 
     Attributes:
-      vertices: as `Branch` has them, `[5, N * H * H * O]`, with zeros behind.
-      inverse_std: inverse deviations of batch norms, `[5, O]`, likewise.
+      vertices: the vertices as in `Branch`, flat and padded with zeros, `[5, N * H * H * O]`.
+      inverse_std: inverse deviations of batch norms, padded with zeros, `[5, O]`.
     """
 
     vertices: jax.Array
@@ -44,13 +44,13 @@ class Kept(NamedTuple):
 def traced_cell(
     x: jax.Array, weights: CellWeights, plan: Plan, counts_relus: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """A traced cell, `[N, H, H, C]` to `[N, H, H, O]`.
+    """Runs a traced cell: `[N, H, H, C]` to `[N, H, H, O]`.
 
     Args:
       x: the input.
-      weights: of every candidate.
+      weights: weights of every operation.
       plan: the cell.
-      counts_relus: whether to count in how many ReLUs each two images agree.
+      counts_relus: whether to count in how many ReLUs two images agree.
 
     Returns:
       The output, and these counts, int32 `[N, N]`, or zeros.
@@ -106,7 +106,7 @@ traced_cell.defvjp(_traced_cell_fwd, _traced_cell_bwd, symbolic_zeros=True)
 def _run_branch(
     num_parts: int, counts_relus: bool, x: jax.Array, weights: CellWeights, plan: Plan
 ) -> tuple[jax.Array, jax.Array, Kept]:
-    """The output, the agreement, and what is kept, of a cell of k parts."""
+    """The output of a cell of k parts, its agreement, and what the backward pass keeps."""
     branch = Branch(num_parts, counts_relus, x, weights, plan)
     vertices, inverse_std, agreement = _vertices_of(branch)
 
@@ -155,7 +155,7 @@ def _vertices_of(branch: Branch) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _input_cotangent(
     num_parts: int, x: jax.Array, weights: CellWeights, plan: Plan, dy: jax.Array, kept: Kept
 ) -> jax.Array:
-    """The input's cotangent of a cell of k parts, from what was kept."""
+    """The cotangent of the input of a cell of k parts, from what was kept."""
     branch = Branch(num_parts, False, x, weights, plan)
     shape = (NUM_INNER, *x.shape[:3], branch.width)
     vertices = kept.vertices[:, : math.prod(shape[1:])].reshape(shape)
@@ -185,14 +185,14 @@ def _input_cotangent(
 def _cotangents(
     num_parts: int, x: jax.Array, weights: CellWeights, plan: Plan, dy: jax.Array
 ) -> tuple[jax.Array, CellWeights]:
-    """The cotangents of input and weights of a cell of k parts, which runs again."""
+    """The cotangents of input and weights of a cell of k parts, by running the cell again."""
     branch = Branch(num_parts, False, x, weights, plan)
     vertices, _, _ = _vertices_of(branch)
 
     def add_where(
         is_there: jax.Array, project: Callable[[Branch], jax.Array], dy: jax.Array, sums: Any
     ) -> Any:
-        """Adds to the sums the cotangents of input and weights of a projection, if it is there."""
+        """Adds the cotangents of a projection's input and weights to the sums, if it exists."""
 
         def of_projection(x: jax.Array, weights: CellWeights) -> jax.Array:
             return project(branch._replace(x=x, weights=weights))
@@ -229,12 +229,12 @@ def _back_through_vertices(
     Args:
       branch: the cell.
       dy: the output's cotangent.
-      of_vertex: from a vertex, the cotangent of its ReLU, and sums, to the cotangent of the sum
-        that the vertex reads, and the sums with what the vertex adds to them.
-      sums: before all vertices.
+      of_vertex: from a vertex, the cotangent of its ReLU, and the sums so far, to the cotangent of
+        the vertex's input, and the sums including this vertex.
+      sums: the sums before all vertices.
 
     Returns:
-      The sums.
+      The sums after all vertices.
     """
     plan = branch.plan
     if not branch.num_parts:

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a cell's network, exactly as published tables count them; NumPy only.
+"""Counts parameters and FLOPs of a cell's network, exactly as published tables; NumPy only.
 
 C is the number of channels of the first stage.
 """
@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
 
 
 class _Uses(NamedTuple):
-    """On how many edges a cell has an operation: each int64 `[A]`."""
+    """On how many edges cells have each operation, int64 `[A]` each."""
 
     conv_1x1: np.ndarray
     conv_3x3: np.ndarray
@@ -44,12 +44,12 @@ def parameters(
 ) -> np.ndarray:
     """The number of trainable parameters, as in NAS-Bench-201's tables.
 
-    Convolutions have no bias; batch norm has a scale and an offset a channel.
+    Convolutions have no bias; batch norm has a scale and an offset per channel.
 
     Args:
       genotypes: the cells, int `[A, E]`.
-      sizes: of the network.
-      image_channels: of the images.
+      sizes: sizes of the network.
+      image_channels: channels of the images.
       live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
         tables count them.
 
@@ -69,7 +69,8 @@ def parameters(
         cell = uses.conv_1x1 * (c * c + 2 * c) + uses.conv_3x3 * (9 * c * c + 2 * c)
         total = total + cells_per_stage * cell
         if stage:
-            # Reduction block: 3x3 from C/2 and its batch norm, 3x3 and its, 1x1 from C/2.
+            # Reduction block: two 3x3 convolutions with batch norm, the first from C/2 channels,
+            # and a 1x1 convolution from C/2 channels.
             half = c // 2
             total = total + (9 * half * c + 2 * c) + (9 * c * c + 2 * c) + half * c
     return total
@@ -85,17 +86,17 @@ def flops(
 ) -> np.ndarray:
     """FLOPs of one image's forward pass, as NASLib counts them in NAS-Bench-Suite-Zero's tables.
 
-    A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1,
-    a 3x3 average pool 9 and a 2x2 one 4 a value that it puts out. Nothing for sums and biases. The
-    global average pool of a side h counts (h + 1)^2 a channel, because the counter of the tables
-    assumes a window that is one pixel too large. NAS-Bench-201's own counter counts nothing but
-    convolutions and the classifier.
+    A multiply-add of a convolution or the classifier counts as one, batch norm as 2 per value, ReLU
+    as 1 per value, a 3x3 average pool as 9 and a 2x2 one as 4 per output value. Sums and biases
+    count nothing. The global average pool of a side h counts (h + 1)^2 per channel, because the
+    counter of the tables assumes a window that is one pixel too large. NAS-Bench-201's own counter
+    counts only convolutions and the classifier.
 
     Args:
       genotypes: the cells, int `[A, E]`.
-      sizes: of the network.
+      sizes: sizes of the network.
       side: H, divisible by 4.
-      image_channels: of the images.
+      image_channels: channels of the images.
       live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
         tables count them.
 
@@ -119,13 +120,13 @@ def flops(
         )
         total = total + cells_per_stage * values * cell
         if stage:
-            # The ReLU before the block and the 2x2 pool see C/2 channels at twice the width and
-            # half the channels at this width: 2 and 4 / 2 a value.
+            # The block's first ReLU sees C/2 channels at twice the width: 2 per value here. The 2x2
+            # pool has C/2 output channels: 4 / 2 per value.
             half = c // 2
             first = 2 * relu + 9 * half + batch_norm
             second = relu + 9 * c + batch_norm
             total = total + values * (first + second + 4 // 2 + half)
-    # c, width and values are the last stage's.
+    # c, width and values are those of the last stage.
     return total + values * (batch_norm + relu) + c * (width + 1) ** 2 + c * num_classes
 
 

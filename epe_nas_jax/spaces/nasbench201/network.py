@@ -2,17 +2,16 @@
 
 Stem, then three stages of equal cells at C, 2C and 4C channels with a residual reduction block
 before the second and the third, then batch norm, ReLU, global average pool and a linear layer.
-Batch norm uses the statistics of the mini-batch, with which a network is scored untrained and is
-trained; what was trained is evaluated with their running averages, the collection `batch_stats`.
+Batch norm uses the statistics of the mini-batch, in scoring and in training; trained networks are
+evaluated with running averages of them, the collection `batch_stats`.
 
-With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree:
-a collection of counts, int32 `[N, N]`, one for every node or layer that ReLUs read. Probes of the
-gradient (`gradient_probes`) sit behind the cells of all stages but the last, and behind the last
-cell.
+With `mutable=["relus"]`, `apply` also returns in how many ReLUs two images agree: a collection of
+counts, int32 `[N, N]`, one for every node or layer that ReLUs read. Gradient probes
+(`gradient_probes`) measure after every cell of all stages except the last, and after the last cell.
 
 A genotype given as Python or NumPy ints is static: only its operations are built. A traced genotype
-builds every operation's weights and chooses on the device. Both give the same numbers, because a
-weight is drawn from a key folded from (layer, edge, operation) and from nothing else.
+builds the weights of every operation and chooses on the device. Both give the same numbers, because
+the key of a weight is folded from (layer, edge, operation) and from nothing else.
 """
 
 import math
@@ -49,7 +48,7 @@ _TENSORS_PER_LAYER = NUM_EDGES * len(KERNEL_SIZES)
 
 
 class NasBench201Network(nn.Module):
-    """A network built from one cell; `init(key, images, genotype)` and `apply` as usual in Flax.
+    """The network of a NAS-Bench-201 cell, a Flax module called with images and a genotype.
 
     Running averages are kept where the variables have them. `init(..., use_running_average=True)`
     makes them, `apply(..., mutable=["batch_stats"])` moves them towards the mini-batch's statistics
@@ -60,9 +59,18 @@ class NasBench201Network(nn.Module):
       channels: C, channels of the first stage.
       cells_per_stage: cells in each of the three stages.
       param_dtype: dtype of the weights.
-      batch_norm: False leaves it out, as `synflow` does. Then what stem, cells and blocks put out
-        is divided by its maximum, which keeps it finite, and with `mutable=["log_scales"]` `apply`
-        returns the logarithms of the divisors beside the logits.
+      batch_norm: False leaves it out, as `synflow` does. Then the outputs of stem, cells and blocks
+        are divided by their maximum, which keeps them finite, and with `mutable=["log_scales"]`
+        `apply` also returns the logarithms of the divisors.
+
+    Examples:
+      >>> network = epe_nas_jax.NasBench201Network(num_classes=3, channels=4, cells_per_stage=1)
+      >>> cell = (2, 0, 0, 0, 1, 0)
+      >>> variables = jax.jit(network.init, static_argnums=2)(jax.random.key(0), images, cell)
+      >>> jax.jit(network.apply, static_argnums=2)(variables, images, cell).shape
+      (8, 3)
+      >>> epe_nas_jax.NasBench201Network(num_classes=10).cost(np.array([[3] * 6]), side=32).params
+      array([1531546])
     """
 
     num_classes: int
@@ -83,12 +91,13 @@ class NasBench201Network(nn.Module):
 
     @property
     def group_work(self) -> tuple[int, ...] | None:
-        """For each operation how long a group of cells that have it on an edge takes."""
+        """For each operation, how long it takes per cell of its group on one edge."""
         return operations.GROUP_WORK if self.batch_norm else None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
-        """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
-        # A cell keeps 6 edges and 3 nodes; stages of half the side and twice the channels halve.
+        """How many numbers are kept for the backward pass of a score, for images `[N, H, H, 3]`."""
+        # A cell keeps 6 edges and 3 nodes. Each stage has half the side and twice the channels, so
+        # half the numbers of the stage before.
         kept = 9 * self.cells_per_stage * (1 + 1 / 2 + 1 / 4)
         return kept * math.prod(batch_shape[:3]) * self.channels
 
@@ -117,9 +126,10 @@ class NasBench201Network(nn.Module):
           images: `[N, H, H, 3]`.
           genotype: the cell, int `[E]`, static or traced.
           use_running_average: normalise by running averages; the genotype must be static.
-          groups: how the cells under a `jax.vmap` share the operations of each edge, as in
+          groups: groups of the operations of each edge, for cells under a `jax.vmap`, as in
             `operations.apply_operation`; None: by loops.
-          activation_dtype: of what stem, cells and blocks put out; None: that of the images.
+          activation_dtype: dtype of the outputs of stem, cells and blocks; None: that of the
+            images.
 
         Raises:
           InputError: images are not square, floating and of a side divisible by 4.
@@ -140,7 +150,7 @@ class NasBench201Network(nn.Module):
             size = 9 * channels * max(channels, images.shape[-1])
             drawn = draw_layers(key, layer, num_layers, _TENSORS_PER_LAYER, size, dtype)
             if stage == 0:
-                # Few numbers come in and many go out, which many cells at once had to keep.
+                # Computed again in the backward pass: the output of many cells is large to keep.
                 stem = nn.remat(Stem) if groups else Stem
                 x = stem(channels, dtype, norm, name="stem")(x, drawn[0])
                 x = x.astype(activation_dtype or x.dtype)
@@ -151,7 +161,7 @@ class NasBench201Network(nn.Module):
                 name = f"cell_{stage * self.cells_per_stage + i}"
                 x = Cell(dtype, norm, name=name)(x, genotype, drawn[1 + i], groups)
                 x = x if self.batch_norm else self._divide_by_maximum(x)
-                # In the last stage the gradient is that of the head, of one direction a class.
+                # The last stage's gradient comes from the head and has one direction per class.
                 if stage < NUM_STAGES - 1:
                     x = probe(self, ENTROPY, x)
             layer += num_layers
@@ -282,7 +292,7 @@ class Head(nn.Module):
 
 
 def _in_memory(x: jax.Array) -> jax.Array:
-    """Has x, and its cotangent, computed once, not once more in each group that reads it."""
+    """Makes the compiler compute x, and its cotangent, once and not again in every group."""
     return lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
 
 

@@ -1,14 +1,14 @@
-"""Candidate operations of a NAS-Bench-201 cell, and how cells that differ in them share a program.
+"""Candidate operations of a NAS-Bench-201 cell, in one program for cells with different operations.
 
 `apply_operation` runs one edge. With a Python int only that operation is built and everything can
-be differentiated. With a traced index the operation is chosen on the device, which is what lets one
-compiled program score any cell. Then the input is differentiated by a hand-written rule, which
-keeps nothing but the edge's input, its output and the batch deviation; where weights are
-differentiated too, the backward pass runs the operation again.
+be differentiated. With a traced index the operation is chosen on the device, so that one compiled
+program can score any cell. Then the input is differentiated by a hand-written rule, which keeps
+only the edge's input, its output and the batch deviation; where weights are differentiated too, the
+backward pass runs the operation again.
 
-Under `jax.vmap` a traced index does not become "compute all five and select": `grouped_switch`
-sorts the cells by operation and runs every operation on its own group only. With groups of fixed
-size it needs no loop (`static_groups`), unless weights are differentiated.
+Under `jax.vmap`, JAX would compute all five operations for every cell and select one. Instead
+`grouped_switch` sorts the cells by operation and runs every operation on its own group only. With
+groups of fixed size it needs no loop (`static_groups`), unless weights are differentiated.
 """
 
 import functools
@@ -52,10 +52,10 @@ def apply_operation(
       op: index into `genotype.OPERATIONS`; a Python int is static, an array is traced.
       x: the source node, `[N, H, W, C]`.
       weights: the edge's weights; a traced index needs those of every operation.
-      norm: how a convolution is normalised; for a traced one `normalise` or `without_norm`.
-      groups: those of the cells under a `jax.vmap`; of cells for which there is no room some get
-        NaN. Differentiate outside of the `jax.vmap` then, and not by the weights. None: any cells,
-        by loops.
+      norm: how a convolution is normalised; with a traced index `normalise` or `without_norm`.
+      groups: the groups of fixed size of the cells under a `jax.vmap`; the result is NaN for cells
+        that do not fit. Differentiation must then be outside of the `jax.vmap`, and not with
+        respect to the weights. None: groups of any size, by loops.
 
     Returns:
       The edge's output, `[N, H, W, C]`.
@@ -145,9 +145,9 @@ _BACKWARD = (
 )
 
 
-# By groups of fixed size. What keeps the input or drops it (`none`) needs none.
+# By groups of fixed size. `none` and `skip_connect` need no group.
 
-# By the bytes that a GPU's kernels read and write, and a little more for arithmetic.
+# Estimated from the bytes that a GPU's kernels read and write, and a little more for arithmetic.
 GROUP_WORK = (0, 0, 2, 3, 1)
 _IDENTITY = OPERATIONS.index("skip_connect")
 _CONVOLUTIONS = tuple(OPERATIONS.index(name) for name in KERNEL_SIZES)
@@ -155,7 +155,7 @@ _GROUPED = (*_CONVOLUTIONS, OPERATIONS.index("avg_pool_3x3"))
 
 
 def _vectorised_by_groups(groups: EdgeGroups) -> Any:
-    """An edge's operation, `(op, x, weights) -> y`, which `jax.vmap` runs by groups."""
+    """Makes an edge's operation, `(op, x, weights) -> y`, which `jax.vmap` runs by groups."""
 
     @custom_vmap
     def apply(op: jax.Array, x: jax.Array, weights: EdgeWeights) -> jax.Array:
@@ -184,7 +184,10 @@ def _operations_of_cells(
     groups: EdgeGroups,
     have_own_weights: bool,
 ) -> jax.Array:
-    """An edge's outputs of many cells, `[A, N, H, W, C]`, of operations `[A]` and inputs alike."""
+    """The outputs of an edge in many cells, `[A, N, H, W, C]`.
+
+    The operations are int32 `[A]`, and the inputs have the shape of the outputs.
+    """
     return _outputs_of_cells(op, x, weights, groups, have_own_weights)[0]
 
 
@@ -204,7 +207,7 @@ def _outputs_of_cells(
     groups: EdgeGroups,
     have_own_weights: bool,
 ) -> tuple[jax.Array, Any]:
-    """The outputs, and what the backward pass needs: of convolutions only, and a bit a ReLU."""
+    """The outputs, and what the backward pass needs: only of convolutions, one bit per ReLU."""
     capacities = {number: groups.capacities[number] for number in _GROUPED}
     grouped = group_rows(op, capacities, _IDENTITY)
     results, kept = [], []
@@ -219,10 +222,10 @@ def _outputs_of_cells(
 
 
 def _kept(y: jax.Array, groups: EdgeGroups) -> jax.Array:
-    """A convolution's output, as it waits for the backward pass."""
+    """A convolution's output, in the dtype in which it is kept for the backward pass."""
     if groups.kept_dtype is None:
         return y
-    # The compiler would take the way there and back for nothing, and keep y in full.
+    # Else the compiler would remove the conversion and its inverse, and keep y as it is.
     return lax.optimization_barrier(y.astype(groups.kept_dtype))  # type: ignore[no-untyped-call]
 
 
@@ -251,7 +254,7 @@ def _operations_of_cells_bwd(
 
 
 def _weights_of(rows: jax.Array, weights: EdgeWeights, have_own_weights: bool) -> tuple[Any, Any]:
-    """The weights of some rows, and along which axis each row has its own."""
+    """The weights of some rows, and their axis of rows (None: shared by all rows)."""
     if not have_own_weights:
         return weights, None
     return jax.tree.map(lambda array: jnp.take(array, rows, axis=0), weights), 0

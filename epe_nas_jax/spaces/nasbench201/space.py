@@ -1,4 +1,4 @@
-"""The NAS-Bench-201 search space as the rest of the package sees it."""
+"""The NAS-Bench-201 search space as a `SearchSpace`."""
 
 import functools
 

@@ -1,8 +1,8 @@
 """Genotypes of NAS-Bench-301: pairs of DARTS cells in which a node may read another one twice.
 
 Text and genotype, int32 `[28]`, are those of `spaces.darts`; but the value of an edge may also
-stand for two operations that both read the edge's source (`spaces.darts.edges`). What is drawn at
-random has none of these, and no none: they come from text.
+stand for two operations that both read the edge's source (`spaces.darts.edges`). Such edges come
+from texts only: random cells have none of them.
 """
 
 import jax
@@ -18,14 +18,14 @@ def parse_genotype(text: str) -> np.ndarray:
     """Reads a genotype's text; nothing in it is executed.
 
     Args:
-      text: the cells as NAS-Bench-301 writes them. An edge with none is an edge that is not there.
+      text: the cells as NAS-Bench-301 writes them. A pair with none means no edge.
 
     Returns:
       The genotype, int32 `[E]`.
 
     Raises:
-      InputError: the text is not of the form, names an unknown operation, has another number of
-        edges, or a node reads itself or a later node.
+      InputError: the text does not have this form, names an unknown operation, has another number
+        of edges, or a node reads itself or a later node.
     """
     return read_genotype(text, may_read_twice=True)
 
@@ -33,8 +33,8 @@ def parse_genotype(text: str) -> np.ndarray:
 def format_genotype(genotype: np.ndarray | jax.Array) -> str:
     """Writes a genotype, int `[E]`, as text, with the inputs of a node ordered by source.
 
-    A node with fewer than two inputs is written with none from the first sources it does not read:
-    where a none comes from is not kept.
+    Missing inputs of a node are written as none, from the first sources that it does not read: the
+    source of a none is not stored.
 
     Raises:
       InputError: the genotype is not one of the space.

@@ -1,9 +1,8 @@
-"""The network of NAS-Bench-301's cells (Zela et al. 2022), as a form of the DARTS network.
+"""The network of NAS-Bench-301's cells (Zela et al. 2022), a variant of the DARTS network.
 
-Like DARTS's network, with the batch norms of the one that DARTS searches with: those of operations
-have no scale and offset, and one of them stands behind each pool. A node may read another one by
-two operations. The last batch norm and ReLU are no part of the benchmark's network
-(`last_activation=False`).
+It has the batch norms of the network in which DARTS searches: those of operations have no scale and
+offset, and one of them follows each pool. A node may read another one by two operations. The
+benchmark's network has no last batch norm and ReLU (`last_activation=False`).
 """
 
 from typing import ClassVar
@@ -14,9 +13,16 @@ from epe_nas_jax.spaces.nasbench301.space import NASBENCH301
 
 
 class NasBench301Network(DartsNetwork):
-    """A network built from a pair of cells; the attributes are those of `DartsNetwork`.
+    """The network of a pair of NAS-Bench-301 cells; the attributes are those of `DartsNetwork`.
 
-    The sizes of the benchmark are the defaults.
+    The default sizes are those of the benchmark.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.darts.published import DARTS_V2
+      >>> network = epe_nas_jax.NasBench301Network(num_classes=10)
+      >>> genotype = network.space.parse(DARTS_V2)
+      >>> network.cost(genotype[None], side=32).params
+      array([910890])
     """
 
     plain_norm: ClassVar[bool] = True

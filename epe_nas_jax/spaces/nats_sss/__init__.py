@@ -1,1 +1,1 @@
-"""NATS-Bench's size space (Dong et al. 2021): 32,768 choices of channels of one cell's network."""
+"""NATS-Bench's size space (Dong et al. 2021): 32,768 choices of the channels around one cell."""

@@ -1,8 +1,8 @@
-"""Parameters and FLOPs of networks of NATS-Bench's size space; NumPy only.
+"""Counts parameters and FLOPs of networks of NATS-Bench's size space; NumPy only.
 
-Counted as for NAS-Bench-201 (`spaces.nasbench201.cost`): a multiply-add of a convolution or the
-classifier once, batch norm 2 a value, ReLU 1, a 2x2 pool 4 a value that it puts out, the global
-pool of a side h (h + 1)^2 a channel, nothing for sums and biases.
+As for NAS-Bench-201 (`spaces.nasbench201.cost`), a multiply-add of a convolution or the classifier
+counts as one, batch norm as 2 per value, ReLU as 1 per value, a 2x2 pool as 4 per output value, the
+global pool of a side h as (h + 1)^2 per channel; sums and biases count nothing.
 """
 
 from typing import NamedTuple
@@ -30,13 +30,13 @@ class Sizes(NamedTuple):
 
 
 def count(genotypes: np.ndarray, sizes: Sizes, *, side: int, image_channels: int = 3) -> Cost:
-    """Parameters, and FLOPs of one image's forward pass.
+    """Counts parameters, and FLOPs of one image's forward pass.
 
     Args:
       genotypes: int `[A, E]`.
-      sizes: of the network.
+      sizes: sizes of the network.
       side: H, divisible by 4.
-      image_channels: of the images.
+      image_channels: channels of the images.
 
     Raises:
       InputError: genotypes are not integers `[A, E]` in range.
@@ -60,7 +60,7 @@ def count(genotypes: np.ndarray, sizes: Sizes, *, side: int, image_channels: int
     return Cost(params, flops)
 
 
-# Each of these: parameters and FLOPs, int64 `[2, A]`.
+# Each function below returns parameters and FLOPs, int64 `[2, A]`.
 
 
 def _cell(inputs: np.ndarray, outputs: np.ndarray, side: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def _relu_conv_bn(inputs: np.ndarray, outputs: np.ndarray, side: int) -> np.ndar
 
 
 def _conv(taps: int, inputs: np.ndarray, outputs: np.ndarray, side: int) -> np.ndarray:
-    """A convolution whose output has that side."""
+    """A convolution whose output has the given side."""
     weights = taps * inputs * outputs
     return np.stack([weights, side**2 * weights])
 

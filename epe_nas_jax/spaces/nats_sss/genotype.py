@@ -7,7 +7,7 @@ and the cells of the third stage. The two names of a choice:
 * text: ``c1:c2:c3:c4:c5``, the channels, as NATS-Bench writes it;
 * genotype: ``int32[5]``, 0 for 8 channels to 7 for 64.
 
-Such a choice is what elsewhere in the package is a cell; E is 5 here.
+What is called a cell elsewhere in the package is such a choice here; E is 5.
 """
 
 import reprlib
@@ -38,7 +38,7 @@ def parse(text: str) -> np.ndarray:
       Their genotype, int32 `[E]`.
 
     Raises:
-      InputError: the text is not of the form, or has a number of channels that there is not.
+      InputError: the text does not have this form, or a number of channels is not a choice.
     """
     if not isinstance(text, str):
         raise InputError(f"channels: found {type(text).__name__}, expected a str like {_FORM}")
@@ -65,14 +65,14 @@ def format_channels(genotype: np.ndarray | jax.Array) -> str:
 
 
 def has_path(genotypes: np.ndarray) -> np.ndarray:
-    """Every network leads from input to output: True for each, bool `[...]`, of `[..., E]`."""
+    """Returns True for all genotypes, `[..., E]` to bool `[...]`: every network has a path."""
     return np.ones(np.shape(genotypes)[:-1], bool)
 
 
 def relative_work(genotypes: np.ndarray) -> np.ndarray:
     """How long genotypes, int `[A, E]`, take to score, in any unit: `[A]`."""
     first, block, second, other_block, third = np.asarray(genotypes, np.int64).T + 1
-    # Convolutions times pixels: a stage has a quarter of those before it.
+    # Weights times pixels; each stage has a quarter of the pixels of the stage before.
     work = 16 * 5 * first**2
     work += 4 * (block * (first + block) + second * (2 * block + 3 * second))
     return work + other_block * (second + other_block) + third * (2 * other_block + 3 * third)

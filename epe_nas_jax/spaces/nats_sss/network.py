@@ -1,19 +1,17 @@
 """The network of NATS-Bench's size space as Flax modules (Dong et al. 2021, section 3.2).
 
-The network of NAS-Bench-201 (stem, three stages of cells, two residual blocks that halve the side,
-batch norm, ReLU, global average pool, linear layer) with a fixed cell, the best of NAS-Bench-201,
-and channels of its own in each of five layers. The stem has those of the first. Where a cell's
-input has other channels than the cell, its skip is a pointwise convolution with batch norm. Batch
-norm always uses the statistics of the mini-batch.
+It is the network of NAS-Bench-201 (stem, three stages of cells, two residual blocks that halve the
+side, batch norm, ReLU, global average pool, linear layer) with a fixed cell, the best of
+NAS-Bench-201, and a chosen number of channels in each of five layers. The stem has the channels of
+the first layer. Where a cell's input has another number of channels than the cell, its skip is a
+pointwise convolution with batch norm. Batch norm always uses the statistics of the mini-batch.
 
 A static genotype builds the network with its own channels. A traced one builds the widest network
-and masks it (`operations`): then the variables have no channels of a particular genotype, and
-weights are scaled to the number of inputs that there are where they are used. Both give the same
-numbers, and static weights are the first of those of the widest network.
+and masks it (`operations`): then the variables are the same for all genotypes, and weights are
+scaled to the actual number of inputs when they are used. Both give the same numbers, and static
+weights are the first of those of the widest network.
 
-With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree,
-and probes of the gradient sit behind cells, as in `spaces.nasbench201.network`; channels that are
-not there count nowhere.
+ReLUs and gradients are measured as in `spaces.nasbench201.network`, without masked channels.
 """
 
 import math
@@ -37,20 +35,28 @@ from epe_nas_jax.spaces.nats_sss.genotype import NUM_LAYERS, NUM_WIDTHS
 from epe_nas_jax.spaces.nats_sss.operations import Width
 from epe_nas_jax.spaces.nats_sss.space import NATS_SSS
 
-# Of the fixed cell: from and to which node its convolutions 3x3 lead. A skip leads from 0 to 3.
+# Source and target of each 3x3 convolution of the fixed cell. A skip leads from node 0 to node 3.
 _CONVOLUTIONS = ((0, 1), (0, 2), (1, 2), (1, 3), (2, 3))
 _SKIP_TENSOR = len(_CONVOLUTIONS)
 _TENSORS_PER_LAYER = _SKIP_TENSOR + 1
 
 
 class NatsSssNetwork(nn.Module):
-    """A network of five widths; `init(key, images, genotype)` and `apply` as usual in Flax.
+    """The network of NATS-Bench's size space, a Flax module called with images and a genotype.
 
     Attributes:
       num_classes: K.
-      channels: the fewest channels of a layer, and the step to the next choice: C to 8C.
+      channels: C, the fewest channels of a layer, and the step to the next choice, up to 8C.
       cells_per_stage: cells in each of the three stages.
       param_dtype: dtype of the weights.
+
+    Examples:
+      >>> network = epe_nas_jax.NatsSssNetwork(num_classes=10)
+      >>> genotype = network.space.parse("8:16:32:32:64")
+      >>> genotype.tolist()
+      [0, 1, 3, 3, 7]
+      >>> network.cost(genotype[None], side=32).params
+      array([215234])
     """
 
     num_classes: int
@@ -69,9 +75,9 @@ class NatsSssNetwork(nn.Module):
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
-        """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
+        """How many numbers are kept for the backward pass of a score, for images `[N, H, H, 3]`."""
         # A cell keeps 5 convolutions' outputs and 3 nodes, and a skip with batch norm 3 arrays.
-        # The stem keeps 3; a block keeps 4, after the inputs of its halved pixels; the head 4.
+        # The stem and the head keep 3 and 4 arrays, a block 4 and its input at the halved side.
         stages = 11 * self.cells_per_stage * (1 + 1 / 4 + 1 / 16)
         kept = 3 + stages + 5 * (1 / 4 + 1 / 16) + 4 / 16
         return kept * math.prod(batch_shape[:3]) * NUM_WIDTHS * self.channels
@@ -79,7 +85,10 @@ class NatsSssNetwork(nn.Module):
     def cost(
         self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
     ) -> Cost:
-        """Parameters and FLOPs of the networks of `[A, E]`, for images of side H; all is live."""
+        """Parameters and FLOPs of the networks of `[A, E]`, for images of side H.
+
+        The value of `live` makes no difference: no network has dead operations.
+        """
         del live
         sizes = cost.Sizes(self.channels, self.cells_per_stage, self.num_classes)
         return cost.count(genotypes, sizes, side=side, image_channels=image_channels)
@@ -107,7 +116,7 @@ class NatsSssNetwork(nn.Module):
             for i in range(self.cells_per_stage):
                 cell = Cell(largest, dtype, name=f"cell_{layer // 2 * self.cells_per_stage + i}")
                 x = cell(x, before, width, drawn[number])
-                # In the last stage the gradient is that of the head, of one direction a class.
+                # The last stage's gradient comes from the head and has one direction per class.
                 if layer < NUM_LAYERS - 1:
                     x = width.mask(probe(self, ENTROPY, x))
                 before, number = width, number + 1
@@ -115,7 +124,7 @@ class NatsSssNetwork(nn.Module):
         return Head(self.num_classes, dtype, name="head")(x, before, drawn[number])
 
     def _draw(self, image_channels: int) -> jax.Array:
-        """U(-1, 1) for the weights of stem, cells, blocks and head, `[layers, tensors, size]`."""
+        """Draws U(-1, 1) for all weights, `[layers, tensors, size]`."""
         # Drawn once at the root, so that no weight depends on a module's name.
         key = self.make_rng("params") if self.is_initializing() else None
         largest = NUM_WIDTHS * self.channels
@@ -124,7 +133,7 @@ class NatsSssNetwork(nn.Module):
         return draw_layers(key, 0, num_layers, _TENSORS_PER_LAYER, size, self.param_dtype)
 
     def _widths(self, genotype: Genotype) -> list[Width]:
-        """The widths of the five layers; traced, if any entry is."""
+        """The widths of the five layers, traced if any entry of the genotype is."""
         if any(isinstance(index, jax.Array) for index in genotype):
             largest = NUM_WIDTHS * self.channels
             indices = jnp.asarray(genotype, jnp.int32)
@@ -134,7 +143,7 @@ class NatsSssNetwork(nn.Module):
 
 
 def _kernel(drawn: jax.Array, side: int, inputs: Width, outputs: Width, largest: int) -> jax.Array:
-    """A kernel `[side, side, C, O]`: the first channels of that of the largest width."""
+    """A kernel `[side, side, C, O]`: the first channels of the kernel of the largest width."""
     shape = (side, side, max(inputs.built, largest), largest)
     kernel = scale_to_fan_in(drawn, shape, fan_in=side**2 * inputs.built)
     return kernel[:, :, : inputs.built, : outputs.built]
@@ -240,6 +249,6 @@ class Head(nn.Module):
 def _sow_relus(
     module: nn.Module, name: str, x: jax.Array, width: Width, num_relus: int = 1
 ) -> None:
-    """Sows the agreement of ReLUs in the channels of `[N, H, H, C]` that there are."""
+    """Sows the agreement of ReLUs that read `[N, H, H, C]`, without masked channels."""
     num_absent = width.num_absent * math.prod(x.shape[1:3])
     sow_relu_agreement(module, name, x, num_relus, num_absent)

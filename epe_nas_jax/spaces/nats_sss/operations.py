@@ -1,13 +1,13 @@
-"""Layers with as many channels as a genotype says: built so wide, or masked to it on the device.
+"""Layers whose number of channels a genotype chooses: built so wide, or masked on the device.
 
-With a static genotype a layer has its own channels and nothing else. With a traced one every layer
-is built at the largest width. Channels that are not there are zeros behind each batch norm, whose
-scale and offset are zeros there: neither they nor their gradients reach any other channel, whatever
-a kernel has in their place. No kernel depends on the genotype, so that under `jax.vmap` the
-networks share dense convolutions.
+With a static genotype a layer is built with its own channels. With a traced one every layer is
+built at the largest width, and its absent channels are masked: they are zeros after each batch
+norm, whose scale and offset are zeros there. Neither they nor their gradients reach any other
+channel, whatever weights a kernel has for them. No kernel depends on the genotype, so that under
+`jax.vmap` the networks share dense convolutions.
 
 On CPUs, where networks run one after another, a convolution runs on the first quarter of the
-channels, or on the first two or three quarters, if they contain all that are there.
+channels, or on the first two or three quarters, if these contain all present channels.
 """
 
 import functools
@@ -37,11 +37,11 @@ _PARTS = 4
 
 
 class Width(NamedTuple):
-    """How many channels something has.
+    """How many channels a layer has, and how many its arrays are built with.
 
     Attributes:
-      used: how many there are; a Python int is static, an array is traced.
-      built: how many arrays have; the further ones are zeros.
+      used: how many channels are present; a Python int is static, an array is traced.
+      built: how many channels arrays have; the absent ones are zeros.
     """
 
     used: int | jax.Array
@@ -49,37 +49,37 @@ class Width(NamedTuple):
 
     @property
     def is_masked(self) -> bool:
-        """Whether arrays have channels that are not there."""
+        """Whether arrays may have absent channels."""
         return isinstance(self.used, jax.Array)
 
     @property
     def num_absent(self) -> int | jax.Array:
-        """How many channels of an array are not there."""
+        """How many channels of an array are absent."""
         return self.built - self.used
 
     def mask(self, x: jax.Array) -> jax.Array:
-        """An array `[..., C]`, with zeros for channels that are not there."""
+        """Sets the absent channels of an array `[..., C]` to zero."""
         if not self.is_masked:
             return x
         is_there = jnp.arange(self.built) < self.used
         return x * is_there.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
     def fan_in_factor(self, dtype: jnp.dtype) -> jax.Array:
-        """By how much weights that read the channels that there are exceed those drawn for all."""
+        """The ratio of weights drawn for the present channels to weights drawn for all."""
         return jnp.sqrt(self.built / jnp.asarray(self.used, dtype))
 
 
 def relu_conv_bn(
     x: jax.Array, weights: ConvBN, inputs: Width, outputs: Width, stride: int = 1
 ) -> jax.Array:
-    """ReLU, convolution, batch norm: `[N, H, H, C]` to `[N, H/stride, H/stride, O]`.
+    """Applies ReLU, convolution and batch norm: `[N, H, H, C]` to `[N, H/stride, H/stride, O]`.
 
     Args:
-      x: the input, zeros in channels that are not there.
-      weights: drawn for the channels as built.
-      inputs: of x.
-      outputs: of the result.
-      stride: of the convolution.
+      x: the input, zeros in absent channels.
+      weights: weights drawn for all channels that are built.
+      inputs: width of x.
+      outputs: width of the result.
+      stride: stride of the convolution.
     """
     factor = inputs.fan_in_factor(x.dtype)
     weights = _masked(weights, outputs)
@@ -92,13 +92,13 @@ def relu_conv_bn(
 
 
 def conv_bn(x: jax.Array, weights: ConvBN, inputs: Width, outputs: Width) -> jax.Array:
-    """Convolution and batch norm, as `relu_conv_bn`."""
+    """Applies convolution and batch norm; like `relu_conv_bn` without the ReLU."""
     z = convolution.convolve(x, weights.kernel)
     return _normalise(z, _masked(weights, outputs), inputs.fan_in_factor(x.dtype))[0]
 
 
 def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, width: Width) -> jax.Array:
-    """Batch norm of `[N, H, H, C]`."""
+    """Applies batch norm to `[N, H, H, C]`."""
     weights = ConvBN(jnp.zeros((0,), x.dtype), width.mask(scale), width.mask(bias))
     return _normalise(x, weights, jnp.ones((), x.dtype))[0]
 
@@ -109,7 +109,7 @@ def _masked(weights: ConvBN, outputs: Width) -> ConvBN:
 
 
 def _normalise(z: jax.Array, weights: ConvBN, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Batch norm of `factor` times z, and what turns z into normalised values, `[O]`."""
+    """Batch norm of `factor` times z, and the factor that normalises z, `[O]`."""
     mean, variance = batch_moments(z)
     inverse_std = factor * lax.rsqrt(factor**2 * variance + BATCH_NORM_EPSILON)
     gain = per_channel(inverse_std * weights.scale)
@@ -117,7 +117,7 @@ def _normalise(z: jax.Array, weights: ConvBN, factor: jax.Array) -> tuple[jax.Ar
 
 
 def _sizes(built: int) -> tuple[int, ...]:
-    """On how many channels a convolution may run."""
+    """The numbers of channels on which a convolution may run."""
     return tuple(math.ceil(built * part / _PARTS) for part in range(1, _PARTS + 1))
 
 
@@ -153,7 +153,7 @@ _traced_relu_conv_bn.defvjp(_traced_relu_conv_bn_fwd, _traced_relu_conv_bn_bwd, 
 
 
 def _run_part(run: Any, stride: int, part: jax.Array, *operands: Any) -> Any:
-    """Runs on a part of the channels on CPUs, and on all elsewhere."""
+    """Runs on a part of the channels on CPUs, and on all channels elsewhere."""
     _, weights = operands[:2]
     parts = [functools.partial(run, size, stride) for size in _sizes(max(weights.kernel.shape[2:]))]
     return lax.platform_dependent(
@@ -167,7 +167,7 @@ def _run_part(run: Any, stride: int, part: jax.Array, *operands: Any) -> Any:
 def _forward(
     size: int, stride: int, x: jax.Array, weights: ConvBN, factor: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The output on the first `size` channels, zeros behind, and the inverse deviation `[O]`."""
+    """The output on the first `size` channels, then zeros, and the inverse deviation `[O]`."""
     kernel, scale, bias = weights
     first = ConvBN(kernel[:, :, :size, :size], scale[:size], bias[:size])
     z = convolution.convolve(nn.relu(x[..., :size]), first.kernel, stride)
@@ -184,7 +184,7 @@ def _backward(
     inverse_std: jax.Array,
     dy: jax.Array,
 ) -> jax.Array:
-    """The input's cotangent on the first `size` channels, zeros behind."""
+    """The input's cotangent on the first `size` channels, then zeros."""
     kernel, scale, bias = weights
     dz = normalise_cotangent(
         y[..., :size], scale[:size], bias[:size], inverse_std[:size], dy[..., :size]
@@ -194,5 +194,5 @@ def _backward(
 
 
 def _fill(x: jax.Array, channels: int) -> jax.Array:
-    """An array `[..., C]` with zeros behind, to that many channels."""
+    """Pads an array `[..., C]` with zeros to a number of channels."""
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])

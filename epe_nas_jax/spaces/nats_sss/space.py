@@ -1,4 +1,4 @@
-"""NATS-Bench's size space as the rest of the package sees it."""
+"""NATS-Bench's size space as a `SearchSpace`."""
 
 import functools
 
@@ -12,7 +12,7 @@ _MIDDLE, _TOP, _ROW = 110, 40, 90
 
 
 def _graphs(genotype: np.ndarray) -> tuple[CellGraph, ...]:
-    """The layers below each other; a node is named by the channels of what the layer puts out."""
+    """The graph of the layers; a node's name is the number of channels of a layer's output."""
     names = ("in", *cells.format_channels(genotype).split(":"))
     nodes = [GraphNode(name, _MIDDLE, _TOP + _ROW * row) for row, name in enumerate(names)]
     edges = [

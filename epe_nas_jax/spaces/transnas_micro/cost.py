@@ -1,8 +1,8 @@
-"""Parameters and FLOPs of a micro cell's network, exactly as published tables count; NumPy only.
+"""Counts parameters and FLOPs of a micro cell's network, exactly as published tables; NumPy only.
 
-A multiply-add of a convolution or the classifier counts once, batch norm 2 a value, ReLU 1. Nothing
-for sums and biases. The global average pool of a side h counts (h + 1)^2 a channel, as NASLib's
-counter has it (`spaces.nasbench201.cost`).
+A multiply-add of a convolution or the classifier counts as one, batch norm as 2 per value, ReLU as
+1 per value; sums and biases count nothing. The global average pool of a side h counts (h + 1)^2 per
+channel, as in NASLib's counter (`spaces.nasbench201.cost`).
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
       channels: C of the stem's output.
       cells_per_module: cells in each of the five modules.
       num_classes: K.
-      last_activation: whether batch norm and ReLU stand before the global pool.
+      last_activation: whether batch norm and ReLU come before the global pool.
     """
 
     channels: int
@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 
 
 def halved(side: int) -> int:
-    """The side of what a stride of 2 makes of an image's side; one pixel stays one."""
+    """The side of an image after a stride of 2; a single pixel stays one."""
     return (side + 1) // 2
 
 
@@ -51,13 +51,13 @@ def count(
     image_channels: int = 3,
     live: bool = False,
 ) -> Cost:
-    """Parameters, as in the benchmark's tables, and FLOPs of one image's forward pass.
+    """Counts parameters, as in the benchmark's tables, and FLOPs of one image's forward pass.
 
     Args:
       genotypes: the cells, int `[A, E]`.
-      sizes: of the network.
+      sizes: sizes of the network.
       side: H.
-      image_channels: of the images.
+      image_channels: channels of the images.
       live: leave out operations on no path from input to output, as `genotype.prune_dead`; the
         tables count them.
 
@@ -76,7 +76,7 @@ def count(
         for number in range(sizes.cells_per_module):
             halves = module == "4" and number == 0
             for edge, (source, _) in enumerate(EDGES):
-                # Edges from other nodes than the first see the cell's output side and channels.
+                # Edges that do not leave the first node have the cell's output side and channels.
                 inner = (2 * channels, halved(side), False)
                 place = inner if halves and source > 0 else (channels, side, halves)
                 table = np.array([_operation(name, *place) for name in OPERATIONS])

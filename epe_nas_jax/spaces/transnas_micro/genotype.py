@@ -21,12 +21,12 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces import four_nodes
 from epe_nas_jax.spaces.product import Product
 
-# Those of NAS-Bench-201 but its pool.
+# Those of NAS-Bench-201 except its pool.
 OPERATIONS = four_nodes.OPERATIONS[:4]
 KERNEL_SIZES = four_nodes.KERNEL_SIZES
 EDGES = four_nodes.EDGES
 NUM_NODES = four_nodes.NUM_NODES
-# A digit a module: 4 halves the side and doubles the channels, 1 keeps both.
+# One digit per module: 4 halves the side and doubles the channels, 1 keeps both.
 MODULES = "41414"
 PRODUCT = Product(len(EDGES), len(OPERATIONS))
 
@@ -49,7 +49,7 @@ def parse(text: str) -> np.ndarray:
       Its genotype, int32 `[E]`.
 
     Raises:
-      InputError: the text is not of the form, or of another skeleton than 64-41414.
+      InputError: the text does not have this form, or its skeleton is not 64-41414.
     """
     if not isinstance(text, str):
         raise InputError(f"cell: found {type(text).__name__}, expected a str like {_FORM}")

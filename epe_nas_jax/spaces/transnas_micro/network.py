@@ -11,9 +11,8 @@ The benchmark's network has no batch norm and ReLU before the global pool
 mini-batch no image changes, so that the summed logits have a zero input Jacobian, and no cell has
 an EPE-NAS score.
 
-With `mutable=["relus"]`, `apply` returns beside the logits in how many ReLUs each two images agree,
-and probes of the gradient sit behind cells, as in `spaces.nasbench201.network`; genotypes are
-static or traced, and weights drawn, as there.
+Genotypes may be static or traced, and weights are drawn and ReLUs and gradients measured, as in
+`spaces.nasbench201.network`.
 """
 
 import math
@@ -44,13 +43,13 @@ from epe_nas_jax.spaces.transnas_micro.genotype import (
 from epe_nas_jax.spaces.transnas_micro.space import TRANSNAS_MICRO
 
 _HALVES = "4"
-# Where the weights of an operation start in an edge's drawn tensor, in units of C times O.
+# Where the weights of an operation start in an edge's tensor, in units of C times O.
 _STARTS = {"nor_conv_3x3": 0, "nor_conv_1x1": 9, "skip_connect": 10}
 _UNITS_PER_EDGE = 11
 
 
 class TransNasMicroNetwork(nn.Module):
-    """A network built from one cell; `init(key, images, genotype)` and `apply` as usual in Flax.
+    """The network of a TransNAS-Bench-101 micro cell, called with images and a genotype.
 
     Attributes:
       num_classes: K.
@@ -58,6 +57,14 @@ class TransNasMicroNetwork(nn.Module):
       cells_per_module: cells in each of the five modules.
       last_activation: batch norm and ReLU before the pooling; without them a score is noise.
       param_dtype: dtype of the weights.
+
+    Examples:
+      >>> network = epe_nas_jax.TransNasMicroNetwork(num_classes=75)
+      >>> genotype = network.space.parse("64-41414-3_02_123")
+      >>> genotype.tolist()
+      [3, 0, 2, 1, 2, 3]
+      >>> network.cost(genotype[None], side=256).params
+      array([15744363])
     """
 
     num_classes: int
@@ -77,8 +84,8 @@ class TransNasMicroNetwork(nn.Module):
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
-        """How many numbers a score keeps for the backward pass, for images `[N, H, H, 3]`."""
-        # A cell keeps 6 edges and 3 nodes; a module of half the side and twice the channels halves.
+        """How many numbers are kept for the backward pass of a score, for images `[N, H, H, 3]`."""
+        # A cell keeps 6 edges and 3 nodes; half the side and twice the channels halve the numbers.
         # The stem keeps two inputs of batch norm, a ReLU's of two units, and an output.
         kept = 6 + 9 * self.cells_per_module * (1 / 2 + 1 / 2 + 1 / 4 + 1 / 4 + 1 / 8)
         return kept * math.prod(batch_shape[:3]) / 16 * self.channels
@@ -120,7 +127,7 @@ class TransNasMicroNetwork(nn.Module):
                 halves = code == _HALVES and number == 0
                 cell = Cell(halves, dtype, name=f"cell_{layer - 1 + number}")
                 x = cell(x, genotype, drawn[number])
-                # In the last module the gradient is that of the head, of one direction a class.
+                # The last module's gradient comes from the head and has one direction per class.
                 if module < len(MODULES) - 1:
                     x = probe(self, ENTROPY, x)
             layer += self.cells_per_module
@@ -130,10 +137,10 @@ class TransNasMicroNetwork(nn.Module):
 
 
 def _check_side(side: int) -> None:
-    """Checks that every stride of 2 finds an even side or a single pixel.
+    """Checks that every stride of 2 is applied to an even side or a single pixel.
 
     Raises:
-      InputError: the stem and the three modules that halve do not divide the side.
+      InputError: the strides of the stem and of three modules do not divide the side.
     """
     if side % 32 and side not in (4, 8, 16):
         raise InputError(
@@ -166,7 +173,7 @@ class Stem(nn.Module):
 class Cell(nn.Module):
     """A searched cell: every node is the sum of its incoming edges.
 
-    From `[N, H, H, C]` to itself, or where it halves to `[N, H/2, H/2, O]` with O = 2C.
+    From `[N, H, H, C]` to the same shape, or where it halves to `[N, H/2, H/2, O]` with O = 2C.
     """
 
     halves: bool
@@ -195,7 +202,7 @@ class Cell(nn.Module):
         return nodes[-1]
 
     def _operations_with_relu(self, source: int) -> tuple[str, ...]:
-        """Operations of a node's edges that start with a ReLU, and have weights behind it."""
+        """Names of the operations on a node's edges that start with a ReLU and have weights."""
         return tuple(_STARTS) if self.halves and source == 0 else tuple(KERNEL_SIZES)
 
     def _apply_edge(

@@ -1,13 +1,13 @@
-"""Candidate operations of a TransNAS-Bench-101 micro cell, and cells that share a program.
+"""Candidate operations of a TransNAS-Bench-101 micro cell, in one program for different cells.
 
-An edge keeps its source's size, or halves the side and doubles the channels: so do the edges that
-leave the input of a module's first cell, where the module halves.
+An edge keeps its source's size, or halves the side and doubles the channels. It halves if it leaves
+the input of the first cell of a module that halves.
 
 `apply_operation` runs one edge. With a Python int only that operation is built and everything can
 be differentiated. With a traced index the operation is chosen on the device, by `grouped_switch`
-under `jax.vmap`. Then the input is differentiated by hand-written rules, which keep nothing but the
-edge's input, its output and the batch deviation; where weights are differentiated too, the backward
-pass runs the operation again.
+under `jax.vmap`. Then the input is differentiated by hand-written rules, which keep only the edge's
+input, its output and the batch deviation; where weights are differentiated too, the backward pass
+runs the operation again.
 """
 
 import functools
@@ -59,7 +59,7 @@ def _with_halves(branches: tuple[Any, ...], halves: bool) -> list[Any]:
 def _every_other(x: jax.Array, first: int) -> jax.Array:
     """The pixels `first`, `first` + 2, ... along both sides: `[N, H/2, H/2, C]`, H even or 1.
 
-    Of a single pixel the one behind it is zero, as PyTorch pads it.
+    A single pixel is padded with zeros to 2x2 pixels, as in PyTorch.
     """
     padding = x.shape[1] % 2
     x = jnp.pad(x, ((0, 0), (0, padding), (0, padding), (0, 0)))
@@ -84,10 +84,10 @@ def _none(x: jax.Array, weights: EdgeWeights, halves: bool) -> tuple[jax.Array, 
 
 
 def _skip_connect(x: jax.Array, weights: EdgeWeights, halves: bool) -> tuple[jax.Array, jax.Array]:
-    """The input, or where the edge halves a factorised reduction.
+    """Returns the input or, where the edge halves, its factorised reduction.
 
-    That is ReLU, two pointwise convolutions side by side, of the even and of the odd pixels, and
-    batch norm.
+    A factorised reduction is ReLU, two parallel pointwise convolutions, of the even and of the odd
+    pixels, and batch norm.
     """
     if not halves:
         return x, no_deviation(x)
@@ -112,7 +112,7 @@ def _nor_conv_3x3(x: jax.Array, weights: EdgeWeights, halves: bool) -> tuple[jax
 
 
 def _stride(x: jax.Array, halves: bool) -> int:
-    """Of a convolution 3x3; a single pixel stays one by a stride of 1 as by a stride of 2."""
+    """The stride of a 3x3 convolution; a single pixel has stride 1, with the same result as 2."""
     return 2 if halves and x.shape[1] > 1 else 1
 
 

@@ -1,4 +1,4 @@
-"""The micro search space of TransNAS-Bench-101 as the rest of the package sees it."""
+"""The micro search space of TransNAS-Bench-101 as a `SearchSpace`."""
 
 import functools
 
@@ -22,6 +22,6 @@ TRANSNAS_MICRO = SearchSpace(
     has_path=cells.has_path,
     relative_work=cells.relative_work,
     graphs=four_nodes.graphs,
-    # A skip computes something in one place and nothing in another: no form of NAS-Bench-201's.
+    # NAS-Bench-201's form does not hold: a skip has weights where it halves the side.
     canonical_form=None,
 )

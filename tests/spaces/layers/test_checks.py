@@ -37,7 +37,7 @@ def test_images_that_no_network_takes_are_refused(images, message):
         (lambda x, y: (x[:1], y[:1]), "images: found 1, expected at least 2"),
         (lambda x, y: (np.where(x == x[1, 2, 3, 0], np.nan, x), y), "NaN or infinite pixels"),
         (lambda x, y: (np.where(x == x[1, 2, 3, 0], np.inf, x), y), "NaN or infinite pixels"),
-        (lambda x, y: (x, y[:-1]), "labels: found 7, expected 8, one an image"),
+        (lambda x, y: (x, y[:-1]), "labels: found 7, expected 8, one per image"),
         (lambda x, y: (x, y[:, None]), r"labels: found int32 of shape \(8, 1\)"),
         (lambda x, y: (x, y.astype(float)), "labels: found float64"),
         (lambda x, y: (x, y.astype("M8[s]")), "labels: found datetime64"),

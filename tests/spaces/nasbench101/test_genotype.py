@@ -177,10 +177,10 @@ FORM = "expected the form ADJACENCY:OPERATIONS"
         (TEXT.replace("1100-", "1200-"), FORM),
         (TEXT.replace("-1:", ":"), FORM),
         ("0000000-000000-00000-0000-000-00-0:input,output", "found 8 vertices, expected 2..7"),
-        (TEXT.replace(f",{POOL}", ""), "found 4 operations, expected 5, one a vertex"),
+        (TEXT.replace(f",{POOL}", ""), "found 4 operations, expected 5, one per vertex"),
         (TEXT.replace(POOL, "avgpool"), "vertex 2: unknown operation 'avgpool', expected conv1x1"),
-        (TEXT.replace("input", "output"), "found 'output', expected input there"),
-        (TEXT.replace("output", "input"), "found 'input', expected output there"),
+        (TEXT.replace("input", "output"), "found 'output' as the first operation, expected input"),
+        (TEXT.replace("output", "input"), "found 'input' as the last operation, expected output"),
         (f"00-1:input,{C1},output", "found no path from input to output"),
         (f"0000-000-00-0:input,{C1},{C1},{C1},output", "found no path"),
         (
@@ -210,7 +210,7 @@ def test_bad_text_is_refused_in_one_line(text, message):
         ([[0, 1], [0, 0]], ["input"], "found 1 operations, expected 2"),
         ([[0, 1], [0, 0]], ["input", 3], "labels: found ['input', 3], expected a text"),
         ([[0, 1], [0, 0]], "io", "labels: found 'io', expected a text for each vertex"),
-        ([[0, 1], [0, 0]], ["output"] * 2, "found 'output', expected input there"),
+        ([[0, 1], [0, 0]], ["output"] * 2, "found 'output' as the first operation, expected input"),
     ],
 )
 def test_a_bad_matrix_is_refused_in_one_line(matrix, labels, message):
