@@ -60,7 +60,7 @@ def network_score(
     check_float_images(images)
     check_labels(images, labels, num_classes)
     check_logits(jax.eval_shape(apply_fn, variables, images), len(images), num_classes)
-    # NaN is a result here: a user who looks for NaN in a network of theirs would be stopped by it.
+    # NaN is a valid result here: it must not stop a user who has `jax_debug_nans` on.
     with jax.debug_nans(False):
         score, finite_logits, finite_jacobian = _score(
             variables,

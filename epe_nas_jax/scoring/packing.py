@@ -155,7 +155,7 @@ def pack(
 
     Args:
       cells: the list, int `[A, E]`.
-      profiles: as from `Packer.profiles`; each has room for every cell.
+      profiles: as from `Packer.profiles`; a step of each can take any single cell.
       group_work: as `CellNetwork.group_work`.
       num_devices: how many steps run at the same time.
     """

@@ -135,7 +135,7 @@ class _Protocol(NamedTuple):
         batch_key: jax.Array,
         variables: Any,
     ) -> tuple[jax.Array, jax.Array]:
-        """Proxies `[S, P]` and class scores `[S, K]` of many cells, as `score` has them."""
+        """Proxies `[S, P]` and class scores `[S, K]` of many cells; see `score`."""
         have_own_weights = variables is None
         if have_own_weights:
             variables = jax.vmap(self.own_weights, (None, 0))(weights_key, words)

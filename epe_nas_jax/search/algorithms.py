@@ -1,4 +1,4 @@
-"""Searches any space with any score function: an algorithm asks for cells and is told their scores.
+"""Searches any space with any score function: an algorithm asks for cells and gets their scores.
 
 An `Algorithm` is three pure functions over a `State`, as in evosax and blackjax:
 

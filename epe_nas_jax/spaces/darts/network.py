@@ -116,7 +116,7 @@ class DartsNetwork(nn.Module):
 
     @property
     def group_work(self) -> None:
-        """No operation runs by groups of fixed size."""
+        """None: no operation runs by groups of fixed size."""
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
@@ -275,7 +275,7 @@ class DartsCell(nn.Module):
         return nodes
 
     def _form(self, source: int) -> operations.Form:
-        """How operations on a node are built."""
+        """The form of operations that read a node."""
         stride = 2 if self.is_reduction and source < NODES[0] else 1
         return operations.Form(stride, pool_norm=self.plain_norm)
 

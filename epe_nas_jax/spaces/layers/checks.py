@@ -13,7 +13,7 @@ _CHANNELS = (1, 3)
 
 
 def check_images(images: Array) -> None:
-    """Checks that the network accepts images.
+    """Checks that images have a form that every network accepts.
 
     Raises:
       InputError: not floating `[N, H, H, 3]` with H a multiple of 4.

@@ -138,7 +138,7 @@ def from_matrix(matrix: Any, labels: Sequence[str]) -> np.ndarray:
 
 
 def parse(text: str) -> np.ndarray:
-    """Reads a cell's text.
+    """Reads the text of a NAS-Bench-101 cell.
 
     Returns:
       The genotype, int32 `[E]`. Vertices on no path are removed from a cell of more than 9 edges,

@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
     @property
     def num_parts(self) -> Any:
-        """k, int `[...]`."""
+        """The number k of the output's parts, int `[...]`."""
         return self.is_part.sum(axis=-1)
 
 

@@ -73,7 +73,7 @@ class NasBench101Network(nn.Module):
 
     @property
     def group_work(self) -> None:
-        """No operation runs by groups of fixed size."""
+        """None: no operation runs by groups of fixed size."""
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:

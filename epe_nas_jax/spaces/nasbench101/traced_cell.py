@@ -224,7 +224,7 @@ def _back_through_vertices(
     of_vertex: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
     sums: Any,
 ) -> Any:
-    """Runs the vertices backwards.
+    """Runs the backward pass of all vertices, the last one first.
 
     Args:
       branch: the cell.

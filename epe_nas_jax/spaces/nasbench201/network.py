@@ -197,7 +197,7 @@ class Stem(nn.Module):
 
 
 class Cell(nn.Module):
-    """A searched cell, `[N, H, H, C]` to itself: every node is the sum of its incoming edges."""
+    """A searched cell of `[N, H, H, C]`: every node is the sum of its incoming edges."""
 
     param_dtype: jnp.dtype
     norm: str

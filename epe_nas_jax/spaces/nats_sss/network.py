@@ -71,7 +71,7 @@ class NatsSssNetwork(nn.Module):
 
     @property
     def group_work(self) -> None:
-        """No operation runs by groups of fixed size."""
+        """None: no operation runs by groups of fixed size."""
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
@@ -192,7 +192,7 @@ class Cell(nn.Module):
         return operations.relu_conv_bn(x, weights, inputs, outputs)
 
     def _skip(self, x: jax.Array, inputs: Width, outputs: Width, drawn: jax.Array) -> jax.Array:
-        """The input, or where its width is another a convolution of it; a traced one is both."""
+        """The input or, where its width differs, a convolution of it; a traced width needs both."""
         if inputs is outputs or (not inputs.is_masked and inputs == outputs):
             return x
         weights = self._weights("skip", drawn, 1, inputs, outputs)

@@ -40,7 +40,7 @@ _PATTERN = re.compile(r"([0-9]+-[0-9]+)-([0-3])_([0-3]{2})_([0-3]{3})")
 
 
 def parse(text: str) -> np.ndarray:
-    """Reads a cell's text.
+    """Reads the text of a TransNAS-Bench-101 micro cell.
 
     Args:
       text: the cell as TransNAS-Bench-101 writes it.

@@ -80,7 +80,7 @@ class TransNasMicroNetwork(nn.Module):
 
     @property
     def group_work(self) -> None:
-        """No operation runs by groups of fixed size."""
+        """None: no operation runs by groups of fixed size."""
         return None
 
     def activation_count(self, batch_shape: tuple[int, ...]) -> float:
