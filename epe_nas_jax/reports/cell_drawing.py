@@ -23,6 +23,13 @@ def cell_drawing(graph: CellGraph, description: str) -> str:
     Args:
       graph: the cell.
       description: what a screen reader says in place of the drawing.
+
+    Examples:
+      >>> from epe_nas_jax.reports.cell_drawing import cell_drawing
+      >>> cell = np.array([3, 0, 3, 0, 0, 3])
+      >>> svg = cell_drawing(network.space.graphs(cell)[0], "a cell")
+      >>> svg[:4], "nor_conv_3x3" in svg
+      ('<svg', True)
     """
     # Unlike those of the page's other drawings.
     arrow = escape("-".join(["arrow", *graph.title.split()]))

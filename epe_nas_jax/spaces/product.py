@@ -20,6 +20,14 @@ class Product:
     Attributes:
       num_entries: E.
       num_choices: how many values an entry may have.
+
+    Examples:
+      >>> from epe_nas_jax.spaces.product import Product
+      >>> rows = Product(num_entries=2, num_choices=3)
+      >>> rows.size
+      9
+      >>> rows.neighbours(np.array([0, 2])).tolist()
+      [[1, 2], [2, 2], [0, 0], [0, 1]]
     """
 
     num_entries: int
