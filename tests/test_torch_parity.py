@@ -22,7 +22,7 @@ NUM_CLASSES = 10
 SIZES = Sizes(channels=16, cells_per_stage=5, num_classes=NUM_CLASSES)
 
 # As in every command, and unlike in most tests (`conftest.py`).
-OPTIMISED = {"xla_backend_optimization_level": 3}
+OPTIMISED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
 pytestmark = pytest.mark.slow
 
