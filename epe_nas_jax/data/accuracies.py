@@ -18,7 +18,7 @@ from epe_nas_jax.spaces.base import SearchSpace
 _EXPECTED = "a table of accuracies"
 _NATS_FILE = "NATS-tss-v1_0-*.pickle.pbz2"
 _NATS_FOLDER = "NATS-tss-v1_0-*-simple"
-# What the package raises on files that are not its own, or broken.
+# What the package raises on files that are broken or of another kind.
 _NATS_UNREADABLE = (
     ArithmeticError,
     AssertionError,
@@ -40,11 +40,11 @@ def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, 
     * A CSV table with a header, an `arch` column of cells and one of accuracies. The separator may
       be a comma, a semicolon or a tab, and the decimal mark a comma; a percent sign may follow.
       Tables of some spaces name cells by other columns (`SearchSpace.table_columns`).
-    * JSON: a list of records with these two keys, one such record a line, or an object from cell to
-      such a record or to the accuracy itself, in which case the column is not asked for.
+    * JSON: a list of records with these two keys, one such record per line, or an object from cell
+      to such a record or to the accuracy itself; in the last case `column` is ignored.
     * NATS-Bench's file `NATS-tss-v1_0-*.pickle.pbz2` or its folder `NATS-tss-v1_0-*-simple`, read
-      by the `nats_bench` package, which unpickles whatever they hold: give it files from a source
-      that you trust. The mean over the trained seeds after the last epoch.
+      by the `nats_bench` package, which unpickles everything in them: give it only files from a
+      source that you trust. Accuracies are means over the trained seeds after the last epoch.
 
     A table may be compressed by gzip, bzip2, xz or zip; `text_tables.read_table` says more.
 
@@ -61,6 +61,15 @@ def read_accuracies(path: str, column: str, *, space: SearchSpace) -> dict[str, 
       InputError: the file is missing or broken, lacks a column or has it twice, repeats a cell,
         names one that does not exist, has an accuracy that is no number in 0..100, or none above 1
         and no percent sign; or the package is missing.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from epe_nas_jax.data.accuracies import read_accuracies
+      >>> from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+      >>> arch = "|skip_connect~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+      >>> pd.DataFrame({"arch": [arch], "test": [91.5]}).to_csv("trained.csv", index=False)
+      >>> read_accuracies("trained.csv", "test", space=NASBENCH201)[arch]
+      91.5
     """
     place = user_path(path)
     if place.is_dir() or place.suffix == ".pbz2":
@@ -131,7 +140,7 @@ def _read_nats(path: str, place: Path, column: str) -> tuple[list[str], list[Any
             archs.append(api.arch(index))
             found.append(info.get(metric))
     except _NATS_UNREADABLE as error:
-        # What was looked for is all that a failed look-up says.
+        # The message of a LookupError is only the key that was not found.
         reason = "" if isinstance(error, LookupError) else str(error)
         message = f"not readable as NATS-Bench's files{reason and f' ({reason})'}, {expected}"
         raise InputError(f"{path}: {message}") from None

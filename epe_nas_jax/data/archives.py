@@ -1,4 +1,4 @@
-"""The official files of data sets, as their authors give them.
+"""The official files of data sets, as their authors publish them.
 
 CIFAR comes as records of bytes or as pickled batches (Krizhevsky 2009), ImageNet16 as pickled
 batches (Chrabaszcz et al. 2017). Each of these forms lies in a tar or zip archive, or in a folder
@@ -96,7 +96,7 @@ def is_archive(path: Path) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return not any(file.endswith(".npy") for file in archive.namelist())
         return tarfile.is_tarfile(path)
-    # On a damaged archive Python's readers raise anything.
+    # Python's readers can raise any exception on a damaged archive.
     except Exception:
         return False
 
@@ -112,7 +112,7 @@ def read_archive(name: str, forms: Sequence[Form], path: Path, split: str) -> Ba
 
     Args:
       name: of the data set, for messages.
-      forms: those in which it is published; of those that are there, the first is read.
+      forms: those in which it is published; the first one whose files are all there is read.
       path: an archive, or a folder with the files in it or one folder below.
       split: `"train"` or `"test"`.
 
@@ -120,8 +120,8 @@ def read_archive(name: str, forms: Sequence[Form], path: Path, split: str) -> Ba
       Images, uint8 `[M, H, H, 3]`, and labels, integers `[M]`, in the official order.
 
     Raises:
-      InputError: a file is missing or broken, or a pickle holds anything but arrays and plain
-        containers.
+      InputError: a file is missing or broken, or a pickle holds something else than arrays and
+        plain containers.
     """
     try:
         with _open(path) as files:
@@ -131,7 +131,8 @@ def read_archive(name: str, forms: Sequence[Form], path: Path, split: str) -> Ba
             parts = {file: form.parse(file, files[file]()) for file in files if file in wanted}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # As above.
+    # Python's readers can raise any exception on a damaged archive.
+    except Exception as error:
         raise InputError(f"{path}: broken or truncated ({error})") from None
     pixels = np.concatenate([parts[file][0] for file in wanted])
     labels = np.concatenate([parts[file][1] for file in wanted])
@@ -173,7 +174,7 @@ def _open(path: Path) -> Iterator[_Files]:
                 for member in archive.getmembers()
                 if member.isfile()
             )
-            # The checksum of a compressed archive stands behind its end.
+            # A compressed archive ends with its checksum: reading all of it checks it.
             while archive.fileobj is not None and archive.fileobj.read(_CHUNK_BYTES):
                 pass
 

@@ -11,18 +11,17 @@ from epe_nas_jax.spaces.base import SearchSpace
 def read_column(
     path: str, column: str, *, space: SearchSpace, expected: str
 ) -> tuple[list[Any], list[Any]]:
-    """Reads what a table has for cells in one column.
+    """Reads one column of a table of cells.
 
     Args:
-      path: a table as of `text_tables.read_table`, with a column `arch` or the space's own
-        (`SearchSpace.table_columns`). Where JSON is an object from cell to value, the column is
-        not asked for.
-      column: its name.
+      path: a table as for `text_tables.read_table`, with a column `arch` or the space's own
+        (`SearchSpace.table_columns`).
+      column: name of the column to read; ignored if the file is a JSON object from cell to value.
       space: the search space of the cells.
       expected: what the file should be, for messages.
 
     Returns:
-      The cells as the table writes them, and what it has for each.
+      The cells as the table writes them, and the column's value for each.
 
     Raises:
       InputError: the file is missing or broken, or lacks a column or has it twice.
@@ -37,11 +36,11 @@ def read_column(
 def different_cells(
     path: str, archs: Sequence[Any], space: SearchSpace, *, expected: str
 ) -> list[str]:
-    """Writes a table's cells as their space does, and checks that each is there once.
+    """Rewrites a table's cells in the form of their space, and checks that each occurs once.
 
     Args:
       path: the table, for messages.
-      archs: as it writes them.
+      archs: the cells as the table writes them.
       space: the search space of the cells, which reads and writes their text.
       expected: what the table should have, for messages.
 

@@ -28,15 +28,23 @@ _BLOCK_PIXELS = 2**18
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Labelled images as they lie on disk, with the statistics that normalise them.
+    """Labelled images as they are stored, with the statistics that normalise them.
 
     Attributes:
       images: uint8 `[M, H, H, 3]`.
       labels: int32 `[M]`, classes 0..K-1.
-      class_names: the names of the classes 0..K-1: of the folders, of a known data set's classes,
-        or else the labels as they lie on disk.
-      mean: `[3]`, the channels' means of pixels divided by 255.
-      std: `[3]`, their standard deviations.
+      class_names: the names of the classes 0..K-1: the names of the class folders, the known names
+        of a published data set, or else the labels in the file, as text.
+      mean: the mean of each channel of pixels divided by 255, `[3]`.
+      std: the standard deviation of each channel of pixels divided by 255, `[3]`.
+
+    Examples:
+      >>> from epe_nas_jax import load_dataset
+      >>> dataset = load_dataset("digits")
+      >>> dataset.normalised(np.arange(2)).shape
+      (2, 32, 32, 3)
+      >>> dataset.class_names[:3]
+      ('0', '1', '2')
     """
 
     images: np.ndarray
@@ -47,17 +55,17 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """How many classes there are, K."""
         return len(self.class_names)
 
     def normalised(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Images with mean 0 and deviation 1 by the data set's statistics.
+        """Normalises images by the data set's statistics, to mean 0 and standard deviation 1.
 
         Args:
           rows: which images, int `[N]`; None: all.
 
         Returns:
-          float32 `[N, H, H, 3]`; of all images, `[M, H, H, 3]`.
+          float32 `[N, H, H, 3]`; for all images, `[M, H, H, 3]`.
         """
         images = self.images if rows is None else self.images[rows]
         normalised = np.empty(images.shape, np.float32)
@@ -80,28 +88,36 @@ def load_dataset(
     side: int = 0,
     download: bool = False,
 ) -> Dataset:
-    """Loads a data set.
+    """Loads a data set of labelled images by its name and path.
 
-    What a path names is found out from the file itself: an `.npz` file, or for a known data set its
+    The kind of file is recognised by its content: an `.npz` file, or for a known data set its
     official archive or the folder extracted from it, as in `archives.read_archive`. A data set of
     your own is an `.npz` file (`"npz"`) or a folder of images by class (`"folder"`), as in
     `folders.read_folder`.
 
     Args:
       name: one of `table.DATASETS`.
-      path: where it lies, on this machine; `"digits"` needs none.
+      path: file or folder of the data set, on this machine; `"digits"` needs none.
       split: one of `SPLITS`; the statistics and classes are those of `"train"` for both.
       images_key: name of the training images in an `.npz` file, `[M, H, H, 3]` or grey, whole
-        numbers 0..255 of any dtype; for the other split, with `test` in place of `train`.
-      labels_key: name of their labels, integers `[M]`, or one-hot; for the other split, likewise.
-        Ids of a data set of your own may be any from 0: in ascending order they are the classes.
-      side: H of the images: a folder's are resized, others are averaged over squares, for which H
-        must divide their side; 0: as they are.
-      download: if no path is given, get the official archive of a CIFAR into the user's cache.
+        numbers 0..255 of any dtype. The test images have this name with `test` in place of `train`.
+      labels_key: name of their labels, integers `[M]`, or one-hot; with `test` in place of `train`
+        that of the test labels. A data set of your own may have any ids of at least 0: in ascending
+        order they become the classes 0..K-1.
+      side: H of the images: images of a folder are resized to it, all others are averaged over
+        squares, for which H must divide their side; 0: the images stay as they are.
+      download: if no path is given, download the official archive of CIFAR-10 or CIFAR-100 into
+        the user's cache.
 
     Raises:
       InputError: an unknown name or split, a side that the data set cannot have, no path where one
         is needed; or a file is missing, broken or holds something else.
+
+    Examples:
+      >>> from epe_nas_jax import load_dataset
+      >>> dataset = load_dataset("digits", side=8)
+      >>> dataset.images.shape, dataset.num_classes
+      ((1797, 8, 8, 3), 10)
     """
     entry = dataset_entry(name)
     if split not in SPLITS:
@@ -141,7 +157,7 @@ def has_test_split(
 
     Args:
       name: of the data set.
-      path: where it lies; empty: in the user's cache, or it needs no path.
+      path: its file or folder; empty: it is in the user's cache, or needs no path.
       images_key: name of the training images in an `.npz` file.
       labels_key: name of their labels.
     """
@@ -161,21 +177,29 @@ def draw_fixed_minibatch(
 ) -> tuple[jax.Array, jax.Array]:
     """Draws the one mini-batch on which all cells are scored.
 
-    It is the one that `draw_minibatch` draws from the normalised data set, but only the images that
-    are drawn are normalised.
+    It has the images that `draw_minibatch` would draw from the normalised data set with this key,
+    but only the images that are drawn are normalised.
 
     Args:
       key: random key, consumed.
       dataset: the data set.
       batch_size: N.
       augment: crop and flip the images as the released code does.
-      class_balanced: as many images of each class as possible, as `draw_balanced_rows` draws them.
+      class_balanced: draw as many images of each class as possible, by `draw_balanced_rows`.
 
     Returns:
       Normalised images, float32 `[N, H, H, 3]`, and labels, int32 `[N]`.
 
     Raises:
       InputError: N is less than 2, or more than the data set has images.
+
+    Examples:
+      >>> from epe_nas_jax import load_dataset
+      >>> from epe_nas_jax.data.datasets import draw_fixed_minibatch
+      >>> dataset = load_dataset("digits")
+      >>> images, labels = draw_fixed_minibatch(jax.random.key(0), dataset, 16, augment=False)
+      >>> images.shape, labels.shape
+      ((16, 32, 32, 3), (16,))
     """
     check_batch_size(batch_size, dataset)
     labels = jnp.asarray(dataset.labels)
@@ -208,12 +232,12 @@ def check_size(images: np.ndarray, train_images: np.ndarray, where: str) -> None
     """Checks that images `[M, H, W, 3]` have the size of the training images.
 
     Args:
-      images: of another split.
-      train_images: of the training split.
+      images: those of another split.
+      train_images: those of the training split.
       where: what the images are, for messages.
 
     Raises:
-      InputError: they have another one.
+      InputError: they have another size.
     """
     (_, *size, _), (_, *expected, _) = images.shape, train_images.shape
     if size != expected:
@@ -234,7 +258,7 @@ def _class_indices(labels: np.ndarray, classes: np.ndarray, where: str) -> np.nd
 
 
 def _find(entry: Entry, path: str, download: bool) -> Path:
-    """Where a data set lies: at the path given, else in the cache, if it is to be downloaded."""
+    """Where a data set is: at the given path, or else in the cache, if it is to be downloaded."""
     archive = entry.archive
     if not (archive or entry.where):
         if path:
@@ -262,7 +286,7 @@ def _averaged(images: np.ndarray, side: int) -> np.ndarray:
 
     Args:
       images: the images.
-      side: of the smaller ones; 0: as they are.
+      side: of the smaller images; 0: the images stay as they are.
 
     Raises:
       InputError: the side does not divide that of the images, or they are not square.
@@ -284,9 +308,9 @@ def _averaged(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def _statistics(images: np.ndarray) -> Statistics:
-    """The statistics of images, uint8 `[M, H, H, 3]`; deviations of 0 are given as 1.
+    """The statistics of images, uint8 `[M, H, H, 3]`; standard deviations of 0 become 1.
 
-    The deviations are those of `images.std`, bit for bit, without its float64 copy of all images.
+    They are those of `images.std`, bit for bit, without its float64 copy of all images.
     """
     mean = images.mean((0, 1, 2))
     squares = np.zeros((1, len(mean)))
@@ -298,7 +322,7 @@ def _statistics(images: np.ndarray) -> Statistics:
 
 
 def _blocks(images: np.ndarray) -> Iterator[slice]:
-    """Splits images `[M, H, H, 3]` into runs of images that float64 has room for."""
+    """Splits images `[M, H, H, 3]` into slices that are small enough to be copied as float64."""
     num_images = max(1, _BLOCK_PIXELS // max(1, images.shape[1] * images.shape[2]))
     for start in range(0, len(images), num_images):
         yield slice(start, start + num_images)

@@ -1,4 +1,4 @@
-"""Official archives from their authors' site, kept in the user's cache directory."""
+"""Downloads official archives from their authors' sites into the user's cache directory."""
 
 import dataclasses
 from pathlib import Path
@@ -9,17 +9,17 @@ from tqdm import tqdm
 from epe_nas_jax.errors import InputError
 
 _CHUNK_BYTES = 2**20
-# Seconds: a bar appears with the first bytes, not with an attempt that fails.
+# Seconds: a bar appears with the first bytes, and not if nothing can be downloaded.
 _BAR_DELAY = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A published file.
+    """A file that the authors of a data set publish.
 
     Attributes:
-      url: where its authors offer it; the last part is the file's name.
-      md5: its checksum as they give it.
+      url: where they publish it; the last part is the file's name.
+      md5: the MD5 checksum that they give.
     """
 
     url: str
@@ -27,12 +27,12 @@ class Archive:
 
     @property
     def file_name(self) -> str:
-        """The file's name."""
+        """The file's name, the last part of the URL."""
         return self.url.rsplit("/", 1)[1]
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
-    """A progress bar as pooch uses it: true before its size is known, and begun anew to fill it."""
+    """A progress bar for pooch: true before its size is known, and reset to 0 before it is full."""
 
     def __bool__(self) -> bool:
         return True
@@ -49,18 +49,18 @@ def default_cache() -> Path:
 def fetch(archive: Archive, cache: Path) -> Path:
     """Downloads an archive unless the cache has it, with a progress bar on stderr.
 
-    A file appears in the cache when it is whole and its checksum right. A download that was cut off
-    starts anew: pooch does not resume.
+    A file appears in the cache when it is complete and its checksum is right. A download that was
+    interrupted starts from the beginning, because pooch does not resume.
 
     Args:
-      archive: what to get.
-      cache: a folder, made if need be.
+      archive: what to download.
+      cache: a folder, which is created if it does not exist.
 
     Returns:
-      Where it lies.
+      The path of the file in the cache.
 
     Raises:
-      InputError: it cannot be reached or written, or has another checksum.
+      InputError: the file cannot be downloaded or written, or has another checksum.
     """
     pooch.get_logger().setLevel("WARNING")
     try:

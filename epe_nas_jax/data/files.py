@@ -7,9 +7,9 @@ from epe_nas_jax.errors import InputError
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """A path of this machine, with the home directory in the place of a leading `~`.
+    """A path of this machine, with the home directory in place of a leading `~`.
 
-    A shell does not put it there in `--config.data.path=~/images`.
+    Shells do not expand the `~` of `--config.data.path=~/images`.
 
     Raises:
       InputError: there is no such user.
@@ -21,16 +21,17 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
 
 def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
-    """The path of a regular file, with `~` as in `user_path`.
+    """The path of a regular file, with the home directory in place of a leading `~`.
 
-    Anything else is refused before it is opened: a named pipe or a device would be waited for.
+    Anything else is refused before it is opened: reading a named pipe or a device could wait for
+    ever.
 
     Args:
       path: of the file, or of a link to it.
       expected: what it should be, for messages, such as `"an .npz file"`.
 
     Raises:
-      InputError: there is nothing, or something else than a regular file.
+      InputError: there is no file, or something else than a regular file.
     """
     file = user_path(path)
     try:
@@ -51,7 +52,7 @@ def check_no_special_file(path: Path, expected: str) -> None:
       expected: what it should be, for messages.
 
     Raises:
-      InputError: it does.
+      InputError: it names a pipe, a socket or a device.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: found a pipe or a device, expected {expected}")

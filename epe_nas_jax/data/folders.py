@@ -13,13 +13,13 @@ from epe_nas_jax.data.files import check_no_special_file
 from epe_nas_jax.data.labelled import Labelled
 from epe_nas_jax.errors import InputError
 
-# The names of splits, in any case. The validation split stands for a test split that is not there.
+# The names of splits, in any case. Without a test split, the validation split takes its place.
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("valid", "val", "validation"),
     "test": ("test", "testing"),
 }
-# Folders that systems make beside people's own, in any case.
+# Folders that operating systems and programs create by themselves, in any case.
 _SYSTEM_FOLDERS = frozenset(
     (
         *("__macosx", "@eadir", "lost+found", "#recycle", "$recycle.bin"),
@@ -28,7 +28,7 @@ _SYSTEM_FOLDERS = frozenset(
 )
 # Modes of at most 8 bits a channel, which RGB can hold.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-# Formats that Pillow names but has no reader for, and pictures that it does not know.
+# Formats that Pillow names but has no reader for, and endings of images that it does not know.
 _NO_READER = ("BUFR", "GRIB", "HDF5", "MPEG")
 _UNKNOWN_SUFFIXES = (
     ".heic",
@@ -59,11 +59,11 @@ _UNREADABLE = (
 
 
 class _Layout(NamedTuple):
-    """Where the classes of a data set lie.
+    """Where the class folders of a data set are.
 
     Attributes:
       train: the class folders of training images, in alphabetical order.
-      test: the folder of the class folders of test images; None without any.
+      test: the folder that holds the class folders of test images; None if there are none.
     """
 
     train: list[Path]
@@ -71,23 +71,24 @@ class _Layout(NamedTuple):
 
 
 def read_folder(path: Path, split: str, side: int) -> Labelled:
-    """Reads images, each class from a folder of its own.
+    """Reads images from a folder that has one folder for each class.
 
-    A picture is turned as its camera says (EXIF orientation), and what is transparent stands on
-    white. Files that are no images by their names' endings are passed over and counted, and so are
-    folders of the system's, and what begins with a dot.
+    Images are rotated as their EXIF orientation says, and transparent pixels become white. Files
+    whose names do not end as those of images do are skipped and counted. Folders that operating
+    systems create, and names that begin with a dot, are ignored.
 
     Args:
-      path: the class folders; or folders of splits with class folders: `train` or `training`, and
-        `test` or `testing` or, in its place, `valid`, `val` or `validation`. The classes 0..K-1 are
-        the folders in alphabetical order, those of `train` if there is one.
-      split: `"train"` or `"test"`; the first is the whole folder if it has no split.
-      side: H; 0: as the images are, all of one size. Other images are resized with a box filter,
-        as those of downsampled ImageNet are, and what is not square is stretched.
+      path: a folder of class folders; or a folder of splits that hold class folders: `train` or
+        `training`, and `test` or `testing` or, where it is missing, `valid`, `val` or `validation`.
+        The classes 0..K-1 are the class folders in alphabetical order, those of `train` if there
+        is one.
+      split: `"train"` or `"test"`; where the folder has no splits, all of it is `"train"`.
+      side: H, to which images are resized with a box filter, as those of downsampled ImageNet are;
+        images that are not square are stretched. 0: images stay as they are, and must have one
+        size.
 
     Returns:
-      Images, labels and the names of the class folders. Of `"train"`, every class 0..K-1 is among
-      the labels.
+      Images, labels and the names of the class folders. In `"train"` every class has an image.
 
     Raises:
       InputError: no such folder, fewer than two classes, a class without training images, a folder
@@ -132,8 +133,8 @@ def has_test_folder(path: Path) -> bool:
 def images_below(path: Path) -> list[Path]:
     """Finds the images of a folder and of all folders in it, in alphabetical order.
 
-    Files that are no images by their names' endings are passed over, and so are folders of the
-    system's, and what begins with a dot.
+    Files whose names do not end as those of images do are skipped, and so are folders that
+    operating systems create, and names that begin with a dot.
 
     Raises:
       InputError: no such folder, or no image in it.
@@ -158,21 +159,22 @@ def images_below(path: Path) -> list[Path]:
 
 
 def read_image(file: Path, side: int) -> np.ndarray:
-    """Reads an image as `read_folder` reads those of a class.
+    """Reads one image file as RGB: upright, on white where it is transparent, and square.
 
     Args:
       file: the image.
-      side: H, to which it is resized; 0: as it is.
+      side: H, to which it is resized; 0: it stays as it is.
 
     Returns:
       uint8 `[H, H, 3]`.
 
     Raises:
-      InputError: no image of at most 8 bits a channel or, where it is not resized, not square.
+      InputError: the file is no image of at most 8 bits a channel, or the image is not resized and
+        not square.
     """
     check_no_special_file(file, "an image")
     try:
-        # Pillow warns of what is converted below, of large images and of broken EXIF data.
+        # Pillow warns of modes that are converted below, of large images and of broken EXIF data.
         with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.mode not in _MODES:
                 raise InputError(
@@ -194,7 +196,7 @@ def read_image(file: Path, side: int) -> np.ndarray:
 
 
 def _layout_of(path: Path) -> _Layout:
-    """Where the classes lie; raises `InputError` as `read_folder`."""
+    """Where the class folders are; raises `InputError` as `read_folder`."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: found {found}, expected a folder of images by class")
@@ -259,7 +261,7 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
     """Checks that there are at least two class folders.
 
     Raises:
-      InputError: there are fewer; if they lie one level below, where.
+      InputError: there are fewer; the message says where, if they are one level below.
     """
     if len(folders) >= 2:
         return
@@ -269,10 +271,10 @@ def _check_classes(root: Path, folders: list[Path]) -> None:
 
 
 def _images_of_class(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[Path]]:
-    """The images of a class, and the files that are passed over.
+    """The images of a class, and the other files, which are skipped.
 
     Raises:
-      InputError: there is a folder among them, or a pipe or device that is called an image.
+      InputError: there is a folder among them, or a pipe or device with the name of an image.
     """
     images: list[Path] = []
     others: list[Path] = []
@@ -306,7 +308,7 @@ def _is_image(file: Path, suffixes: Collection[str]) -> bool:
 
 
 def _image_suffixes() -> set[str]:
-    """The endings of images' names, those that Pillow cannot read included."""
+    """The endings of image file names, also of formats that Pillow cannot read."""
     known = Image.registered_extensions().items()
     # Pillow reads MPO, which phones write, as JPEG.
     forms = {*Image.OPEN, "MPO"} - set(_NO_READER)
@@ -315,11 +317,11 @@ def _image_suffixes() -> set[str]:
 
 
 def _notes(root: Path, others: list[Path], suffixes: Collection[str]) -> list[str]:
-    """What was passed over, a line each.
+    """Lines that say how many files were skipped, and why.
 
     Args:
-      root: the folder of the class folders.
-      others: files in these that are no images.
+      root: the folder that holds the class folders.
+      others: files in the class folders that are no images.
       suffixes: endings of images' names.
     """
     lost: list[Path] = []
@@ -336,7 +338,7 @@ def _notes(root: Path, others: list[Path], suffixes: Collection[str]) -> list[st
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its camera was held; one whose EXIF data is broken stays as it is."""
+    """An image rotated as its EXIF orientation says; unchanged if its EXIF data is broken."""
     try:
         is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except _UNREADABLE:
@@ -345,7 +347,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """A picture in RGB, on white where it is transparent."""
+    """An image in RGB, on white where it is transparent."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")

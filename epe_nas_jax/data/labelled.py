@@ -1,4 +1,4 @@
-"""Labelled images as readers give them, and what is done to arrays as people have them."""
+"""Labelled images as readers return them, and checks and conversions of users' arrays."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Labelled(NamedTuple):
     Attributes:
       images: uint8 `[M, H, H, 3]`.
       labels: integers `[M]`.
-      notes: what a user should know of how they were read, a line each.
+      notes: lines that tell the user how the images were read.
       class_names: the names of the classes 0..K-1, of the training split; empty if they have none.
     """
 
@@ -27,7 +27,7 @@ class Labelled(NamedTuple):
 
 
 def colour_bytes(images: np.ndarray, where: str) -> np.ndarray:
-    """Makes colour images of bytes; grey ones get three equal channels.
+    """Converts images to colour images of bytes; grey ones get three equal channels.
 
     Args:
       images: `[M, H, W, 3]`, `[M, H, W, 1]` or `[M, H, W]`, whole numbers 0..255 of any dtype.
@@ -37,8 +37,8 @@ def colour_bytes(images: np.ndarray, where: str) -> np.ndarray:
       uint8 `[M, H, W, 3]`.
 
     Raises:
-      InputError: the shape, the dtype or a pixel is another one; if the channels come first, how to
-        turn them.
+      InputError: the shape, the dtype or a pixel is another one; if the channels come first, the
+        message says how to move them.
     """
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim == 4:
@@ -55,10 +55,10 @@ def colour_bytes(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def integer_labels(labels: np.ndarray, where: str) -> np.ndarray:
-    """Makes a label an image, integers `[M]`, of labels `[M]`, `[M, 1]` or one-hot `[M, K]`.
+    """Converts labels `[M]`, `[M, 1]` or one-hot `[M, K]` to one integer per image, `[M]`.
 
     Args:
-      labels: as above; one-hot are zeros and a single one a row, of any dtype.
+      labels: integers, or one-hot rows of any dtype: zeros and a single one.
       where: what they are, for messages.
 
     Raises:
@@ -78,14 +78,14 @@ def integer_labels(labels: np.ndarray, where: str) -> np.ndarray:
 
 
 def check_brightness(images: np.ndarray, where: str) -> None:
-    """Checks that pixels fill more than the two darkest of 256 values.
+    """Checks that some pixel is above 1: otherwise white is probably 1 instead of 255.
 
     Args:
       images: uint8 `[M, H, W, 3]`.
       where: what they are, for messages.
 
     Raises:
-      InputError: all are 0 or 1: they count from black, 0, to white, 1, and not to 255.
+      InputError: the largest pixel is 1.
     """
     if images.max(initial=0) == 1:
         raise InputError(
@@ -95,14 +95,15 @@ def check_brightness(images: np.ndarray, where: str) -> None:
 
 
 def number_classes(train_labels: np.ndarray, where: str) -> tuple[np.ndarray, str]:
-    """Finds the classes of a data set of one's own.
+    """Finds the classes of a user's data set, whose ids may have gaps.
 
     Args:
-      train_labels: integers `[M]`, whatever ids the classes have.
+      train_labels: ids of the images' classes, integers `[M]`.
       where: what they are, for messages.
 
     Returns:
-      The ids in ascending order, `[K]`, and a line that says so; empty if they are 0..K-1.
+      The ids in ascending order, `[K]`, and a line that tells the user which classes they become;
+      it is empty if the ids are 0..K-1.
 
     Raises:
       InputError: an id is negative, which often marks an image without a label.

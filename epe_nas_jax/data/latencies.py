@@ -11,8 +11,6 @@ from epe_nas_jax.spaces.base import SearchSpace
 def read_latencies(path: str, column: str, *, space: SearchSpace) -> dict[str, float]:
     """Reads how long the networks of cells take, in milliseconds.
 
-    >>> read_latencies("nasbench201_hw.csv.gz", "cifar10_edgegpu_latency", space=NASBENCH201)
-
     Args:
       path: a table, CSV or JSON, plain or compressed, as for `accuracies.read_accuracies`.
       column: name of the latencies.
@@ -23,7 +21,17 @@ def read_latencies(path: str, column: str, *, space: SearchSpace) -> dict[str, f
 
     Raises:
       InputError: the file is missing or broken, lacks a column or has it twice, repeats a cell,
-        names one that does not exist, has a latency that is no finite number from 0 on, or none.
+        names one that does not exist, has a latency that is no finite number of at least 0, or has
+        no latency at all.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from epe_nas_jax.data.latencies import read_latencies
+      >>> from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+      >>> arch = "|skip_connect~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+      >>> pd.DataFrame({"arch": [arch], "phone": [3.5]}).to_csv("latencies.csv", index=False)
+      >>> read_latencies("latencies.csv", "phone", space=NASBENCH201)[arch]
+      3.5
     """
     archs, found = read_column(path, column, space=space, expected="a table of latencies")
     cells = different_cells(path, archs, space, expected="latencies")

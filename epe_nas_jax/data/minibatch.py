@@ -18,7 +18,7 @@ def draw_minibatch(
     black: jax.Array,
     balanced_classes: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws different images from a data set.
+    """Draws a mini-batch of different images from a data set.
 
     Args:
       key: random key, consumed.
@@ -26,11 +26,21 @@ def draw_minibatch(
       labels: their classes, `[M]`.
       batch_size: N, at most M.
       augment: crop and flip the images as the released code does.
-      black: a normalised black pixel, `[C]`, that fills what a crop takes from outside.
+      black: a normalised black pixel, `[C]`, that fills the part of a crop outside the image.
       balanced_classes: K, to draw as `draw_balanced_rows` does; None: uniformly.
 
     Returns:
       A mini-batch: images `[N, H, H, C]` and labels `[N]`.
+
+    Examples:
+      >>> from epe_nas_jax.data.minibatch import draw_minibatch
+      >>> black = jnp.zeros(3)
+      >>> key = jax.random.key(0)
+      >>> few, classes = draw_minibatch(
+      ...     key, jnp.asarray(images), jnp.asarray(labels), 4, augment=True, black=black
+      ... )
+      >>> few.shape, classes.shape
+      ((4, 8, 8, 3), (4,))
     """
     rows, augment_key = draw_rows(key, labels, batch_size, balanced_classes=balanced_classes)
     images, labels = images[rows], labels[rows]
@@ -52,6 +62,12 @@ def draw_rows(
 
     Returns:
       N different rows, int `[N]`, and a new key, for `augment_images`.
+
+    Examples:
+      >>> from epe_nas_jax.data.minibatch import draw_rows
+      >>> rows, augment_key = draw_rows(jax.random.key(0), jnp.asarray(labels), 4)
+      >>> len(set(rows.tolist()))
+      4
     """
     rows_key, augment_key = jax.random.split(key)
     if balanced_classes is None:
@@ -64,13 +80,13 @@ def draw_rows(
 def draw_balanced_rows(
     key: jax.Array, labels: jax.Array, num_classes: int, batch_size: int
 ) -> jax.Array:
-    """Draws different images, as many of each class as possible, as rows of a data set.
+    """Draws rows of a data set, as many of each class as possible, none of them twice.
 
-    The classes take turns in random order, so that their numbers of images differ by at most one,
-    except where a class has no more images. Which classes have the one more, if N is no multiple of
-    K, is random. If N < 2 K, only N // 2 random classes take part, so that each has two images, and
-    one of them three if N is odd: a class with one image tells nothing about correlation. Such a
-    class is drawn only where the images of all others do not fill the mini-batch.
+    Numbers of images of any two classes differ by at most one, except where a class has no more
+    images. If N is not a multiple of K, it is random which classes have one image more. If N < 2 K,
+    only N // 2 random classes take part, so that each has two images, and one of them three if N is
+    odd: a class with one image has no correlation to measure. A class that has only one image is
+    drawn only where the images of all others do not fill the mini-batch.
 
     Args:
       key: random key, consumed.
@@ -80,6 +96,12 @@ def draw_balanced_rows(
 
     Returns:
       Rows, int32 `[N]`.
+
+    Examples:
+      >>> from epe_nas_jax.data.minibatch import draw_balanced_rows
+      >>> rows = draw_balanced_rows(jax.random.key(0), jnp.asarray(labels), 3, 6)
+      >>> np.bincount(labels[rows])
+      array([2, 2, 2])
     """
     order_key, class_key = jax.random.split(key)
     num_images = labels.shape[0]
@@ -95,7 +117,7 @@ def draw_balanced_rows(
 
     draws = jax.random.uniform(class_key, (num_classes,))
     if batch_size % 2:
-        # The image that no pair has goes to the first class, which must have a third one.
+        # N is odd: one class gets three images, and takes its turn first.
         first = jnp.argmin(jnp.where(counts >= 3, draws, 1))
         draws = draws.at[first].set(jnp.where(counts[first] >= 3, -1, draws[first]))
     turns = jnp.argsort(jnp.argsort(jnp.where(counts >= 2, draws, 2)))
@@ -111,7 +133,7 @@ def augment_images(key: jax.Array, images: jax.Array, black: jax.Array) -> jax.A
     Args:
       key: random key, consumed.
       images: `[N, H, H, C]`.
-      black: the pixel of the padding, `[C]`.
+      black: the pixel that fills the padding, `[C]`.
 
     Returns:
       Images of the same shape.

@@ -11,7 +11,7 @@ from epe_nas_jax.data.labelled import Labelled, colour_bytes, integer_labels
 from epe_nas_jax.errors import InputError
 
 _NPY = b"\x93NUMPY"
-# Names of the training split's images and labels: ours, which are Keras's, then MedMNIST's.
+# Names of the training split's images and labels: our defaults, as Keras has them, then MedMNIST's.
 _KEYS = (("x_train", "y_train"), ("train_images", "train_labels"))
 
 
@@ -20,8 +20,8 @@ def read_npz(path: Path, images_key: str, labels_key: str, split: str) -> Labell
 
     Args:
       path: the file.
-      images_key: name of the training images, as for `colour_bytes`. Where it and `labels_key` are
-        the usual ones and not there, MedMNIST's `train_images` and `train_labels` are read.
+      images_key: name of the training images, as for `colour_bytes`. If it and `labels_key` are the
+        defaults and the file lacks them, MedMNIST's `train_images` and `train_labels` are read.
       labels_key: name of their labels, as for `integer_labels`.
       split: `"train"` or `"test"`, which takes the place of `train` in the names.
 
@@ -47,7 +47,7 @@ def read_npz(path: Path, images_key: str, labels_key: str, split: str) -> Labell
             images, labels = (_read_array(archive, key) for key in keys)
     except InputError:
         raise
-    # On a damaged file NumPy and the parsers beneath it raise anything.
+    # NumPy and the parsers beneath it can raise any exception on a damaged file.
     except Exception as error:
         raise InputError(f"{path}: not a readable archive or .npz file ({error})") from None
 
@@ -59,10 +59,10 @@ def read_npz(path: Path, images_key: str, labels_key: str, split: str) -> Labell
 
 
 def key_of_split(key: str, split: str) -> str:
-    """The name of a split's array, made from that of the training split's.
+    """The name of a split's array, made from the name of the training split's array.
 
     Args:
-      key: of the training split, as `"x_train"`.
+      key: name for the training split, such as `"x_train"`.
       split: `"train"` or `"test"`, which takes the place of `train` in the name.
 
     Raises:
@@ -82,7 +82,7 @@ def has_test_array(path: Path, images_key: str, labels_key: str) -> bool:
 
 def _read_array(archive: Mapping[str, Any], key: str) -> np.ndarray:
     array = archive[key]
-    # What does not begin as an array does, NumPy gives as bytes.
+    # NumPy returns bytes for a member that does not begin as an array does.
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{key} is no array")
     return array
@@ -96,7 +96,7 @@ def _keys_of_split(
 
 
 def _known_keys(archive: Collection[str], images_key: str, labels_key: str) -> tuple[str, str]:
-    """The names given or, where these are the usual ones and not there, others that are known."""
+    """The given names or, if they are the defaults and the file lacks them, other known ones."""
     given = images_key, labels_key
     if given != _KEYS[0] or given[0] in archive:
         return given

@@ -17,14 +17,14 @@ from epe_nas_jax.errors import InputError
 
 
 class Source(NamedTuple):
-    """What is to be read.
+    """A data set that is to be read, and where it is.
 
     Attributes:
       name: of the data set, for messages.
-      path: where it lies.
+      path: its file or folder.
       images_key: name of the training images in an `.npz` file.
       labels_key: name of their labels.
-      side: H to which a folder's images are resized; 0: as they are.
+      side: H to which a folder's images are resized; 0: they stay as they are.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Pickles read for arrays of numbers and plain containers only: no code of theirs is run.
+"""Reads arrays of numbers and plain containers from pickles, without running code of theirs.
 
-A pickle may name any function and have it called. The unpickler here knows five names, those of
-which NumPy's pickled arrays are made, and has functions of its own for them: NumPy's own trust the
+A pickle can name any function and have it called. The unpickler here accepts only the five names
+that pickled NumPy arrays use, and calls functions of its own for them: NumPy's functions trust the
 shapes, types and addresses that a pickle gives.
 """
 
@@ -30,7 +30,7 @@ def load_arrays(name: str, content: bytes) -> dict[Any, Any]:
     Raises:
       InputError: the bytes are no pickle, or a part of one; the pickle names another class or
         function, holds an array of objects or one whose shape does not fit its content, or a tuple
-        in a tuple in a tuple, or is not of a dict.
+        in a tuple in a tuple, or its content is not a dict.
     """
     try:
         loaded = _ArrayUnpickler(name, content).load()
@@ -38,7 +38,7 @@ def load_arrays(name: str, content: bytes) -> dict[Any, Any]:
             return {_as_text(key): _as_array(value) for key, value in loaded.items()}
     except InputError:
         raise
-    # On bytes that are no pickle the unpickler raises anything.
+    # The unpickler can raise any exception on bytes that are no pickle.
     except Exception as error:
         raise InputError(f"{name}: not a readable pickle ({error})") from None
     raise InputError(f"{name}: found {type(_as_array(loaded)).__name__}, expected a dict")
@@ -55,7 +55,7 @@ class _Dtype:
         self._order = _as_text(state[1])
 
     def of_numbers(self) -> np.dtype[Any]:
-        """The dtype as NumPy's; never one of objects, whose arrays would be read as addresses."""
+        """The NumPy dtype; never that of objects, whose arrays would be read as addresses."""
         dtype = np.dtype(self._order + self._code)
         if dtype.kind not in "biuf":
             raise pickle.UnpicklingError(f"an array of {dtype}")
@@ -63,7 +63,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickled array becomes: a holder of NumPy's, made from bytes that are checked."""
+    """What a pickled array becomes: a holder of a NumPy array, made from checked bytes."""
 
     array = np.zeros(0, np.uint8)
 
@@ -76,19 +76,19 @@ class _Array:
 
     @classmethod
     def empty(cls, *_: Any) -> "_Array":
-        """Stands for NumPy's `_reconstruct`, which leaves the rest to `__setstate__`."""
+        """Replaces NumPy's `_reconstruct`, which leaves the rest to `__setstate__`."""
         return cls()
 
     @classmethod
     def from_buffer(cls, content: bytes, dtype: _Dtype, shape: Any, order: Any) -> "_Array":
-        """Stands for NumPy's `_frombuffer`, which pickles of protocol 5 name."""
+        """Replaces NumPy's `_frombuffer`, which pickles of protocol 5 name."""
         array = cls()
         array._fill(content, dtype, shape, order)
         return array
 
 
 def _shallow(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Reads a tuple, but none of tuples of tuples: to hash a deep one crashes Python."""
+    """Reads a tuple, but not one nested three deep: hashing a deeply nested one crashes Python."""
 
     def load_shallow(unpickler: Any) -> None:
         load(unpickler)
@@ -102,12 +102,13 @@ def _shallow(load: Callable[[Any], None]) -> Callable[[Any], None]:
 class _ArrayUnpickler(pickle._Unpickler):
     """An unpickler that finds the classes and functions of `_FOUND` and no others.
 
-    It is the one written in Python, no slower here: that in C makes as much room as a pickle names.
+    It extends Python's unpickler, which is no slower here: the one in C allocates as much memory as
+    a pickle asks for.
     """
 
     dispatch = {  # noqa: RUF012
         **pickle._Unpickler.dispatch,
-        # Here, too, room would be made before anything is read.
+        # Python's function for it, too, would allocate memory before it reads anything.
         pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
         **{
             code[0]: _shallow(pickle._Unpickler.dispatch[code[0]])
@@ -136,13 +137,13 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# What stands for each name that a pickled array uses.
+# What is called for each name that a pickled array uses.
 _FOUND = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _Array.empty,
     ("numpy.core.numeric", "_frombuffer"): _Array.from_buffer,
-    # Bytes by Python 3 in protocol 2.
+    # Python 3 writes bytes so in protocol 2.
     ("_codecs", "encode"): _encode_latin1,
 }
 

@@ -13,13 +13,15 @@ from epe_nas_jax.data.text_tables import ARCH, Table
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import SearchSpace
 
+# Column of the score in tables of scores.
 SCORE = "score"
+# Name of the published EPE-NAS scores among the proxies.
 PUBLISHED_EPE_NAS = "epe_nas (published)"
 
 _DATASET = "dataset"
 # Columns of tables of scores that are no proxies, in small letters.
 _NO_PROXIES = ("accuracy", "index", "search_score")
-# Columns that only the cells have which a search scored again.
+# Begin of the columns that are filled only for cells that a search scored again.
 _OF_SOME_CELLS = "refined_"
 # NASLib's score of a network on which a proxy failed.
 _FAILED = -1e8
@@ -27,13 +29,13 @@ _FAILED = -1e8
 
 @dataclasses.dataclass(frozen=True)
 class ScoredCells:
-    """Scored cells of one data set, all of them with accuracies; both tables by cell.
+    """Scored cells of one data set, all of them with accuracies; both tables have a row per cell.
 
     Attributes:
       dataset: the data set's name.
-      scores: a column a proxy, NaN for a cell without a score.
+      scores: one column per proxy, NaN for a cell without a score.
       accuracies: in percent, a column for `test` and, where known, one for `validation`.
-      best_known: the best of each in the whole benchmark.
+      best_known: the best accuracy of the whole benchmark, for `test` and `validation`.
     """
 
     dataset: str
@@ -52,18 +54,28 @@ def read_scores(path: str, *, space: SearchSpace) -> pd.DataFrame:
     """Reads scored cells, such as the `scores.csv` of a run.
 
     Args:
-      path: a table as of `text_tables.read_table`, with columns `arch` and `score`; every other
-        column of numbers is a further proxy, whose infinities (`nwot` of a singular kernel) are no
-        scores. Where no comma separates cells, one may stand in the place of a decimal point.
+      path: a table as for `text_tables.read_table`, with columns `arch` and `score`; every other
+        column of numbers is a further proxy, whose infinite values (`nwot` of a singular kernel)
+        count as missing. Where columns are not separated by commas, numbers may have decimal
+        commas.
       space: the search space of the cells, which reads and writes their text.
 
     Returns:
-      Scores by cell, as the space writes it, a column a proxy, `score` first; a cell that was drawn
-      twice is there once.
+      Scores with a row per cell, as the space writes it, and a column per proxy, `score` first. A
+      cell that occurs twice with the same scores has one row.
 
     Raises:
       InputError: the file is missing or broken, lacks a column or has one twice, holds a score that
         is no number, names a cell that does not exist, or gives a cell two different scores.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from epe_nas_jax.data.score_files import read_scores
+      >>> from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
+      >>> arch = "|skip_connect~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+      >>> pd.DataFrame({"arch": [arch], "score": [12.5]}).to_csv("scores.csv", index=False)
+      >>> float(read_scores("scores.csv", space=NASBENCH201).loc[arch, "score"])
+      12.5
     """
     table = text_tables.read_table(
         path, (ARCH, SCORE), expected="a table of scores", others=True, value_name=SCORE
@@ -90,15 +102,15 @@ def read_published(path: str, dataset: str, *, space: SearchSpace) -> pd.DataFra
     """Reads published scores of other proxies.
 
     Args:
-      path: a table as of `text_tables.read_table`, with columns `dataset` and `arch`; every other
-        column of numbers is a proxy, with decimal commas as in `read_scores`. A score of -1e8,
-        which NASLib gives where a proxy fails, is no score, nor is an infinite one.
-      dataset: whose rows to take; case and dashes do not matter.
+      path: a table as for `text_tables.read_table`, with columns `dataset` and `arch`; every other
+        column of numbers is a proxy, with decimal commas as in `read_scores`. Infinite scores, and
+        -1e8, which NASLib writes where a proxy fails, count as missing.
+      dataset: the data set whose rows to take; case and dashes do not matter.
       space: the search space of the cells, which reads and writes their text.
 
     Returns:
-      Scores by cell, as the space writes it, a column a proxy; None if there are none of this data
-      set.
+      Scores with a row per cell, as the space writes it, and a column per proxy; None if the table
+      has no rows of this data set.
 
     Raises:
       InputError: the file is missing or broken, lacks a column or has one twice, names a cell that
@@ -124,7 +136,7 @@ def with_accuracies(
     Args:
       dataset: the data set's name.
       scores: as from `read_scores`.
-      accuracies: by what was measured, `test` or `validation`, the accuracies by cell.
+      accuracies: from what was measured, `test` or `validation`, to the accuracies by cell.
 
     Raises:
       InputError: no cell has both.
@@ -139,11 +151,11 @@ def with_accuracies(
 
 
 def beside_published(cells: ScoredCells, published: pd.DataFrame) -> ScoredCells:
-    """Keeps the cells on which ours and the published proxies all have a score, with all scores.
+    """Joins our scores with published ones, on the cells that have a score of every proxy.
 
     Args:
-      cells: ours.
-      published: as from `read_published`; its proxies are marked as published.
+      cells: our scored cells.
+      published: as from `read_published`; ` (published)` is added to the names of its proxies.
     """
     both = cells.scores.join(published.add_suffix(" (published)"), how="inner").dropna()
     return dataclasses.replace(cells, scores=both).only(both.index)
@@ -161,7 +173,7 @@ def _numbers_of(path: str, table: Table, space: SearchSpace) -> pd.DataFrame:
     for name, column in table.columns.items():
         is_of_some = name.casefold().startswith(_OF_SOME_CELLS)
         if name not in (ARCH, _DATASET) and name.casefold() not in _NO_PROXIES and not is_of_some:
-            # A spreadsheet that opens our tables would compute it.
+            # A spreadsheet program that opens our tables would run the formula.
             if name.startswith(("=", "+", "-", "@")):
                 raise InputError(f"{path}: found a column {name!r}, expected a name, no formula")
             values = [_number(cell, table) for cell in column]

@@ -32,14 +32,14 @@ class Entry:
       num_classes: K; None: as many as the training images have.
       class_names: the names of the classes 0..K-1; empty: those that the reader finds or, where it
         finds none, the labels.
-      statistics: those by which its images are normalised; None: those of its training images.
+      statistics: those by which its images are normalised; None: computed from its training images.
       archive: the official archive that can be downloaded, if there is one.
       where: what `data.path` must name, for messages, where there is no `archive`; empty: the data
         set needs no path.
       accuracy_columns: the columns that tables of trained accuracies have of it: first that of test
         accuracies, then, where there is one, that of validation accuracies.
-      nats_columns: from a column, without the epochs at its end, to the names by which NATS-Bench
-        has it: of the data set and of the metric.
+      nats_columns: from a column, without the epochs at its end, to NATS-Bench's names of the data
+        set and the metric.
     """
 
     name: str
@@ -66,7 +66,7 @@ wardrobe whale willow_tree wolf woman worm
 """
 _CIFAR10_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 
-# The statistics are those that NAS-Bench-201 uses.
+# All data sets by name. The statistics are those that NAS-Bench-201 uses.
 DATASETS = {
     entry.name: entry
     for entry in (
@@ -146,10 +146,10 @@ DATASETS = {
 
 
 def dataset_entry(name: str) -> Entry:
-    """The entry of a data set.
+    """Finds the entry of a data set by its name.
 
     Raises:
-      InputError: there is none of that name.
+      InputError: there is no data set of that name.
     """
     if name not in DATASETS:
         raise InputError(f"data set {name!r}: unknown, expected one of {', '.join(DATASETS)}")

@@ -1,6 +1,6 @@
-"""Host side: the text of a file as it comes, plain or compressed.
+"""Host side: the text of a file, plain or compressed.
 
-How a file is compressed and encoded, its content says and not its name.
+Compression and encoding are recognised by a file's content, not by its name.
 """
 
 import bz2
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from epe_nas_jax.errors import InputError
 
-# What a text is taken for, in messages.
+# How messages about unreadable text end.
 EXPECTED = "expected CSV or JSON in UTF-8"
 
-# What reading xz may take: a broken file can ask for any amount.
+# Bytes that decompressing xz may use: a broken file can ask for any number of them.
 _XZ_MEMORY = 1 << 30
 # What the decompressors raise on broken files.
 _BROKEN = (
@@ -41,8 +41,8 @@ def read_text(path: Path) -> str:
     """Reads a file's text, which may be compressed by gzip, bzip2, xz or zip.
 
     Args:
-      path: a regular file: UTF-8, or UTF-16 with a byte order mark; a zip archive holds one file
-        of text, besides those that systems hide in it.
+      path: a regular file: UTF-8, or UTF-16 with a byte order mark; a zip archive must hold one
+        file of text, besides hidden files that operating systems add.
 
     Returns:
       The text, without a byte order mark.
@@ -74,7 +74,7 @@ def _decompressed(content: bytes) -> bytes:
 
 
 def _unzipped(content: bytes) -> bytes:
-    """The only file of a zip archive, besides those that systems hide in it."""
+    """The only file of a zip archive, besides hidden files that operating systems add."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [
             member
@@ -101,6 +101,6 @@ _COMPRESSED: dict[str, tuple[bytes | tuple[bytes, ...], Callable[[bytes], bytes]
     "gzip": (b"\x1f\x8b", gzip.decompress),
     "bzip2": (b"BZh", bz2.decompress),
     "xz": (b"\xfd7zXZ\0", _unxz),
-    # The second is that of an archive without files.
+    # An archive without files begins with the second.
     "zip": ((b"PK\x03\x04", b"PK\x05\x06"), _unzipped),
 }

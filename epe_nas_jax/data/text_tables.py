@@ -1,6 +1,7 @@
-"""Host side: tables of text as they come, CSV or JSON, plain or compressed.
+"""Host side: tables of text, CSV or JSON, plain or compressed.
 
-What a file is, its content says and not its name. What could be read in two ways is refused.
+The kind of file is recognised by its content, not by its name. Numbers that could be read in two
+ways are refused.
 """
 
 import collections
@@ -24,7 +25,7 @@ from epe_nas_jax.spaces.base import SearchSpace
 ARCH = "arch"
 
 _SEPARATORS = (",", ";", "\t")
-# Cells that stand for nothing: those of pandas.
+# Texts that mean a missing value, as in pandas.
 _MISSING = re.compile(
     r"(?:[+-]?nan|null|none|<na>|n/?a|#n/?a(?: n/a)?|-?1\.#(?:ind|qnan))?", re.ASCII | re.IGNORECASE
 )
@@ -33,7 +34,7 @@ _NUMBER = re.compile(
 )
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
-# A row after the last: it is missing where an open quote takes it in.
+# Added after the last row: a quote that is not closed would swallow it.
 _END = "\0end"
 
 
@@ -41,8 +42,8 @@ class Table(NamedTuple):
     """A table as it was read.
 
     Attributes:
-      columns: the cells by column. Text is stripped of spaces, and NaN where it stands for nothing;
-        cells of JSON may be anything.
+      columns: the values by column. Text has no spaces around it, and is NaN where it means a
+        missing value; values of JSON can have any type.
       separator: what stands between the cells of a row; empty for JSON.
     """
 
@@ -62,16 +63,17 @@ def read_table(
 
     * CSV with a header, in UTF-8, or in UTF-16 with a byte order mark; the separator is a comma, a
       semicolon or a tab.
-    * JSON: a list of records, an object a line, or an object from cell to record, or to a value.
+    * JSON: a list of records, one object per line, or an object from cell to record, or to a value.
 
-    Spaces around names do not matter, nor does their case if no name is equal as it is.
+    Spaces around column names do not matter, nor does their case unless a name matches exactly.
 
     Args:
       path: the file.
       wanted: names of the columns that must be there, `arch` first.
       expected: what the file should be, for messages.
       others: whether to read all other columns that have a name, too.
-      value_name: name of the column whose values an object has by cell; None: it may have none.
+      value_name: the column that a JSON object from cell to value holds; None: such an object is
+        refused.
 
     Returns:
       The wanted columns by these names, then the others.
@@ -88,7 +90,7 @@ def read_table(
 
 
 def read_header(path: str, *, expected: str) -> list[str]:
-    """Reads the names of a table's columns, of JSON those of its first record.
+    """Reads the names of a table's columns; for JSON, the keys of its first record.
 
     Args:
       path: the file, as for `read_table`.
@@ -139,11 +141,11 @@ def texts_of_cells(columns: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def cells_of(path: str, archs: Iterable[Any], space: SearchSpace) -> list[str]:
-    """Writes cells as their space does.
+    """Rewrites cells in the form of their space.
 
     Args:
       path: the file that names them, for messages.
-      archs: what it has in the column `arch`.
+      archs: the values of its column `arch`.
       space: the search space of the cells, which reads and writes their text.
 
     Raises:
@@ -161,14 +163,14 @@ def _cell_of(number: int, arch: Any, space: SearchSpace) -> str:
 
 
 def number(cell: Any, *, decimal_comma: bool) -> float | None:
-    """Reads a number.
+    """Reads a number from a value of a table.
 
     Args:
-      cell: from a table.
-      decimal_comma: whether text may have a comma in the place of a decimal point.
+      cell: the value.
+      decimal_comma: whether text may have a comma in place of a decimal point.
 
     Returns:
-      The number, NaN for a cell that is missing, None for one that is no number.
+      The number, NaN for a missing value, None for a value that is no number.
     """
     if isinstance(cell, str):
         if decimal_comma and _DECIMAL_COMMA.fullmatch(cell):
@@ -188,8 +190,8 @@ def check_decimal_marks(cells: Iterable[Any], *, thousands: bool) -> None:
     """Checks that the commas and points in numbers can mean one thing only.
 
     Args:
-      cells: those that `number` read, with decimal commas.
-      thousands: whether they could be so large that a comma separates thousands.
+      cells: values that `number` has read, with decimal commas.
+      thousands: whether they can be so large that a comma could separate thousands.
 
     Raises:
       InputError: some have a decimal comma and some a point, or all commas could separate
@@ -208,13 +210,13 @@ def check_decimal_marks(cells: Iterable[Any], *, thousands: bool) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for a message; of a large one that is no text only a part."""
+    """A value as text for a message, shortened if it is large and no text itself."""
     return value if isinstance(value, str) else reprlib.repr(value)
 
 
 @contextlib.contextmanager
 def _errors_name(path: str) -> Iterator[None]:
-    """Makes what goes wrong an `InputError` of one line that names the file."""
+    """Turns errors into an `InputError` of one line that names the file."""
     try:
         yield
     except InputError as error:
@@ -242,7 +244,7 @@ def _parse_csv(text: str, wanted: Sequence[str], others: bool) -> Table:
 
 
 def _header(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
-    """The separator, by which most of the wanted columns are there, and the names."""
+    """The separator with which most of the wanted columns are found, and the column names."""
 
     def fit(separator: str) -> tuple[int, int]:
         folded = [name.casefold() for name in headers[separator]]
@@ -258,7 +260,7 @@ def _header(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with anything in them, stripped, and the numbers of their lines."""
+    """The rows that are not empty, without spaces around their values, and their line numbers."""
     lines = itertools.chain(io.StringIO(text, newline=""), [_END])
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     row: list[str] = []
@@ -275,7 +277,7 @@ def _present(cell: str) -> str | float:
 
 
 def _places(names: Sequence[str], wanted: Sequence[str], others: bool, kind: str) -> dict[str, int]:
-    """Indices of the wanted names, and with `others` of all other ones that are not empty."""
+    """Indices of the wanted names and, with `others`, of all other names that are not empty."""
     places = {name: _place(names, name.strip(), kind) for name in wanted}
     if others:
         known = set(places.values())
@@ -307,7 +309,7 @@ def _parse_json(text: str, wanted: Sequence[str], others: bool, value_name: str 
     places_of: dict[tuple[str, ...], dict[str, int]] = {}
     for record in _records(_load_json(text), value_name):
         keys = tuple(record)
-        # That of an object's values was not asked for, and may be empty.
+        # The name of an object's values was not looked up, and may be empty.
         if keys == tuple(wanted):
             places_of[keys] = {key: i for i, key in enumerate(keys)}
         if keys not in places_of:
@@ -358,14 +360,14 @@ def _records(content: Any, value_name: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _record(arch: str, value: Any, value_name: str | None) -> Any:
-    """The record that an object has for a cell, or the value if it can be made into none."""
+    """The record of a cell of a JSON object, or its value if that cannot be made into one."""
     if isinstance(value, dict):
         return {**value, ARCH: arch}
     return value if value_name is None else {ARCH: arch, value_name: value}
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, which may name each key once."""
+    """A JSON object, in which no key may occur twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
         _check_no_repetition([key for key, _ in pairs], "key")
