@@ -44,7 +44,7 @@ class Split(NamedTuple):
     Attributes:
       train: the data set to train on.
       held_out: the data set to evaluate on, or None.
-      name: of the latter: `"test"` or `"validation"`.
+      name: of the held-out data set: `"test"` or `"validation"`.
     """
 
     train: Dataset
@@ -53,7 +53,7 @@ class Split(NamedTuple):
 
 
 def halves(dataset: Dataset) -> Split:
-    """Half of the images to train on and the other half for validation; the halves are fixed."""
+    """Splits a data set into a half to train on and a half for validation, always the same ones."""
     order = np.random.default_rng(0).permutation(len(dataset.images))
     train, held_out = (
         dataclasses.replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
@@ -68,13 +68,13 @@ def check_images_of(dataset: Dataset) -> None:
 
 
 class Metrics:
-    """The metrics of every epoch, in a CSV file that is whole at any time."""
+    """The metrics of every epoch, in a CSV file that is complete at any time."""
 
     def __init__(self, path: Path):
-        """Reads what an earlier run left.
+        """Reads the metrics of an earlier part of the run, if there are any.
 
         Raises:
-          InputError: it is no file of metrics.
+          InputError: the file holds something else.
         """
         self._path = path
         self.rows: list[dict[str, Any]] = []
@@ -82,10 +82,10 @@ class Metrics:
             self.rows = _read_metrics(path)
 
     def keep(self, seed: int, num_epochs: int) -> None:
-        """Forgets epochs of a seed that no checkpoint holds.
+        """Removes the epochs of a seed that no checkpoint holds.
 
         Raises:
-          InputError: one that a checkpoint holds is missing, or there twice.
+          InputError: an epoch that a checkpoint holds is missing, or there twice.
         """
         self.rows = [row for row in self.rows if row["seed"] != seed or row["epoch"] <= num_epochs]
         epochs = [row["epoch"] for row in self.rows if row["seed"] == seed]
@@ -107,12 +107,12 @@ class Metrics:
             raise InputError(f"{self._path}: found no {missing[0]}, expected it of an earlier run")
 
     def accuracies(self, seed: int, split: Split) -> list[float]:
-        """Of the held-out images after each epoch of a seed; NaN if there are none."""
+        """Accuracies on the held-out images after each epoch of a seed; NaN without such images."""
         name = f"{split.name}_accuracy"
         return [row.get(name, np.nan) for row in self.rows if row["seed"] == seed]
 
     def add(self, row: dict[str, Any]) -> None:
-        """Adds an epoch and writes the file; numbers are then as the file has them."""
+        """Adds an epoch and writes the file; numbers are rounded as they are in the file."""
         numbers = {name: float(f"{v:.7g}") for name, v in row.items() if isinstance(v, float)}
         self.rows.append({**row, **numbers})
         buffer = io.StringIO()
@@ -146,24 +146,24 @@ def train(
       seed: of the weights, the order of the images and their augmentation.
       training: what is trained and how.
       split: the images.
-      metrics: gets a row an epoch.
-      directory: of the seed's checkpoints.
-      check_stop: called after every step; raises to stop.
+      metrics: gets a row for every epoch.
+      directory: where the seed's checkpoints are.
+      check_stop: called after every step; raises an exception to stop the training.
 
     Returns:
-      The state after the epoch that is kept: the last one or, with patience, the best one, whose
-      checkpoint is kept beside the last one's.
+      The state after the last epoch or, with patience, after the best one, whose checkpoint is kept
+      beside the last one's.
 
     Raises:
-      InputError: the metrics of an earlier run lack some, or epochs that its checkpoints hold; or
-        the loss is no number any more.
+      InputError: the metrics of an earlier run lack a column, or an epoch that its checkpoints
+        hold; or the loss became NaN or infinite.
     """
     total = training.recipe.epochs
     replicated, sharded = _placements(training.recipe.batch_size)
     init_key, order_key, augment_key = jax.random.split(random_key(seed), 3)
     state = jax.device_put(init_state(init_key, training=training), replicated)
     augment_key = jax.device_put(augment_key, replicated)
-    # Cells that differ in operations without weights have the same arrays.
+    # Checkpoints name the cell: cells that differ in operations without weights have equal arrays.
     arch = training.network.space.format(np.array(training.genotype))
     patience = training.recipe.patience
 
@@ -194,7 +194,7 @@ def train(
                 )
                 state, sums = train_step(state, augment_key, *batch, training=training)
                 collected.append(sums)
-                # The device always has its next step, and no more.
+                # Waits for the step before this one: one step is always queued, and no more.
                 jax.block_until_ready(collected[-2:][0])  # type: ignore[no-untyped-call]
                 bar.update()
                 check_stop()
@@ -217,7 +217,7 @@ def train(
             bar.set_postfix(accuracies)
             facts = ", ".join(f"{name} {value}" for name, value in accuracies.items())
             _LOG.info("seed %d, epoch %d of %d: %s", *(seed, epoch + 1, total), facts)
-            # Before the checkpoint: an epoch that has one has its metrics.
+            # Before the checkpoint, so that every epoch with a checkpoint has its metrics.
             metrics.add(row)
             manager.save(
                 epoch + 1, args=ocp.args.StandardSave(state), custom_metadata={"arch": arch}
@@ -228,14 +228,19 @@ def train(
 
 
 def kept_epoch(accuracies: Sequence[float], patience: int) -> int:
-    """The epoch, from 1, whose network a training leaves.
+    """The epoch, counted from 1, whose network a training keeps.
 
     Args:
-      accuracies: of the held-out images after each epoch.
-      patience: 0: it is the last epoch; else the first of the best ones.
+      accuracies: on the held-out images, after each epoch.
+      patience: 0: the last epoch is kept; otherwise the first of the best ones.
 
     Returns:
-      0 before the first epoch.
+      The epoch; 0 before the first one is finished.
+
+    Examples:
+      >>> from epe_nas_jax.training.loop import kept_epoch
+      >>> kept_epoch([70.0, 90.0, 80.0], patience=2)
+      2
     """
     if not patience or not accuracies:
         return len(accuracies)
@@ -243,7 +248,7 @@ def kept_epoch(accuracies: Sequence[float], patience: int) -> int:
 
 
 class _LastAnd:
-    """Keeps the last checkpoint, from which a training goes on, and that of another epoch."""
+    """Keeps the last checkpoint, from which a training continues, and that of another epoch."""
 
     def __init__(self, kept: Callable[[], int]):
         self._kept = kept
@@ -275,7 +280,7 @@ def _evaluate(
 
 
 def _filled_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A data set in mini-batches of one size, of which the last is filled up."""
+    """A data set in mini-batches of one size; the last one is filled up with `NO_IMAGE`."""
     for start in range(0, len(dataset.images), batch_size):
         rows = np.arange(start, start + batch_size)
         is_image = rows < len(dataset.images)
@@ -292,7 +297,7 @@ def _means(name: str, collected: list[Sums]) -> dict[str, float]:
 
 
 def _placements(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
-    """Replicated, and sharded by images, over as many devices as divide a mini-batch."""
+    """The shardings for replicated arrays and for images, on as many devices as divide N."""
     devices = jax.local_devices()
     num_devices = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     mesh = Mesh(np.array(devices[:num_devices]), ("images",))

@@ -1,10 +1,11 @@
 """Training one cell's network by NAS-Bench-201's recipe (Dong & Yang 2020, section 2 and table 1).
 
-SGD with Nesterov momentum 0.9 and weight decay 5e-4 on every parameter, a cosine from 0.1 to 0 that
-moves between epochs, mini-batches of 256 images cropped and flipped, 200 epochs, cross-entropy.
+SGD with Nesterov momentum 0.9 and weight decay 5e-4 on every parameter, a learning rate that falls
+along a cosine from 0.1 to 0 and changes between epochs, mini-batches of 256 images cropped and
+flipped, 200 epochs, cross-entropy.
 
-The functions are pure. A mini-batch that is sharded over devices is trained on as one: batch norm's
-statistics and the gradient are those of the whole mini-batch.
+The functions are pure. A mini-batch may be sharded over devices: batch norm's statistics and the
+gradient are those of the whole mini-batch.
 """
 
 import dataclasses
@@ -21,29 +22,35 @@ from epe_nas_jax.data.minibatch import augment_images
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.spaces.base import CellNetwork
 
+# The label of an entry that fills up a mini-batch and does not count.
 NO_IMAGE = -1
 
-# Weights do not depend on the side of the images.
+# The side of the images by which weights are made, which do not depend on it.
 _SMALLEST_SIDE = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained; by default as NAS-Bench-201 did.
+    """How a network is trained; by default as in NAS-Bench-201.
 
     Attributes:
       epochs: passes over the data set.
-      batch_size: N; images that do not fill a mini-batch wait for the next epoch's shuffle.
+      batch_size: N; an epoch leaves out the images that do not fill a last mini-batch.
       learning_rate: at the start; it falls to 0 along half a cosine and is constant in an epoch.
-      momentum: of SGD, by Nesterov.
-      weight_decay: added to the gradient of every parameter, batch norm's and biases included.
+      momentum: Nesterov momentum of SGD, at least 0 and below 1.
+      weight_decay: this times a weight is added to its gradient, also for batch norm and biases.
       augment: random crop after padding (4 for 32 pixels) and horizontal flip.
-      label_smoothing: the share of an image's target that all classes have alike, from 0 and below
-        1 (Szegedy et al. 2016, section 7).
-      precision: what GPUs and TPUs may round the factors of products to, as in
-        `PRECISIONS`; sums and weights stay in float32.
-      patience: a training ends after so many epochs without a better accuracy of the held-out
+      label_smoothing: the share of an image's target that is spread evenly over all classes, at
+        least 0 and below 1 (Szegedy et al. 2016, section 7).
+      precision: to what GPUs and TPUs may round the factors of products, one of `PRECISIONS`; sums
+        and weights stay in float32.
+      patience: a training ends after this many epochs without a better accuracy on the held-out
         images, and its network is that of the best epoch; 0: it never ends early.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe
+      >>> Recipe(epochs=12).learning_rate
+      0.1
     """
 
     epochs: int = 200
@@ -77,16 +84,29 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained and how; equal ones share a compiled program.
+    """What is trained and how; equal trainings share a compiled program.
 
     Attributes:
       network: the network around the cell.
       genotype: the cell, E ints.
       recipe: how to train.
-      num_images: M.
-      mean: of each channel of pixels divided by 255.
-      std: standard deviation of each channel of these.
-      class_weights: by how much the loss of an image of each class counts; empty: all alike.
+      num_images: M, the size of the data set.
+      mean: mean of each channel of pixels divided by 255.
+      std: standard deviation of each channel of pixels divided by 255.
+      class_weights: K weights of the loss of an image by its class; empty: all count equally.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe, Training
+      >>> training = Training(
+      ...     network=network,
+      ...     genotype=(3, 1, 1, 1, 1, 1),
+      ...     recipe=Recipe(epochs=2, batch_size=4),
+      ...     num_images=8,
+      ...     mean=(0.5, 0.5, 0.5),
+      ...     std=(0.2, 0.2, 0.2),
+      ... )
+      >>> training.steps_per_epoch, training.num_steps
+      (2, 4)
     """
 
     network: CellNetwork
@@ -106,17 +126,17 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch."""
+        """How many steps an epoch has."""
         return self.num_images // self.recipe.batch_size
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole training."""
+        """How many steps the whole training has."""
         return self.recipe.epochs * self.steps_per_epoch
 
 
 class TrainState(NamedTuple):
-    """What a step changes.
+    """The state of a training, which every step changes.
 
     Attributes:
       step: steps done, an int32 scalar.
@@ -132,12 +152,12 @@ class TrainState(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over images.
+    """Sums over images, from which loss and accuracy are computed.
 
     Attributes:
-      loss: of the cross-entropy.
-      num_correct: images whose largest logit is that of their class.
-      num_images: how many images.
+      loss: the sum of the cross-entropies.
+      num_correct: how many images have their class as their largest logit.
+      num_images: how many images there are.
     """
 
     loss: jax.Array
@@ -146,16 +166,21 @@ class Sums(NamedTuple):
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Weights of classes by which all of them count alike: M / (J M_k).
+    """Weights by which all classes count equally: M / (J M_k) for class k.
 
-    M_k images have class k, and J classes have images. The mean over all images is 1.
+    M_k images have class k, and J classes have images. The mean weight over all images is 1.
 
     Args:
       labels: the classes of the training images, int `[M]`.
       num_classes: K.
 
     Returns:
-      K of them; 0 for a class without an image.
+      K weights; 0 for a class without an image.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import balanced_weights
+      >>> balanced_weights(np.array([0, 0, 0, 1]), 2)
+      (0.666..., 2.0)
     """
     counts = np.bincount(labels, minlength=num_classes)
     shares = np.count_nonzero(counts) * np.maximum(counts, 1)
@@ -164,17 +189,33 @@ def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
 
 
 def learning_rate(recipe: Recipe, epoch: int | jax.Array) -> jax.Array:
-    """The learning rate of an epoch, counted from 0: lr/2 (1 + cos(pi epoch / epochs))."""
+    """The learning rate of an epoch, counted from 0: lr/2 (1 + cos(pi epoch / epochs)).
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe, learning_rate
+      >>> [round(float(learning_rate(Recipe(epochs=4), epoch)), 3) for epoch in range(4)]
+      [0.1, 0.085, 0.05, 0.015]
+    """
     return optax.cosine_decay_schedule(recipe.learning_rate, recipe.epochs)(jnp.asarray(epoch))
 
 
 @functools.partial(jax.jit, static_argnames="training")
 def init_state(key: jax.Array, *, training: Training) -> TrainState:
-    """The state before the first step: weights drawn as for scoring, averages 0 and 1.
+    """The state before the first step, with weights drawn as for scoring.
+
+    Batch norm's running means are 0 and its running variances 1.
 
     Args:
       key: random key, consumed.
       training: what is trained.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe, Training, init_state
+      >>> facts = {"num_images": 8, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+      >>> recipe = Recipe(batch_size=8)
+      >>> training = Training(network=network, genotype=(3,) + (1,) * 5, recipe=recipe, **facts)
+      >>> int(init_state(jax.random.key(0), training=training).step)
+      0
     """
     images = jnp.zeros((1, _SMALLEST_SIDE, _SMALLEST_SIDE, 3), training.network.param_dtype)
     variables = training.network.init(key, images, training.genotype, use_running_average=True)
@@ -184,10 +225,10 @@ def init_state(key: jax.Array, *, training: Training) -> TrainState:
 
 
 def epoch_rows(key: jax.Array, epoch: int, training: Training) -> np.ndarray:
-    """The images of an epoch, shuffled: int `[steps, N]`; a key and an epoch have one order.
+    """The images of an epoch as shuffled rows of the data set, int `[steps, N]`.
 
     Args:
-      key: random key, not consumed.
+      key: random key, not consumed: the order depends on the key and the epoch only.
       epoch: counted from 0.
       training: what is trained.
     """
@@ -200,17 +241,28 @@ def epoch_rows(key: jax.Array, epoch: int, training: Training) -> np.ndarray:
 def train_step(
     state: TrainState, key: jax.Array, images: jax.Array, labels: jax.Array, *, training: Training
 ) -> tuple[TrainState, Sums]:
-    """One step of SGD.
+    """Trains on one mini-batch, by one step of SGD.
 
     Args:
-      state: before the step; its memory is used again.
-      key: random key of the training's augmentation, not consumed: a key and a step have one draw.
+      state: before the step; it cannot be used afterwards, because its memory is used again.
+      key: random key of the augmentation, not consumed: the draw depends on the key and the step.
       images: a mini-batch, uint8 `[N, H, H, 3]`.
       labels: its classes, int `[N]`.
       training: what is trained.
 
     Returns:
-      The state after the step, and the sums over the mini-batch before it.
+      The state after the step, and the sums over the mini-batch by the weights before the step.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe, Training, init_state, train_step
+      >>> recipe = Recipe(batch_size=8, augment=False)
+      >>> facts = {"num_images": 8, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+      >>> training = Training(network=network, genotype=(3,) + (1,) * 5, recipe=recipe, **facts)
+      >>> state = init_state(jax.random.key(0), training=training)
+      >>> pixels = np.zeros((8, 8, 8, 3), np.uint8)
+      >>> state, sums = train_step(state, jax.random.key(1), pixels, labels, training=training)
+      >>> int(state.step), int(sums.num_images)
+      (1, 8)
     """
     recipe = training.recipe
     x = _normalised(images, training)
@@ -239,32 +291,60 @@ def train_step(
 def evaluate(
     state: TrainState, images: jax.Array, labels: jax.Array, *, training: Training
 ) -> Sums:
-    """Sums over a mini-batch, normalised by the running averages and not augmented.
+    """Sums loss and correct predictions over a mini-batch, by the running averages.
 
     Args:
       state: as trained.
-      images: uint8 `[N, H, H, 3]`.
-      labels: classes, int `[N]`; `NO_IMAGE` for what fills up a mini-batch and does not count.
+      images: uint8 `[N, H, H, 3]`, not augmented.
+      labels: classes, int `[N]`; `NO_IMAGE` for an entry that fills up a mini-batch.
       training: what was trained.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe, Training, evaluate, init_state
+      >>> facts = {"num_images": 8, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+      >>> recipe = Recipe(batch_size=8)
+      >>> training = Training(network=network, genotype=(3,) + (1,) * 5, recipe=recipe, **facts)
+      >>> state = init_state(jax.random.key(0), training=training)
+      >>> pixels = np.zeros((8, 8, 8, 3), np.uint8)
+      >>> int(evaluate(state, pixels, labels, training=training).num_images)
+      8
     """
     return _sums(_logits(state, images, training), labels)
 
 
 @functools.partial(jax.jit, static_argnames="training")
 def probabilities(state: TrainState, images: jax.Array, *, training: Training) -> jax.Array:
-    """The probability of every class for every image, `[N, K]`; the arguments as of `evaluate`."""
+    """The probability of every class for every image, by the running averages.
+
+    Args:
+      state: as trained.
+      images: uint8 `[N, H, H, 3]`.
+      training: what was trained.
+
+    Returns:
+      Probabilities, `[N, K]`.
+
+    Examples:
+      >>> from epe_nas_jax.training.step import Recipe, Training, init_state, probabilities
+      >>> facts = {"num_images": 8, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+      >>> recipe = Recipe(batch_size=8)
+      >>> training = Training(network=network, genotype=(3,) + (1,) * 5, recipe=recipe, **facts)
+      >>> state = init_state(jax.random.key(0), training=training)
+      >>> probabilities(state, np.zeros((8, 8, 8, 3), np.uint8), training=training).shape
+      (8, 3)
+    """
     return jax.nn.softmax(_logits(state, images, training))
 
 
 def normalise(
     pixels: jax.Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: jnp.dtype
 ) -> jax.Array:
-    """Images as a network takes them.
+    """Normalises pixels to images as a network takes them.
 
     Args:
       pixels: uint8 `[N, H, H, 3]`.
-      mean: of each channel of pixels divided by 255.
-      std: standard deviation of each channel of these.
+      mean: mean of each channel of pixels divided by 255.
+      std: standard deviation of each channel of pixels divided by 255.
       dtype: of the result.
 
     Returns:

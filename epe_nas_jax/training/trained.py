@@ -29,13 +29,13 @@ from epe_nas_jax.spaces.base import CellNetwork
 from epe_nas_jax.spaces.table import trainable_entry
 from epe_nas_jax.training.step import normalise
 
-# Images of a call of the compiled program; the last ones are filled up.
+# Images of one call of the compiled program; zeros fill up the last call.
 PREDICT_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedNetwork:
-    """A trained network, as `load_trained` gives it.
+    """A trained network, as `load_trained` returns it.
 
     Attributes:
       network: the network around the cell.
@@ -45,8 +45,14 @@ class TrainedNetwork:
       variables: the weights, `params`, and batch norm's running averages, `batch_stats`.
       class_names: the names of the classes 0..K-1.
       side: H of the images on which it was trained.
-      mean: of each channel of pixels divided by 255.
-      std: standard deviation of each channel of these.
+      mean: mean of each channel of pixels divided by 255.
+      std: standard deviation of each channel of pixels divided by 255.
+
+    Examples:
+      >>> from epe_nas_jax import load_trained
+      >>> trained = load_trained("runs/trained")
+      >>> trained.side, trained.class_names[:3]
+      (8, ('0', '1', '2'))
     """
 
     network: CellNetwork
@@ -60,7 +66,7 @@ class TrainedNetwork:
     std: tuple[float, ...]
 
     def probabilities(self, pixels: jax.Array) -> jax.Array:
-        """The probability of every class, as a pure function that JAX can transform and export.
+        """The probability of every class, by a pure function that JAX can transform and export.
 
         Args:
           pixels: uint8 `[N, H, H, 3]`.
@@ -78,10 +84,7 @@ class TrainedNetwork:
         )
 
     def predict(self, images: Any) -> np.ndarray:
-        """The probability of every class.
-
-        >>> trained.predict(images).argmax(axis=1)
-        array([3, 8, 0])
+        """The probability of every class for every image.
 
         Args:
           images: raw pixels as a data set holds them, not normalised: whole numbers 0..255 of any
@@ -92,12 +95,19 @@ class TrainedNetwork:
 
         Raises:
           InputError: the images are something else, or have another side than H.
+
+        Examples:
+          >>> from epe_nas_jax import load_dataset, load_trained
+          >>> trained = load_trained("runs/trained")
+          >>> digits = load_dataset("digits", side=trained.side)
+          >>> trained.predict(digits.images[:5]).argmax(axis=1).shape
+          (5,)
         """
         pixels = self._check(np.asarray(as_array(images, "images")))
         found = []
         for start in range(0, len(pixels), PREDICT_BATCH):
             batch = pixels[start : start + PREDICT_BATCH]
-            # One size, and so one compiled program.
+            # One size needs only one compiled program.
             filled = np.zeros((PREDICT_BATCH, *batch.shape[1:]), np.uint8)
             filled[: len(batch)] = batch
             found.append(np.asarray(self.probabilities(jnp.asarray(filled)))[: len(batch)])
@@ -105,7 +115,7 @@ class TrainedNetwork:
 
     def _check(self, images: np.ndarray) -> np.ndarray:
         pixels = colour_bytes(images, "images")
-        # Bytes can be of a dark image; of other numbers 1 is often meant to be white.
+        # Bytes can be those of a dark image; in other dtypes 1 often stands for white.
         if images.dtype != np.uint8:
             check_brightness(pixels, "images")
         _, height, width, _ = pixels.shape
@@ -127,7 +137,7 @@ def _probabilities(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> jax.Array:
-    # A GPU would round the factors of products.
+    # By default a GPU would round the factors of products.
     with jax.default_matmul_precision("highest"):
         x = normalise(pixels, mean, std, network.param_dtype)
         logits: Any = network.apply(variables, x, genotype, use_running_average=True)
@@ -150,20 +160,23 @@ class _Facts(NamedTuple):
 
 
 def load_trained(workdir: str | os.PathLike[str], *, seed: int | None = None) -> TrainedNetwork:
-    """Loads the network of a finished training.
+    """Loads the network of a finished training from its work directory.
 
-    >>> trained = load_trained("runs/train")
-    >>> probabilities = trained.predict(images)
-
-    The data set is not needed any more: its classes and statistics are in the work directory.
+    The data set is not needed: its classes and statistics are in the work directory.
 
     Args:
       workdir: the work directory of the training.
-      seed: one of those that were trained; None: the first.
+      seed: one of the seeds that were trained; None: the first one.
 
     Raises:
       InputError: the directory holds no finished training, or none with that seed; or its weights
         cannot be read, or are those of another cell.
+
+    Examples:
+      >>> from epe_nas_jax import load_trained
+      >>> trained = load_trained("runs/trained", seed=1)
+      >>> trained.arch
+      '|nor_conv_1x1~0|+|none~0|none~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|'
     """
     directory = local_path(workdir)
     _check_finished(directory)
@@ -214,7 +227,7 @@ def _check_finished(directory: Path) -> None:
     if not (directory / SUMMARY_FILE).exists():
         raise InputError(
             f"{directory}: found an unfinished training, expected a finished one "
-            "(the train command that began it goes on)"
+            "(the same train command continues it)"
         )
 
 
@@ -272,14 +285,14 @@ def _read_weights(place: Path, epoch: int, arch: str) -> dict[str, Any]:
         raise InputError(f"{place}: found none, {wanted}")
     options = ocp.CheckpointManagerOptions(create=False)
     handler = ocp.PyTreeCheckpointHandler()
-    # On a damaged checkpoint Orbax and what is beneath it raise anything, some of it later.
+    # Orbax and its libraries can raise any exception on a damaged checkpoint, also after a while.
     hook = sys.unraisablehook
     sys.unraisablehook = _silent_about_late_reads(hook)
     try:
         with ocp.CheckpointManager(
             place.absolute(), options=options, item_handlers=handler
         ) as manager:
-            # Not as they lay on the devices of the training, which may not be here.
+            # As NumPy arrays, because the devices of the training may not exist here.
             on_host = jax.tree.map(
                 lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
                 manager.item_metadata(epoch).tree,
@@ -296,7 +309,7 @@ def _read_weights(place: Path, epoch: int, arch: str) -> dict[str, Any]:
 
 
 def _silent_about_late_reads(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A hook for what nobody can catch: of arrays that are read after Orbax has given up."""
+    """A hook without the errors of reads that end after Orbax has failed, which none can catch."""
 
     def silent(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
