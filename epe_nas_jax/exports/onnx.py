@@ -11,22 +11,30 @@ ONNX_FILE = "network.onnx"
 
 
 def onnx_files(trained: TrainedNetwork) -> dict[str, bytes]:
-    """The network by file name, for any number of images and with the weights in it.
+    """Exports a trained network as one ONNX file, with its weights, for any number of images.
 
-    It takes `images`, uint8 `[N, 3, H, H]`, and returns `probabilities`, float32 `[N, K]`.
-
-    >>> onnxruntime.InferenceSession("network.onnx").run(None, {"images": images})
+    The network takes `images`, uint8 `[N, 3, H, H]`, and returns `probabilities`, float32 `[N, K]`:
+    `onnxruntime.InferenceSession("network.onnx").run(None, {"images": images})`.
 
     Args:
-      trained: the network.
+      trained: what is exported.
+
+    Returns:
+      Contents by file name.
 
     Raises:
       InputError: PyTorch or a package of its exporter is not installed.
+
+    Examples:
+      >>> from epe_nas_jax import load_trained
+      >>> from epe_nas_jax.exports.onnx import onnx_files
+      >>> list(onnx_files(load_trained("runs/trained")))
+      ['network.onnx']
     """
     torch, *_ = (import_for_export(name) for name in ("torch", "onnx", "onnxscript"))
     network = network_from(pytorch_files(trained))
     images = torch.zeros((2, 3, trained.side, trained.side), dtype=torch.uint8)
-    # The exporter tells its steps, and warns of what it does inside.
+    # The exporter prints its steps, and warns about its own internals.
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
             network,
@@ -38,7 +46,7 @@ def onnx_files(trained: TrainedNetwork) -> dict[str, bytes]:
             verbose=False,
         )
     model = program.model_proto
-    # Among them are paths of this machine.
+    # The metadata hold paths of this machine.
     for node in model.graph.node:
         node.ClearField("metadata_props")
     return {ONNX_FILE: model.SerializeToString()}

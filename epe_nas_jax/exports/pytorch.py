@@ -19,7 +19,7 @@ from epe_nas_jax.training.trained import TrainedNetwork
 
 CODE_FILE, WEIGHTS_FILE = "network.py", "weights.pt"
 _INSTALL = "pip install 'epe_nas_jax[export]'"
-# All others are convolutions and the average.
+# Operations without a layer; all others are convolutions or the average pool.
 _WITHOUT_LAYER = ("none", "skip_connect")
 
 _CODE = '''\
@@ -110,18 +110,25 @@ def load_network(weights):
 
 
 def pytorch_files(trained: TrainedNetwork) -> dict[str, bytes]:
-    """The network's code, plain `torch.nn`, and its weights, by file name.
+    """Exports a trained network as PyTorch code, plain `torch.nn`, and weights.
 
-    It takes uint8 `[N, 3, H, H]` and returns probabilities, float32 `[N, K]`.
-
-    >>> from network import load_network
-    >>> load_network("weights.pt")(images)
+    The network takes uint8 `[N, 3, H, H]` and returns probabilities, float32 `[N, K]`. Its module
+    `network.py` has a function `load_network`: `load_network("weights.pt")(images)`.
 
     Args:
       trained: what is exported.
 
+    Returns:
+      Contents by file name.
+
     Raises:
       InputError: PyTorch is not installed.
+
+    Examples:
+      >>> from epe_nas_jax import load_trained
+      >>> from epe_nas_jax.exports.pytorch import pytorch_files
+      >>> list(pytorch_files(load_trained("runs/trained")))
+      ['network.py', 'weights.pt']
     """
     torch = import_for_export("torch")
     network = _nasbench201(trained)
@@ -137,10 +144,10 @@ def pytorch_files(trained: TrainedNetwork) -> dict[str, bytes]:
 
 
 def import_for_export(name: str) -> Any:
-    """A package that only export needs.
+    """Imports a package that only export needs.
 
     Raises:
-      InputError: it is not installed; the line says how to install it.
+      InputError: it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(name)
@@ -149,14 +156,14 @@ def import_for_export(name: str) -> Any:
 
 
 def network_from(files: dict[str, bytes]) -> Any:
-    """The `torch.nn.Module` of what `pytorch_files` returned, made by its very code."""
+    """The `torch.nn.Module` of the files of `pytorch_files`, made by running their code."""
     names: dict[str, Any] = {}
     exec(compile(files[CODE_FILE], CODE_FILE, "exec"), names)  # noqa: S102
     return names["load_network"](io.BytesIO(files[WEIGHTS_FILE]))
 
 
 def _nasbench201(trained: TrainedNetwork) -> NasBench201Network:
-    # Nothing else can be trained.
+    # No other network can be trained.
     assert isinstance(trained.network, NasBench201Network)
     return trained.network
 
@@ -201,6 +208,6 @@ def _node(names: list[str], node: int) -> str:
 
 
 def _as_list(class_names: tuple[str, ...]) -> str:
-    # In ASCII: the name of a folder can hold what no file can be written in.
+    # In ASCII: a folder's name can hold characters that no encoding can write.
     lines = [f"    {name!a}," for name in class_names]
     return "\n".join(["[", *lines, "]"])

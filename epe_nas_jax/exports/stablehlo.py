@@ -1,4 +1,4 @@
-"""A trained network as StableHLO, which JAX alone runs again."""
+"""A trained network as StableHLO, which needs nothing but JAX to run."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,19 +10,29 @@ from jax import export
 from epe_nas_jax.training.trained import TrainedNetwork
 
 STABLEHLO_FILE = "network.stablehlo"
-# Where it can run: JAX lowers for all of them anywhere.
+# Where the exported network can run: JAX can lower for all of them on any machine.
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def stablehlo_files(trained: TrainedNetwork) -> dict[str, bytes]:
-    """The network by file name, for any number of images and with the weights in it.
+    """Exports a trained network as one StableHLO file, with its weights, for any number of images.
 
-    It takes uint8 `[N, H, H, 3]` and returns probabilities, float32 `[N, K]`.
-
-    >>> jax.export.deserialize(Path("network.stablehlo").read_bytes()).call(images)
+    The network takes uint8 `[N, H, H, 3]` and returns probabilities, float32 `[N, K]`.
 
     Args:
       trained: what is exported.
+
+    Returns:
+      Contents by file name.
+
+    Examples:
+      >>> from jax import export
+      >>> from epe_nas_jax import load_trained
+      >>> from epe_nas_jax.exports.stablehlo import stablehlo_files
+      >>> files = stablehlo_files(load_trained("runs/trained"))
+      >>> exported = export.deserialize(bytearray(files["network.stablehlo"]))
+      >>> exported.call(np.zeros((5, 8, 8, 3), np.uint8)).shape
+      (5, 10)
     """
     num_images, *_ = export.symbolic_shape("N")
     shape = (num_images, trained.side, trained.side, 3)
@@ -34,7 +44,7 @@ def stablehlo_files(trained: TrainedNetwork) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _no_paths() -> Iterator[None]:
-    """Has JAX write no paths of this machine's files into programs."""
+    """Keeps JAX from writing paths of this machine into programs."""
     name = "jax_traceback_in_locations_limit"
     limit = getattr(jax.config, name)
     jax.config.update(name, 0)  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from epe_nas_jax.exports.pytorch import CODE_FILE, WEIGHTS_FILE, pytorch_files
 from epe_nas_jax.exports.stablehlo import STABLEHLO_FILE, stablehlo_files
 from epe_nas_jax.training.trained import TrainedNetwork
 
+# The file that says what each exported file is.
 INFO_FILE = "network.json"
 
 _CHANNELS_LAST = "uint8 [N, {side}, {side}, 3]"
@@ -18,14 +19,21 @@ _CHANNELS_FIRST = "uint8 [N, 3, {side}, {side}]"
 
 
 class Format(NamedTuple):
-    """One format. All take raw pixels 0..255 of any number of images and return probabilities.
+    """A format of exported networks, which take raw pixels 0..255 and return probabilities.
 
     Attributes:
       files: from a trained network to contents by file name; raises `InputError` where a package
         is missing.
-      takes: dtype and shape of the images.
-      call: a line that loads it and calls it on `images`.
-      packages: what made it.
+      takes: dtype and shape of the images, of which there may be any number.
+      call: a line of Python that loads the network and calls it on `images`.
+      packages: names of the packages that make the files.
+
+    Examples:
+      >>> from epe_nas_jax.exports.table import FORMATS
+      >>> list(FORMATS)
+      ['stablehlo', 'pytorch', 'onnx']
+      >>> FORMATS["pytorch"].call
+      'network.load_network("weights.pt")(images)'
     """
 
     files: Callable[[TrainedNetwork], dict[str, bytes]]
@@ -34,6 +42,7 @@ class Format(NamedTuple):
     packages: tuple[str, ...]
 
 
+# All formats by name.
 FORMATS = {
     "stablehlo": Format(
         stablehlo_files,
@@ -57,10 +66,7 @@ FORMATS = {
 
 
 def export_files(trained: TrainedNetwork) -> dict[str, bytes]:
-    """A trained network in every format, and `network.json`, which says what each file is.
-
-    >>> for name, content in export_files(load_trained("runs/train")).items():
-    ...     Path(name).write_bytes(content)
+    """Exports a trained network in every format, with `network.json`, which describes the files.
 
     Args:
       trained: what is exported.
@@ -70,6 +76,12 @@ def export_files(trained: TrainedNetwork) -> dict[str, bytes]:
 
     Raises:
       InputError: PyTorch, or a package with which it writes ONNX, is not installed.
+
+    Examples:
+      >>> from epe_nas_jax import load_trained
+      >>> from epe_nas_jax.exports.table import export_files
+      >>> list(export_files(load_trained("runs/trained")))
+      ['network.stablehlo', 'network.py', 'weights.pt', 'network.onnx', 'network.json']
     """
     files: dict[str, bytes] = {}
     formats = {}
