@@ -18,11 +18,11 @@ from epe_nas_jax.errors import InputError
 from epe_nas_jax.runs.stopping import StopRequested
 
 _ADDRESS = re.compile(r"\S+:[0-9]{1,5}")
-# A process that does not wait for another one notices after this long that it died.
+# After this long a process notices that another one died, if it does not wait for it.
 _HEARTBEAT_SECONDS = 30
-# How long an ending process waits for the others, which have agreed to end.
+# How long a process that ends waits for the others, which have agreed to end.
 _SHUTDOWN_SECONDS = 30
-# The first byte of a message: its sender goes on, or has failed.
+# The first byte of a message: its sender continues, or has failed.
 _MESSAGE, _FAILURE = b"s", b"f"
 
 
@@ -47,16 +47,16 @@ def join(
 ) -> None:
     """Connects to the other processes of the run; call it before anything asks JAX for devices.
 
-    JAX ends the process if they do not come within five minutes.
+    JAX ends the process if they do not connect within five minutes.
 
     Args:
-      coordinator_address: host and a free port of process 0; None: what SLURM, Open MPI,
-        Kubernetes or the TPU says.
-      num_processes: how many there are; None: likewise.
-      process_id: which of them this is, from 0; None: likewise.
+      coordinator_address: host and a free port of process 0. An argument that is None is taken from
+        SLURM, Open MPI, Kubernetes or the TPU.
+      num_processes: how many processes there are, or None.
+      process_id: the index of this process, from 0, or None.
 
     Raises:
-      InputError: an argument is wrong, or it is not given and the job's system does not say it.
+      InputError: an argument is wrong, or it is None and the job's system does not know it.
       ProcessLost: another process died meanwhile.
     """
     if coordinator_address is not None and not _ADDRESS.fullmatch(coordinator_address):
@@ -82,7 +82,13 @@ def join(
 
 
 def index() -> int:
-    """Which process this is; number 0 writes the results."""
+    """The index of this process in the run, from 0; process 0 writes the results.
+
+    Examples:
+      >>> from epe_nas_jax.runs import hosts
+      >>> hosts.index(), hosts.count()
+      (0, 1)
+    """
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
@@ -94,8 +100,8 @@ def count() -> int:
 def exchange(message: bytes) -> list[bytes]:
     """Sends a message to all processes and returns those of all, in the order of the processes.
 
-    Waits for the slowest. To be called within `one_outcome`, which says what is raised if a process
-    fails.
+    Waits for the slowest process. Call it within `one_outcome`, which says what is raised if a
+    process fails.
     """
     if count() == 1:
         return [message]
@@ -104,7 +110,7 @@ def exchange(message: bytes) -> list[bytes]:
 
 @contextlib.contextmanager
 def one_outcome() -> Iterator[None]:
-    """Ends the work within it in the same way in all processes.
+    """Makes the work within it end in the same way in all processes.
 
     If one of them fails, is stopped or dies, the others raise an error, too.
 
@@ -131,7 +137,7 @@ def one_outcome() -> Iterator[None]:
 def _exchange(message: bytes) -> list[bytes]:
     try:
         messages = _gather(message)
-    # A broken connection raises the first or the second, noticed at the start or later.
+    # A broken connection raises one or the other, depending on when it is noticed.
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         cause = str(error).splitlines()[0]
         lost = f"another process of this run has died or cannot be reached ({cause})"
@@ -153,7 +159,7 @@ def _gather(message: bytes) -> list[bytes]:
 
 
 def _gather_rows(row: np.ndarray) -> np.ndarray:
-    """Rows of all processes, one below the other, through one device of each."""
+    """The rows of all processes as one array, sent through one device of each process."""
     devices = {device.process_index: device for device in reversed(jax.devices())}
     mesh = Mesh(np.array([devices[process] for process in range(count())]), ("processes",))
     by_process = NamedSharding(mesh, PartitionSpec("processes"))  # type: ignore[no-untyped-call]
@@ -177,7 +183,7 @@ def _failure(error: BaseException) -> bytes:
 
 
 def _outcome(process: int, failure: bytes) -> Exception:
-    """What to raise here for the failure of another process."""
+    """The exception to raise here for the failure of another process."""
     content = json.loads(failure)
     if "signal" in content:
         return StopRequested(content["signal"])

@@ -1,4 +1,4 @@
-"""A command's run in its work directory: free or resumed, locked, and with its origin on record."""
+"""A command's run in its work directory: new or resumed, locked, with a record of its origin."""
 
 import contextlib
 import json
@@ -25,17 +25,17 @@ from epe_nas_jax.runs.workdir import (
 
 
 class Run:
-    """A command's run, as `open_run` gives it.
+    """A command's run in its work directory, as `open_run` yields it.
 
     Attributes:
       directory: its work directory.
-      config: the resolved config in JSON's types.
+      config: the resolved config in types of JSON.
       is_first: whether this is process 0 of the run, which writes the results.
       origin: the content of `config.json`; empty before `begin`.
     """
 
     def __init__(self, directory: Location, config: Mapping[str, Any], stack: contextlib.ExitStack):
-        """Holds what `open_run` checked; what `begin` starts ends with the stack."""
+        """Takes what `open_run` checked; what `begin` starts ends with the stack."""
         self.directory = directory
         self.config = config
         self.is_first = hosts.index() == 0
@@ -46,18 +46,19 @@ class Run:
     def begin(
         self, inputs: Sequence[np.ndarray | jax.Array] = (), packages: Sequence[str] = ()
     ) -> None:
-        """Takes the directory for this run; to be called when all input has been checked.
+        """Takes the work directory for this run; call it when all input has been checked.
 
-        It is made if need be, locked until the run ends, compared with what an earlier part of the
-        run left, and gets `config.json`. From here on a signal waits for `check_stop`.
+        The directory is created if it does not exist, locked until the run ends, compared with the
+        files of an earlier part of the run, and gets `config.json`. From then on a signal stops the
+        run only at the next `check_stop`.
 
         Args:
           inputs: the images and labels that the results depend on, as for `workdir.provenance`.
-          packages: packages that take part, as for `workdir.provenance`.
+          packages: packages that the run uses, as for `workdir.provenance`.
 
         Raises:
-          InputError: another run is at work in the directory, or what it holds is of another
-            config, data, code, version or kind of device; or this process is unlike process 0.
+          InputError: another run is at work in the directory, or it holds results of another
+            config, data, code, version or kind of device; or this process differs from process 0.
           OSError: the directory cannot be written.
         """
         self.origin = provenance(self.config, inputs, packages)
@@ -69,7 +70,7 @@ class Run:
             self.write(CONFIG_FILE, to_json(self.origin))
 
     def check_stop(self) -> None:
-        """Stops the run if a signal asked for it; to be called when all results so far are on disk.
+        """Stops the run if a signal asked for it; call it when all results so far are on disk.
 
         Raises:
           StopRequested: SIGTERM or SIGINT came since `begin`.
@@ -77,10 +78,10 @@ class Run:
         self._check_stop()
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file of the work directory, which appears whole or not at all.
+        """Writes a file of the work directory, which appears complete or not at all.
 
         Raises:
-          OSError: it cannot be written.
+          OSError: the file cannot be written.
         """
         write(self.directory / name, content)
 
@@ -89,18 +90,25 @@ class Run:
 def open_run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> Iterator[Run]:
     """Opens a work directory for a command; nothing is written before `Run.begin`.
 
-    >>> with open_run(config, workdir) as run:
-    ...     images, labels = ...  # read and check everything
-    ...     run.begin((images, labels))
-    ...     run.write("summary.json", content)
-
     Args:
-      config: the resolved config in JSON's types.
-      workdir: the work directory, which may hold an earlier part of the very same run.
+      config: the resolved config in types of JSON.
+      workdir: the work directory, which may hold an earlier part of the same run.
+
+    Yields:
+      The run. Read and check all input first, then call `Run.begin`.
 
     Raises:
       InputError: it holds another run, or is no directory.
-      StopRequested: on leaving, if a signal came since `Run.begin`.
+      StopRequested: on leaving the context, if a signal came since `Run.begin`.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> from epe_nas_jax.runs.run import open_run
+      >>> with open_run({"seed": 0}, "runs/mine") as run:
+      ...     run.begin((images, labels))
+      ...     run.write("summary.json", b"{}")
+      >>> sorted(path.name for path in Path("runs/mine").glob("*.json"))
+      ['config.json', 'summary.json']
     """
     directory = location_of(workdir)
     check_workdir(directory, config)
@@ -112,7 +120,7 @@ def _check_same_as_first(origin: Mapping[str, Any]) -> None:
     """Checks that the processes of a run have the same config, data, code and kind of device.
 
     Raises:
-      InputError: this one differs from process 0.
+      InputError: this process differs from process 0.
     """
     first = json.loads(hosts.exchange(to_json(origin))[0])
     difference = difference_in_scores(first, origin)

@@ -15,9 +15,15 @@ _LOG = logging.getLogger(__name__)
 def prepare() -> None:
     """Makes every CPU core a JAX device, and keeps compiled programs for the next run.
 
-    Each core then scores cells of its own. Programs are kept in the user's cache directory.
-    `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` may say
-    otherwise. BLAS and LAPACK always get one thread.
+    Each core then scores other cells. Programs are kept in the user's cache directory. The
+    environment variables `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR` and
+    `JAX_ENABLE_COMPILATION_CACHE` have priority. BLAS and LAPACK always get one thread.
+
+    Examples:
+      >>> from epe_nas_jax.runs import runtime
+      >>> def main() -> None:
+      ...     runtime.prepare()  # Before anything asks JAX for its devices.
+      ...     print(jax.devices())
     """
     if not os.environ.get("JAX_NUM_CPU_DEVICES"):
         num_cores = len(os.sched_getaffinity(0))
@@ -33,10 +39,10 @@ def prepare() -> None:
 
 
 def check_devices() -> None:
-    """Checks that JAX finds the kind of device that it is asked for, and may compile and copy.
+    """Checks that JAX finds the kind of device that is asked for, and may compile and copy.
 
     Raises:
-      InputError: it does not, or may not.
+      InputError: there is no such device, or a JAX setting forbids to compile or copy.
     """
     for name, expected in (("jax_disable_jit", False), ("jax_transfer_guard", "allow")):
         found = getattr(jax.config, name)
@@ -44,7 +50,7 @@ def check_devices() -> None:
             raise InputError(f"{name.upper()}: found {found}, expected {expected} or none")
     try:
         jax.devices()
-    # Where no plugin for a GPU is installed, JAX fails at an assertion.
+    # Without a plugin for GPUs, JAX raises an AssertionError.
     except (RuntimeError, AssertionError) as error:
         asked = getattr(jax.config, "jax_platforms", None)
         reason = f" ({error})".splitlines()[0] if str(error) else ""

@@ -1,9 +1,9 @@
-"""Scores on disk as they come: one line a finished step, so that a killed run goes on.
+"""Keeps scores on disk: one line per finished step, so that a killed run can continue.
 
 A search is determined by its key and by the scores it is given. A run that starts again therefore
-replays it: what the log holds is not scored again, the rest is. Every process of a run appends to a
-file of its own; at the start process 0 sends the others what all files hold, and after every step
-each sends its part to all.
+replays it: cells in the log are not scored again, all others are. Every process of a run appends to
+a file of its own; at the start process 0 sends the others the content of all files, and after every
+step each process sends its part to all.
 
 A line is a JSON object: `crc32` of what follows it in the line, the `genotypes` that were scored as
 `CellScorer.distinct` gives them, their `proxies` (null for NaN), the `seconds` that the step took,
@@ -38,9 +38,9 @@ class Step(NamedTuple):
     Attributes:
       genotypes: int32 `[B, E]`.
       proxies: float `[B, P]`.
-      seconds: what scoring took.
-      compile_seconds: what compiling took, in a process's first step.
-      memory_bytes: memory in use after it.
+      seconds: the time that scoring took.
+      compile_seconds: the time that compiling took, in a process's first step; 0 in others.
+      memory_bytes: memory in use after the step.
     """
 
     genotypes: np.ndarray
@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 
 class ScoreLog:
-    """The logs of a work directory, read, and this process's one open for more.
+    """The logs of a work directory: all are read, and this process's own is open for more steps.
 
     Attributes:
       steps: every finished step of all processes, by the name of the file it is in.
@@ -60,13 +60,13 @@ class ScoreLog:
     def __init__(
         self, directory: Location, num_proxies: int, process: int = 0, name: str = SEARCH_LOG
     ):
-        """Reads all logs and cuts a torn last line off this process's own.
+        """Reads all logs, and removes an incomplete last line from this process's own.
 
         Args:
           directory: the work directory, which this process has locked.
           num_proxies: P.
           process: index of this process.
-          name: which log, where a work directory has several.
+          name: which of the logs, if a work directory has several.
 
         Raises:
           InputError: a line other than the last is damaged, or a log is no file.
@@ -117,7 +117,7 @@ class ScoreLog:
         return others
 
     def _agree(self) -> None:
-        """Takes over what process 0 has read: another host may see files that lag behind."""
+        """Replaces what was read by what process 0 has read: another host may see older files."""
         if hosts.count() == 1:
             return
         lines = {
@@ -142,10 +142,10 @@ class LoggedScorer:
     """Scores the cells that a log does not hold, and adds every finished step to the log.
 
     Attributes:
-      names: of the proxies.
+      names: names of the proxies.
       rows: the proxies `[P]` of every genotype that has been scored, in this run or before, by the
         bytes of its int32 row.
-      num_scored: how many of them are new, scored by this process or another one of the run.
+      num_scored: how many of them this run has scored, in this process or another one.
     """
 
     def __init__(
@@ -160,9 +160,9 @@ class LoggedScorer:
         Args:
           scorer: scores what the log does not hold.
           log: the log.
-          check_stop: called before scoring and after every step, when it is on disk; raises to stop
-            the search.
-          compile_seconds: what compiling the scorer took.
+          check_stop: called before scoring and after every step, when it is on disk; raises an
+            exception to stop the search.
+          compile_seconds: the time that compiling the scorer took.
         """
         self._scorer = scorer
         self.names = scorer.config.proxies
@@ -214,7 +214,7 @@ class LoggedScorer:
 
 
 def _shard_of(scorer: CellScorer) -> Shard:
-    """Part of a step that this process does, if all have what the weakest of them has."""
+    """The part of a step for this process; all get as much work as the weakest of them can do."""
     own = json.dumps([len(scorer.devices), scorer.cells_per_step]).encode()
     of_processes = [json.loads(message) for message in hosts.exchange(own)]
     num_devices, cells_per_step = (min(numbers) for numbers in zip(*of_processes, strict=True))
@@ -251,7 +251,7 @@ def _read(log: Log, num_proxies: int) -> list[Step]:
         step = _parse(line, num_proxies)
         if step is None:
             if number == len(log.lines):
-                # A kill or a full disk tore it; its cells are scored again.
+                # A kill or a full disk left it incomplete; its cells are scored again.
                 break
             raise InputError(
                 f"{log.where(number)}: damaged, its checksum does not fit; "

@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(Exception):  # noqa: N818
-    """A signal asked the run to stop, and it did after the step it was in.
+    """A signal asked the run to stop, and it stopped after the step that was running.
 
     Attributes:
       signal_number: which signal.
@@ -27,9 +27,10 @@ class StopRequested(Exception):  # noqa: N818
 
 
 def end_when_asked() -> None:
-    """From now on a signal ends the process at once, in one line and with 128 and its number.
+    """Makes SIGTERM and SIGINT end the process at once, with one line on stderr.
 
-    For the main thread of a command, before anything else: importing JAX takes seconds.
+    The exit status is 128 plus the signal's number. Call it in the main thread of a command before
+    anything else, because importing JAX takes seconds.
     """
     _hear(lambda *_: None, num_kept=0)
 
@@ -38,7 +39,7 @@ def end_when_asked() -> None:
 def stop_requests() -> Iterator[Callable[[], None]]:
     """Keeps the first signal for later; a second one ends the process at once.
 
-    Only the main thread hears signals; in another one nothing is kept.
+    Only the main thread receives signals; in any other thread nothing is kept.
 
     Yields:
       A function that raises StopRequested if a signal has come; so does leaving the context.
@@ -61,10 +62,10 @@ def stop_requests() -> Iterator[Callable[[], None]]:
 
 
 def _hear(handle: Callable[[int, FrameType | None], None], num_kept: int) -> Callable[[], None]:
-    """Handles so many signals in the main thread; one more ends the process.
+    """Handles `num_kept` signals in the main thread; the next one ends the process.
 
-    Python calls a handler when the main thread next runs Python, which it does not while it
-    compiles or waits for a device. So the last signal is heard by a thread of its own.
+    Python calls a handler when the main thread next runs Python code, which it does not while it
+    compiles or waits for a device. So a second thread waits for the signal that ends the process.
 
     Returns:
       A function that restores the handlers that were there before.
@@ -97,7 +98,7 @@ def _listen(reading: int, num_kept: int) -> None:
 
 
 def _end(signal_number: int) -> NoReturn:
-    # Nobody may be listening any more.
+    # The other end of stderr may be closed.
     with contextlib.suppress(OSError):
         os.write(2, f"{StopRequested(signal_number)}\n".encode())
     # At once, even if the main thread is compiling.

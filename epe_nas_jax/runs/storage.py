@@ -1,9 +1,9 @@
-"""How files of a work directory are written, so that no kill and no second run can spoil them.
+"""How files of a work directory are written, so that no kill and no second run can damage them.
 
 A work directory is a path of this machine, or a URL that fsspec can write to, such as `gs://` or
-`s3://`. Such a store writes an object whole or not at all but cannot append to one, and it knows
-no locks. So a log is a file that grows here and one object a line there, and of two runs there the
-one is refused that comes second with a line.
+`s3://`. Such a store writes an object completely or not at all, but cannot append to one, and has
+no locks. So a log is a growing file on this machine, and a folder with one object per line in a
+store; of two runs in one folder of a store, the one that writes a line second fails.
 """
 
 import errno
@@ -27,7 +27,7 @@ _OBJECT = re.compile(r"\d{8}")
 
 
 def location_of(path: str | os.PathLike[str]) -> Location:
-    """A path of this machine, or the place that a URL names.
+    """The location of a path of this machine, or of a URL.
 
     Raises:
       InputError: the URL's kind is unknown, or its store cannot be reached.
@@ -37,20 +37,20 @@ def location_of(path: str | os.PathLike[str]) -> Location:
     if os.fspath(path).startswith("file:"):
         raise InputError(f"{path}: found a URL, expected a path without file://")
     try:
-        # Another run may write at any time: nothing is remembered.
+        # No cache: another run may write at any time.
         location = UPath(path, use_listings_cache=False)
         location.exists()
-    # Every store has errors of its own.
+    # Every store raises exceptions of its own.
     except Exception as error:
         raise InputError(f"{path}: {error}") from None
     return location
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """A path of this machine.
+    """The location of a path of this machine; a URL is refused.
 
     Raises:
-      InputError: it is a URL.
+      InputError: the path is a URL.
     """
     if "://" in os.fspath(path):
         raise InputError(f"{path}: found a URL, expected a path of this machine")
@@ -58,7 +58,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write(path: Location, content: bytes) -> None:
-    """Writes a file that appears whole or not at all, even if the power fails.
+    """Writes a file that appears complete or not at all, even if the power fails.
 
     Raises:
       OSError: it cannot be written; nothing is left of it.
@@ -82,7 +82,7 @@ def check_new_folder(path: Path) -> None:
     """Checks that `write_folder` may write a folder.
 
     Raises:
-      InputError: there is something already, other than an empty folder.
+      InputError: the path exists and is no empty folder.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: found a file, expected no such folder yet, or an empty one")
@@ -93,7 +93,7 @@ def check_new_folder(path: Path) -> None:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes a folder of files that appears whole or not at all.
+    """Writes a folder of files that appears complete or not at all.
 
     Args:
       path: of the folder, as `check_new_folder` accepts it.
@@ -116,34 +116,34 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def create(path: UPath, content: bytes) -> None:
-    """Writes an object of a store, of which there is none yet, even if others try it too.
+    """Creates an object of a store; of several runs that try it, only one succeeds.
 
     Raises:
-      FileExistsError: there is one, with another content.
+      FileExistsError: the object exists, with another content.
       OSError: it cannot be written.
     """
     try:
         path.fs.pipe_file(path.path, content, mode="create")
     except FileExistsError:
-        # A store that was asked twice because its answer was lost.
+        # With the same content, this was a second try after the answer to the first was lost.
         if path.fs.cat_file(path.path) != content:
             raise
 
 
 class Log(Protocol):
-    """Lines that are only added to.
+    """A log of lines to which others can only be appended.
 
     Attributes:
-      lines: what it held when it was read; the last one may be torn.
+      lines: the lines that it held when it was read; the last one may be incomplete.
     """
 
     lines: list[bytes]
 
     def where(self, number: int) -> str:
-        """The place of a line, counted from 1, in words."""
+        """The place of a line, counted from 1, in words for messages."""
 
     def open(self, num_lines: int) -> None:
-        """Makes it ready for more lines after its first `num_lines`; it drops the others.
+        """Opens the log for more lines after its first `num_lines`; all later ones are removed.
 
         Raises:
           InputError: it is a link, which could lead out of the directory.
@@ -151,22 +151,22 @@ class Log(Protocol):
         """
 
     def append(self, line: bytes) -> None:
-        """Adds a line, which is on disk when this returns.
+        """Appends a line, which is on disk when this returns.
 
         Raises:
-          InputError: another run added one.
+          InputError: another run appended one.
           OSError: it cannot be written, for example because the disk is full.
         """
 
     def close(self) -> None:
-        """Closes what `open` opened."""
+        """Closes the log after `open`."""
 
 
 def log_at(path: Location) -> Log:
-    """The log at a place, read; it need not exist.
+    """Reads the log at a location, where there may be none yet.
 
     Raises:
-      InputError: something else lies there.
+      InputError: there is something else.
       OSError: it cannot be read.
     """
     return _FileLog(path) if isinstance(path, Path) else _ObjectLog(path)
@@ -197,13 +197,13 @@ class _FileLog:
 
 
 class _ObjectLog:
-    """A log that is a folder of objects, a line each, whose names are numbers."""
+    """A log that is a folder of objects, one per line, whose names are numbers."""
 
     def __init__(self, path: UPath):
         self._path = path
         names = [name.rpartition("/")[2] for name in path.fs.find(path.path)]
         self._objects = [path / name for name in sorted(filter(_OBJECT.fullmatch, names))]
-        # All at once, where the store can.
+        # In one request, if the store can.
         contents = path.fs.cat([place.path for place in self._objects]) if self._objects else {}
         self.lines = [contents[place.path] for place in self._objects]
 
@@ -231,7 +231,7 @@ def check_no_links(directory: Path) -> None:
     """Checks that a directory, which need not exist, is no link and holds none.
 
     Raises:
-      InputError: it is a link or holds one, which could lead out of it.
+      InputError: there is a link, which could lead out of the directory.
     """
     for path in (directory, *directory.rglob("*")):
         if path.is_symlink():
@@ -239,13 +239,13 @@ def check_no_links(directory: Path) -> None:
 
 
 def open_for_appending(path: Path) -> BinaryIO:
-    """Opens a file of a work directory to add to it; it may be new, or left by an earlier run.
+    """Opens a file of a work directory for appending, which is created if it does not exist.
 
     Raises:
-      InputError: it is a link or one of several names of a file, which may lie elsewhere.
+      InputError: it is a link, or has another name too, which may be outside the directory.
       OSError: it cannot be opened.
     """
-    # A link is not followed, and a pipe is not waited for.
+    # Follows no link, and does not wait for a pipe.
     safely = os.O_NOFOLLOW | os.O_NONBLOCK
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | safely
     try:
@@ -265,7 +265,7 @@ def _write_through(file: BinaryIO, path: Path, content: bytes) -> None:
     """Writes to an open file and returns when the content is on disk.
 
     Raises:
-      OSError: with the path in it, which the system leaves out.
+      OSError: with the path in its message, which the system leaves out.
     """
     view = memoryview(content)
     try:
@@ -278,7 +278,7 @@ def _write_through(file: BinaryIO, path: Path, content: bytes) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Makes sure that names made or changed in a directory are on disk."""
+    """Makes sure that names created or changed in a directory are on disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The work directory of a command: what it may hold, and what may go on in it."""
+"""The work directory of a command: which files it may hold, and which run may continue in it."""
 
 import contextlib
 import fcntl
@@ -17,6 +17,7 @@ from epe_nas_jax._version import __version__
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.runs.storage import Location, create, log_at, open_for_appending
 
+# Names of files and folders in work directories.
 CONFIG_FILE = "config.json"
 SCORES_FILE = "scores.csv"
 SUMMARY_FILE = "summary.json"
@@ -42,27 +43,27 @@ _RESULT_FILES = (
     CHECKPOINTS,
 )
 _PACKAGE = Path(__file__).parents[1]
-# The score logs: of a search, and of the stage that scores its best cells again.
+# Names of the score logs: of a search, and of the stage that scores its best cells again.
 SEARCH_LOG, REFINING_LOG = "steps", "refine"
 _LOG_FILE = "{}-{}.jsonl"
 _LOCK_FILE = ".lock-{}"
-# What may change between the parts of a run: it changes no score.
+# Config keys that may change between the parts of a run, because they change no score.
 _FREE_KEYS = ("cells_per_step", "benchmark")
-# What may not, besides the config: numbers of different programs or devices would be mixed.
+# Packages whose versions may not: scores of different programs would be mixed.
 _FIXED_VERSIONS = ("epe_nas_jax", "flax", "jax", "jaxlib")
-# By which of JAX's generators a key becomes numbers.
+# JAX settings that decide which numbers a random key becomes.
 _RANDOM_NUMBERS = ("jax_default_prng_impl", "jax_threefry_partitionable")
 
 
 def check_workdir(directory: Location, config: Mapping[str, Any]) -> None:
-    """Checks that a directory is free, or holds files of the very same config.
+    """Checks that a directory is free, or holds files of a run with the same config.
 
     Args:
       directory: the work directory, which need not exist.
-      config: the resolved config in JSON's types.
+      config: the resolved config in types of JSON.
 
     Raises:
-      InputError: it is a file, or holds another run's files.
+      InputError: it is a file, or holds files of another run.
     """
     if directory.exists() and not directory.is_dir():
         raise InputError(f"workdir {directory}: found a file, expected a directory")
@@ -85,10 +86,10 @@ def check_workdir(directory: Location, config: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Location, process: int = 0) -> Iterator[None]:
-    """Keeps a work directory, which is made if need be, to one run at a time.
+    """Locks a work directory, which is created if it does not exist, for one run at a time.
 
-    The system frees the lock when the process ends, however it ends. A store has none: there the
-    first to write the next step goes on, and the other one is refused.
+    The system frees the lock when the process ends, however it ends. A store has no locks: there
+    the run that writes the next step first continues, and the other one fails.
 
     Args:
       directory: the work directory.
@@ -110,17 +111,17 @@ def locked(directory: Location, process: int = 0) -> Iterator[None]:
 
 
 def check_same_run(directory: Location, content: Mapping[str, Any]) -> None:
-    """Checks that going on with what a directory holds gives the scores of one run.
+    """Checks that a run may continue in a directory: its scores must be those of the run there.
 
-    In a store without `config.json` it is made here: of several runs that begin, one does it, and
-    the others are compared with that one.
+    In a store without `config.json` that file is created here: of several runs that begin, one
+    creates it, and the others are compared with that one.
 
     Args:
       directory: the work directory.
-      content: what `provenance` says of this run.
+      content: what `provenance` returns for this run.
 
     Raises:
-      InputError: the config, the data, the code, a version or the kind of device is another one.
+      InputError: the config, the data, the code, a version or the kind of device differs.
     """
     path = directory / CONFIG_FILE
     if not path.exists():
@@ -137,25 +138,32 @@ def check_same_run(directory: Location, content: Mapping[str, Any]) -> None:
 
 
 def difference_in_scores(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """The first thing in which two results of `provenance` differ that may change scores, if any.
+    """The first difference of two results of `provenance` that may change scores, or None.
 
-    It is the config, the data, the code, a version or the kind of device.
+    Such differences are in the config, the data, the code, a version or the kind of device.
     """
     return _first_difference(_fixed(found), _fixed(expected), "")
 
 
 def checkpoints_of(directory: Path, seed: int) -> Path:
-    """Where the checkpoints of a training with a seed lie."""
+    """The folder of the checkpoints of a training with a seed.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> from epe_nas_jax.runs.workdir import checkpoints_of
+      >>> checkpoints_of(Path("runs/trained"), seed=1).as_posix()
+      'runs/trained/checkpoints/seed_1'
+    """
     return directory / CHECKPOINTS / f"seed_{seed}"
 
 
 def log_file(directory: Location, process: int, log: str = SEARCH_LOG) -> Location:
-    """The score log of a process."""
+    """The path of the score log of a process."""
     return directory / _LOG_FILE.format(log, process)
 
 
 def log_files(directory: Location, log: str = SEARCH_LOG) -> list[Location]:
-    """The score logs of all processes that ever took part."""
+    """The paths of the score logs of all processes that ever took part in the run."""
     return sorted(directory.glob(_LOG_FILE.format(log, "*")))
 
 
@@ -164,13 +172,13 @@ def provenance(
     inputs: Sequence[np.ndarray | jax.Array],
     packages: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Where results come from: the content of `config.json`.
+    """A record of where results come from: the content of `config.json`.
 
     Args:
-      config: the resolved config in JSON's types.
-      inputs: the images of the mini-batch or data set, and their labels; none for a command that
-        has none.
-      packages: packages that took part, besides those of every command.
+      config: the resolved config in types of JSON.
+      inputs: the images of the mini-batch or data set, and their labels; empty for a command
+        without images.
+      packages: packages that the run uses, besides those of every command.
     """
     digest = hashlib.sha256()
     for array in inputs:
@@ -193,10 +201,16 @@ def provenance(
 
 
 def read_provenance(directory: Location) -> dict[str, Any]:
-    """Reads what `provenance` said of the run that a directory holds.
+    """Reads the `config.json` of a work directory, as `provenance` made it.
 
     Raises:
-      InputError: it holds no such `config.json`.
+      InputError: there is no such file, or it holds something else.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> from epe_nas_jax.runs.workdir import read_provenance
+      >>> read_provenance(Path("runs/trained"))["config"]["data"]["name"]
+      'digits'
     """
     try:
         path = directory / CONFIG_FILE
@@ -213,7 +227,7 @@ def read_provenance(directory: Location) -> dict[str, Any]:
 
 
 def code_digest(package: Path) -> str:
-    """One number for the code of a package, that of its sub-packages included."""
+    """The SHA-256 of the code of a package and its sub-packages, in hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
@@ -222,7 +236,7 @@ def code_digest(package: Path) -> str:
 
 
 def device_name() -> str:
-    """The device in words a person reads."""
+    """The devices of this process in words, such as `CPU, 2 cores`."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         num_cores = jax.local_device_count()
@@ -231,17 +245,17 @@ def device_name() -> str:
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """A JSON file's content."""
+    """The bytes of a JSON file with some content."""
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _scoring(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that says what is scored and how."""
+    """The part of a config that decides what is scored and how."""
     return {key: value for key, value in config.items() if key not in _FREE_KEYS}
 
 
 def _fixed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `config.json` that all parts of a run have in common."""
+    """The part of `config.json` that must be the same in all parts of a run."""
     versions = content.get("versions", {})
     return {
         "config": _scoring(content["config"]),
