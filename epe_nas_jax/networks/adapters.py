@@ -18,10 +18,10 @@ class Adapter(NamedTuple):
     """One framework.
 
     Attributes:
-      name: of the framework, with what a network of it is.
-      package: where its class `Module` is from.
-      is_pair: whether a network is a pair of a module and something; None: either.
-      measure: from a network to what is found of it.
+      name: what a network of this framework is, for messages.
+      package: the package of its class `Module`.
+      is_pair: whether a network is a pair of a module and something else; None: both are possible.
+      measure: from a network, a mini-batch and needs to what is measured.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Adapter(NamedTuple):
 
 
 def _by_function(as_function: Callable[[Any], function.Function]) -> Measure:
-    """Measures what a function of JAX is made from."""
+    """Makes a `Measure` for networks that can be turned into a function of JAX."""
 
     def measure(network: Any, minibatch: Minibatch, needs: frozenset[Need]) -> Found:
         return function.measure(as_function(network), minibatch, needs)
@@ -51,10 +51,10 @@ _FUNCTION = Adapter("(apply_fn, variables)", "", True, _by_function(function.fro
 
 
 def adapter_of(network: Any) -> Adapter:
-    """The framework of a network.
+    """Finds the framework of a network.
 
     Raises:
-      InputError: it is of none that is known, or not as one of that framework is given.
+      InputError: the framework is unknown, or its networks must be given in another form.
     """
     is_pair = isinstance(network, tuple) and len(network) == 2
     module = network[0] if is_pair else network

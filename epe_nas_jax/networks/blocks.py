@@ -1,16 +1,16 @@
-"""Where the blocks of a network end, from the graph of what it computes.
+"""Finds where the blocks of a network end, from the graph of what it computes.
 
-The graph is the same whatever framework the network is written in: steps in the order in which they
-run, and of each what it reads, what it makes, and in which module it is. A value is narrow if all
-ways from the images to the logits go through it: the input and output of a residual block are, what
-is inside of it is not.
+The graph has the same form for every framework: steps in the order in which they run, and for each
+step what it reads, what it makes, and in which module it is. A value is narrow if all paths from
+the images to the logits go through it: the input and output of a residual block are narrow, values
+inside the block are not.
 
-Three things may be a block's end, the first of which is found counts:
+Blocks end at the first kind of these values that the network has:
 
 1. The output of a module that is as large as its input, both narrow, with a narrow sum inside. Of
-   modules in each other it is the outermost one that is not itself a row of such modules.
-2. A narrow sum of two values, the value before its branches being as large; and the rectifiers that
-   follow.
+   nested modules it is the outermost one that is not itself a sequence of such modules.
+2. A narrow sum of two values, if the value before its branches is as large; or the output of the
+   rectifiers that follow the sum.
 3. The last narrow value of each height and width.
 """
 
@@ -25,7 +25,7 @@ class Node(NamedTuple):
     """One step of a network.
 
     Attributes:
-      inputs: the values that it reads, but for weights and constants.
+      inputs: the values that it reads, except weights and constants.
       outputs: the values that it makes.
       kind: `"sum"` of two values of one shape, `"rectifier"`, or `""`.
       scope: the modules in which it is, outermost first.
@@ -41,8 +41,8 @@ class Ends(NamedTuple):
     """Where gradients are measured.
 
     Attributes:
-      entropy: values of which `grad_entropy` is the sum.
-      size: the value of which `grad_decay` takes the size.
+      entropy: values over whose gradients `grad_entropy` sums.
+      size: the value whose gradient `grad_decay` compares with that of the images.
     """
 
     entropy: tuple[Hashable, ...]
@@ -50,7 +50,7 @@ class Ends(NamedTuple):
 
 
 class _Graph(NamedTuple):
-    """The nodes on the ways from images to logits, and the one value that is alive before each.
+    """The nodes on the paths from images to logits, and the one value that is alive before each.
 
     Attributes:
       nodes: in order.
@@ -78,20 +78,21 @@ class _Graph(NamedTuple):
 def block_ends(
     nodes: Sequence[Node], images: Hashable, logits: Hashable, shapes: Mapping[Any, Shape]
 ) -> Ends | None:
-    """Where the gradients of a network are to be measured.
+    """Finds where the gradients of a network are measured.
 
-    As in the package's own networks: the size at the last block's end, the entropy at those of all
-    blocks but the last stage's, which are as high and wide as the last one. Where all blocks are in
-    one stage, as in a vision transformer, the entropy is taken of all but the last.
+    As in the package's own networks, the size is measured at the end of the last block, and the
+    entropy at the ends of all blocks before the last stage, whose blocks are as high and wide as
+    the last one. If all blocks are in one stage, as in a vision transformer, the entropy is
+    measured at all ends but the last.
 
     Args:
       nodes: every step, in the order in which they run.
-      images: the value that the images are.
-      logits: the value that comes out.
+      images: the value that holds the images.
+      logits: the value that holds the logits.
       shapes: of every value that depends on the images, `[N, H, W, C]` or other, channels last.
 
     Returns:
-      The values; None if there are not two blocks.
+      The values; None if there are fewer than two blocks.
     """
     graph = _on_the_way(nodes, images, logits, shapes)
     places = [
@@ -146,7 +147,7 @@ def _modules(graph: _Graph, start: int, stop: int, depth: int) -> list[tuple[int
 
 
 def _runs(graph: _Graph, start: int, stop: int, depth: int) -> Iterator[tuple[int, int]]:
-    """From where to where nodes follow each other in one module at a depth."""
+    """Start and end of every run of nodes that are in one module at a depth."""
     first = start
     for place in range(start + 1, stop + 1):
         before = graph.nodes[place - 1].scope[: depth + 1]
@@ -174,7 +175,7 @@ def _residual_sums(graph: _Graph) -> list[int]:
 
 
 def _stages(graph: _Graph) -> list[int]:
-    """The last place of each height and width, but for the images and for single pixels."""
+    """The last place of each height and width, except the images and single pixels."""
     last_of = {}
     for place in range(1, len(graph.alive)):
         shape = graph.shape(place)

@@ -1,4 +1,4 @@
-"""The table of what is known of any network: to add a column is its function and an entry here."""
+"""The table of columns for any network: to add one is its function and an entry here."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,19 +17,20 @@ from epe_nas_jax.proxies.jacobian_proxies import (
 from epe_nas_jax.proxies.nwot import nwot_score
 from epe_nas_jax.proxies.weight_gradients import grad_norm_score, snip_score
 
-# It ranks trained networks better than parameters and FLOPs do (docs/any-network.md, "How well this
-# ranks"); the sum of signals that is recommended for cells does not.
+# The columns by which `rank_networks` ranks by default. `nwot` ranks trained networks better than
+# parameters and FLOPs do (docs/any-network.md, "How well this ranks"); the sum of signals that is
+# recommended for cells does not.
 NETWORK_RANKING = ("nwot",)
 
 
 class NetworkColumn(NamedTuple):
-    """One column.
+    """One column of the table of networks.
 
     Attributes:
       name: its name in the table.
-      value: from what was found of a network to a number; None or no finite number: NaN.
-      meaning: of the numbers, with their unit.
-      needs: what is to be found for it.
+      value: from what was measured of a network to a number; None and infinity become NaN.
+      meaning: what the numbers mean, with their unit.
+      needs: what must be measured for it.
     """
 
     name: str
@@ -57,6 +58,7 @@ def _grad_decay(found: Found) -> Any:
     return None if found.size is None else grad_decay_score(found.size, found.jacobian)
 
 
+# All columns by name.
 NETWORK_COLUMNS = {
     column.name: column
     for column in (
@@ -121,7 +123,7 @@ def check_columns(what: str, names: Sequence[str]) -> tuple[str, ...]:
     """Checks names of columns.
 
     Args:
-      what: the argument that they are, for messages.
+      what: the argument that holds them, for messages.
       names: the names.
 
     Returns:
@@ -142,7 +144,11 @@ def check_columns(what: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_objective(names: Sequence[str]) -> tuple[str, ...]:
-    """Checks the columns of an objective, as `check_columns`; there must be one at least."""
+    """Checks the columns of an objective, of which there must be at least one.
+
+    Raises:
+      InputError: there is none, or as `check_columns`.
+    """
     aim = check_columns("objective", names)
     if not aim:
         raise InputError("objective: found no columns, expected at least one")
@@ -150,10 +156,10 @@ def check_objective(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def values_of(found: Found, names: Sequence[str]) -> tuple[dict[str, float], list[str]]:
-    """The columns of a network by name, and what is to be known of them.
+    """The columns of a network by name, and notes about them.
 
-    A column of which something was not found is NaN, and so is one that is infinite, as `nwot` is
-    where two images open the same rectifiers.
+    A column is NaN where a measurement that it needs is missing, and where it is infinite, as
+    `nwot` is where two images open the same rectifiers.
     """
     values, notes = {}, list(found.notes)
     for name in names:

@@ -9,10 +9,10 @@ from epe_nas_jax.networks.function import Function
 
 
 def as_function(network: Any) -> Function:
-    """An Equinox module of one image `[C, H, W]`, or a pair of one and its state.
+    """Turns an Equinox module of one image `[C, H, W]`, alone or with its state, into a function.
 
-    It is in training mode, without dropout. Batch norm sees the mini-batch under the axis name
-    `"batch"`, as in Equinox's documentation.
+    The function runs in training mode, without dropout. Batch norm sees the mini-batch under the
+    axis name `"batch"`, as in Equinox's documentation.
     """
     import equinox as eqx
 

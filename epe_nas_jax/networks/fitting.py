@@ -1,13 +1,13 @@
-"""Mini-batches that fit the memory, and what is said of a network of which none does."""
+"""Mini-batches that fit the memory, and errors about those that do not."""
 
 import numpy as np
 
 from epe_nas_jax.errors import InputError
 from epe_nas_jax.networks.found import Minibatch
 
-# Fewer images say too little of a network, and batch norm cannot do with one.
+# Fewer images say too little about a network, and batch norm needs more than one.
 _FEWEST_IMAGES = 8
-# What PyTorch and XLA say, in errors of several classes.
+# Parts of the messages of PyTorch and XLA, in exceptions of several classes.
 _MESSAGES = ("out of memory", "RESOURCE_EXHAUSTED", "can't allocate memory", "ALLOC_FAILED")
 
 
@@ -16,7 +16,11 @@ class DoesNotFitError(InputError):
 
 
 def check_fits(needed: int, free: int) -> None:
-    """Raises `DoesNotFitError` if more bytes are needed than are free."""
+    """Checks that no more bytes are needed than are free.
+
+    Raises:
+      DoesNotFitError: there are.
+    """
     if needed > free:
         raise DoesNotFitError(
             f"memory: found {free / 1e6:,.0f} MB free, expected about {needed / 1e6:,.0f} MB"
@@ -30,7 +34,7 @@ def is_about_memory(error: Exception) -> bool:
 
 
 def half(minibatch: Minibatch) -> Minibatch | None:
-    """Every second image of each class of a mini-batch; None if these were too few."""
+    """Every second image of each class of a mini-batch; None if these are too few."""
     classes = np.unique(minibatch.labels)
     kept = [np.flatnonzero(minibatch.labels == label)[::2] for label in classes]
     rows = np.sort(np.concatenate(kept))

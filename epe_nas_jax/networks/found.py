@@ -1,4 +1,4 @@
-"""What is measured of a network, in whatever framework it runs."""
+"""What is measured of a network, in any framework."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from epe_nas_jax.errors import InputError
 
 Need = Literal["jacobian", "relus", "probes", "weight_gradient", "flops", "latency", "memory"]
 
-NO_JACOBIAN = "the input Jacobian is zero: the last layer's weights are, or no way leads there"
-# Runs are spread if the middle half of them lies further apart than this share of the median.
+NO_JACOBIAN = "the input Jacobian is zero: no path to the logits, or a last layer of zeros"
+# Times are spread if their quartiles lie further apart than this share of the median.
 _SPREAD = 0.05
 
 
@@ -33,21 +33,21 @@ class Minibatch(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is measured of one network; what nobody needs is None.
+    """What is measured of one network; what was not asked for is None.
 
     Attributes:
-      minibatch: on what.
-      num_params: how many weights.
+      minibatch: the mini-batch on which the network was measured.
+      num_params: how many weights it has.
       jacobian: the input Jacobian, `[N, D]`.
-      agreement: in how many rectifiers each two images agree, int `[N, N]`.
-      entropy: `gradient_probes.channel_entropy`, of all blocks but the last stage's, added up.
-      size: `gradient_probes.sum_of_squares` at the last block's end.
-      weights: a list of arrays.
-      weight_gradient: of the cross-entropy by them.
-      flops: of one image's forward pass.
-      seconds: that a forward pass of the mini-batch takes.
+      agreement: in how many rectifiers each pair of images agrees, int `[N, N]`.
+      entropy: the sum of `gradient_probes.channel_entropy` over the blocks before the last stage.
+      size: `gradient_probes.sum_of_squares` at the end of the last block.
+      weights: the weights, a list of arrays.
+      weight_gradient: the gradient of the cross-entropy by the weights.
+      flops: FLOPs of one image's forward pass.
+      seconds: how long a forward pass of the mini-batch takes.
       peak_bytes: the most memory that the gradient of the loss takes, with weights and images.
-      notes: what is to be known of the measurement.
+      notes: lines that a user should know about the measurement.
     """
 
     minibatch: Minibatch
@@ -85,16 +85,22 @@ def check_finite(what: str, values: Array) -> None:
 def median_seconds(
     run: Callable[[], Any], *, warm_up: int = 1, least: int = 5, most: int = 5
 ) -> float:
-    """How long a function takes, the median of some runs after first ones; it waits for JAX.
-
-    >>> seconds = median_seconds(lambda: compiled(images), warm_up=3, least=10, most=50)
+    """Measures how long a function takes, as the median of some runs; it waits for JAX's results.
 
     Args:
       run: the function.
-      warm_up: runs that do not count, which come first.
-      least: runs that count.
-      most: how many runs count where the first ones are spread: of these the quartiles lie more
+      warm_up: how many first runs do not count.
+      least: how many runs count, at least.
+      most: how many runs count, at most: the function is run again while the quartiles lie more
         than 5 % of the median apart.
+
+    Returns:
+      Seconds.
+
+    Examples:
+      >>> from epe_nas_jax.networks.found import median_seconds
+      >>> median_seconds(lambda: jnp.ones(1000).sum(), warm_up=3, least=10, most=50) > 0
+      True
     """
     for _ in range(warm_up):
         jax.block_until_ready(run())  # type: ignore[no-untyped-call]

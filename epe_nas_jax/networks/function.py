@@ -1,4 +1,4 @@
-"""Networks of JAX: measured as a function of weights and images, by reading what it computes."""
+"""Measures networks of JAX, as functions of weights and images whose steps can be read."""
 
 import functools
 import inspect
@@ -28,7 +28,7 @@ from epe_nas_jax.spaces.layers import gradient_probes
 from epe_nas_jax.spaces.layers.gradient_probes import ENTROPY, PROBES, SIZE, with_probe
 from epe_nas_jax.spaces.layers.relu_agreement import relu_agreement
 
-# Without dropout is what `deterministic` means; batch norm does not hear it.
+# `deterministic` turns dropout off, and does not change batch norm.
 _KEYWORDS = ("train", "training", "is_training", "deterministic")
 NO_BLOCKS = "grad_entropy and grad_decay: found no two blocks or stages of images or tokens"
 
@@ -39,9 +39,9 @@ class Function(NamedTuple):
     Attributes:
       apply: `(weights, state, images [N, ...]) -> logits [N, K]`, in training mode.
       weights: what is trained, a pytree.
-      state: what else it reads, a pytree.
+      state: what else the function reads, a pytree.
       channels_first: whether it takes images `[N, C, H, W]`.
-      notes: what is to be known of it.
+      notes: lines that a user should know about it.
     """
 
     apply: Callable[[Any, Any, jax.Array], jax.Array]
@@ -52,9 +52,9 @@ class Function(NamedTuple):
 
 
 def from_variables(network: Any) -> Function:
-    """A pair `(apply_fn, variables)` as a function.
+    """Turns a pair `(apply_fn, variables)` into a function.
 
-    The weights are the collection `params` of variables as Flax has them, else all arrays of
+    The weights are the collection `params` of Flax variables or, without one, all arrays of
     floating point.
     """
     apply_fn, variables = network
@@ -80,17 +80,17 @@ def from_variables(network: Any) -> Function:
 
 
 def training_keywords(call: Callable[..., Any]) -> dict[str, bool]:
-    """The keywords of a module's call that say: in training mode, and without dropout."""
+    """The keywords that make the call of a module run in training mode, without dropout."""
     names = inspect.signature(call).parameters
     return {name: True for name in _KEYWORDS if name in names}
 
 
 def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> Found:
-    """Measures a network.
+    """Measures a network of JAX on a mini-batch.
 
     Args:
       network: the network.
-      minibatch: on what.
+      minibatch: the mini-batch.
       needs: what to measure.
 
     Raises:
@@ -123,7 +123,7 @@ def measure(network: Function, minibatch: Minibatch, needs: frozenset[Need]) -> 
 def _with_drawn_head(network: Function, num_classes: int) -> Function:
     """A network whose last layer, if it is zeros, is drawn at random."""
     leaves, tree = jax.tree.flatten(network.weights)
-    # Equinox has what comes out first, Flax last.
+    # The axis of the outputs is the first in Equinox, and the last in Flax.
     axis = 0 if network.channels_first else -1
     is_zero = [heads.is_zero_head(leaf, num_classes, axis=axis) for leaf in leaves]
     if not any(is_zero):
@@ -137,7 +137,7 @@ def _with_drawn_head(network: Function, num_classes: int) -> Function:
 
 
 def _with_agreement(found: Found, apply: Callable[..., Any], arguments: Any) -> Found:
-    """Counts in how many rectifiers each two images agree."""
+    """Counts in how many rectifiers each pair of images agrees."""
     opens = rectifiers.opens
     program = jaxpr.trace(apply, *arguments, opens=opens, opens_rules=True)
     read = rectifiers.find_rectifiers(program, program.inputs[-1])
@@ -161,7 +161,7 @@ def _with_agreement(found: Found, apply: Callable[..., Any], arguments: Any) -> 
 
 
 def _with_jacobian(found: Found, network: Function, arguments: Any, *, with_probes: bool) -> Found:
-    """Differentiates by the images, with probes at the blocks' ends if they are asked for."""
+    """Differentiates by the images, with probes at the ends of blocks if they are asked for."""
     images = arguments[-1]
     program = jaxpr.trace(network.apply, *arguments, opens=rectifiers.opens, opens_rules=False)
     ends = _ends(program, network.channels_first) if with_probes else None
@@ -190,7 +190,7 @@ def _with_jacobian(found: Found, network: Function, arguments: Any, *, with_prob
 
 
 def _probed(name: str, value: jax.Array, scalars: Mapping[str, jax.Array], axis: int) -> jax.Array:
-    """A value with a probe of its gradient, whose channels are at an axis where there are four."""
+    """A value with a probe of its gradient; where it has four axes, `axis` is that of channels."""
     if value.ndim != 4 or axis == -1:
         return with_probe(PROBES[name])(value, scalars[name])
     turned = with_probe(PROBES[name])(jnp.moveaxis(value, axis, -1), scalars[name])
@@ -230,9 +230,9 @@ def _ends(program: jaxpr.Program, channels_first: bool) -> blocks.Ends | None:
 
 
 def _made_alike(program: jaxpr.Program) -> set[int]:
-    """What is made for every image though it depends on none, such as a convolution of zeros.
+    """Values with an entry per image that depend on no image, such as a convolution of zeros.
 
-    Weights that are spread over the images are not among it.
+    Weights that are broadcast over the images are not among them.
     """
     shape = program.avals[program.inputs[-1]].shape
     return {
@@ -256,7 +256,7 @@ def _with_weight_gradient(
     labels = jnp.asarray(found.minibatch.labels, jnp.int32)
     gradient = jax.jit(jax.grad(loss)).lower(*arguments, labels).compile()
     if "memory" in needs and (account := gradient.memory_analysis()) is not None:
-        # Weights and images are there already.
+        # Weights and images are in memory already.
         needed = account.output_size_in_bytes + account.temp_size_in_bytes
         check_fits(needed, free_bytes(labels.device))
         found = found._replace(peak_bytes=needed + account.argument_size_in_bytes)

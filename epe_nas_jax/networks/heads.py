@@ -1,4 +1,4 @@
-"""Last layers of zeros, as vision transformers have them: no gradient would reach the images."""
+"""Last layers of zeros, as in vision transformers, through which no gradient reaches the images."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ NEW_HEAD = "drawn at random: the last layer's weights, which are zeros"
 
 
 def is_zero_head(weight: Any, num_classes: int, *, axis: int) -> bool:
-    """Whether a weight is a matrix of zeros to K, of a 1x1 convolution too.
+    """Whether a weight is a matrix of zeros with K outputs, or such a 1x1 convolution.
 
     Args:
       weight: an array.
       num_classes: K.
-      axis: that of what comes out, in the form of the framework.
+      axis: the axis of the outputs, which depends on the framework.
     """
     shape = np.shape(weight)
     is_matrix = len([side for side in shape if side != 1]) == 2
@@ -23,6 +23,6 @@ def is_zero_head(weight: Any, num_classes: int, *, axis: int) -> bool:
 
 
 def drawn_head(shape: Sequence[int], num_classes: int) -> np.ndarray:
-    """Weights for such a matrix: normal, with a variance of 1 over its inputs; always the same."""
+    """Draws weights of a last layer: normal, with variance 1 / inputs, and always the same."""
     num_inputs = math.prod(shape) / num_classes
     return np.random.default_rng(0).normal(size=tuple(shape)) / math.sqrt(num_inputs)

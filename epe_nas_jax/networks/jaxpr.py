@@ -1,4 +1,4 @@
-"""A JAX function as a flat list of steps: what jit and its kin wrap is opened."""
+"""A JAX function as a flat list of steps: calls of `jit` and similar functions are opened."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend
 
-# Calls that can be opened without changing what is computed; with `_RULES`, nor its derivative.
+# Calls that can be opened without changing what is computed, or its derivative.
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"})
-# Calls with a derivative of their own.
+# Calls with a derivative of their own, which is lost if they are opened.
 _RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
 _ZEROS = frozenset({"broadcast_in_dim", "convert_element_type", "reshape", "copy"})
 
@@ -16,10 +16,10 @@ Atom = int | jax.extend.core.Literal
 
 
 class Step(NamedTuple):
-    """One equation.
+    """One equation of a function.
 
     Attributes:
-      eqn: as JAX has it.
+      eqn: JAX's equation.
       inputs: numbers of values, or literals.
       outputs: numbers of values.
       scope: the modules in which it is, as `jax.named_scope` names them, outermost first.
@@ -32,12 +32,12 @@ class Step(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the primitive."""
+        """The name of the primitive."""
         return str(self.eqn.primitive.name)
 
     @property
     def call(self) -> str | None:
-        """Of the function that is called, where the step is a call."""
+        """The name of the function that is called; None if the step is no call."""
         name = self.eqn.params.get("name") if self.name in _CALLS | _RULES else None
         return None if name is None else str(name)
 
@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A function, opened.
+    """A function as a flat list of steps.
 
     Attributes:
       steps: in order.
@@ -65,7 +65,7 @@ class Program(NamedTuple):
     avals: Mapping[int, Any]
 
     def dependents(self, number: int) -> set[int]:
-        """The values that depend on one."""
+        """The values that depend on a given one, itself included."""
         found = {number}
         for step in self.steps:
             if found.intersection(step.values):
@@ -73,7 +73,7 @@ class Program(NamedTuple):
         return found
 
     def zeros(self) -> set[int]:
-        """The values that are zero whatever goes in."""
+        """The values that are zero for all inputs."""
         found: set[int] = set()
         for step in self.steps:
             is_zero = [self.is_zero(atom, found) for atom in step.inputs]
@@ -83,7 +83,7 @@ class Program(NamedTuple):
 
     @staticmethod
     def is_zero(atom: Atom, zeros: set[int]) -> bool:
-        """Whether an atom is a literal zero or among some values known to be."""
+        """Whether an atom is a literal zero, or one of the values that are known to be zero."""
         if isinstance(atom, int):
             return atom in zeros
         return jax.numpy.ndim(atom.val) == 0 and bool(atom.val == 0)
@@ -99,9 +99,9 @@ def trace(
 
     Args:
       function: it returns one array.
-      *arguments: its arguments, of which shapes and dtypes count.
-      opens: whether to open a call of a function of some name.
-      opens_rules: whether to open what has a derivative of its own, and so lose that.
+      *arguments: its arguments, of which only shapes and dtypes matter.
+      opens: from the name of a called function to whether its call is opened.
+      opens_rules: whether to open calls with a derivative of their own, which is then lost.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     reader = _Reader(opens, _CALLS | _RULES if opens_rules else _CALLS)
@@ -119,8 +119,9 @@ def evaluate(
 
     Args:
       program: as `trace` makes it.
-      arguments: the leaves of what it takes.
-      watch: from the number of a value that a step made and the value to what stands in its place.
+      arguments: the leaves of the function's arguments.
+      watch: called with the number of each value that a step makes and the value; what it returns
+        takes the place of the value.
     """
     values = {**program.constants, **dict(zip(program.inputs, arguments, strict=True))}
 
@@ -128,7 +129,7 @@ def evaluate(
         return values[atom] if isinstance(atom, int) else atom.val
 
     for step in program.steps:
-        # As a jaxpr of one equation: how an equation is run changes between versions of JAX.
+        # Run as a jaxpr of one equation, since the way to run an equation differs between versions.
         atoms = {
             var: atom
             for var, atom in zip(step.eqn.invars, step.inputs, strict=True)
@@ -155,7 +156,7 @@ def inner_programs(eqn: Any) -> list[Any]:
 
 
 class _Reader:
-    """Opens jaxprs, numbering their values."""
+    """Opens jaxprs and numbers their values."""
 
     def __init__(self, opens: Callable[[str], bool], calls: frozenset[str]):
         self.steps: list[Step] = []
@@ -165,14 +166,14 @@ class _Reader:
         self._calls = calls
 
     def number(self, aval: Any) -> int:
-        """A new value's number."""
+        """The number of a new value."""
         self.avals[len(self.avals)] = aval
         return len(self.avals) - 1
 
     def read(
         self, jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Atom], scope: tuple[str, ...]
     ) -> list[Atom]:
-        """Reads a jaxpr that is called with some atoms; those that come out."""
+        """Reads a jaxpr that is called with some atoms, and returns those of its outputs."""
         atoms: dict[Any, Atom] = dict(zip(jaxpr.invars, inputs, strict=True))
         for var, value in zip(jaxpr.constvars, constants, strict=True):
             number = self.number(var.aval)

@@ -10,7 +10,10 @@ from epe_nas_jax.networks.function import Function, training_keywords
 
 
 def as_function(network: Any) -> Function:
-    """A pair of a Linen module and its variables: in training mode, without its dropout layers."""
+    """Turns a pair of a Linen module and its variables into a function.
+
+    The function runs in training mode, without dropout.
+    """
     module, variables = network
     keywords = training_keywords(type(module).__call__)
     state = {name: value for name, value in variables.items() if name != "params"}
@@ -18,7 +21,7 @@ def as_function(network: Any) -> Function:
     def apply(weights: Any, state: Any, images: jax.Array) -> Any:
         rngs = {"dropout": jax.random.key(0)}
         with nn.intercept_methods(_in_training):
-            # What batch norm would remember, and what is sown, is dropped.
+            # New running averages of batch norm, and values that are sown, are dropped.
             logits, _ = module.apply(
                 {**state, "params": weights},
                 images,
@@ -32,7 +35,7 @@ def as_function(network: Any) -> Function:
 
 
 def _in_training(next_function: Any, args: Any, keywords: Any, context: Any) -> Any:
-    """Leaves dropout out, and has batch norm use the mini-batch where its module does not say."""
+    """Skips dropout; batch norm uses the mini-batch unless its module or call says otherwise."""
     if isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
         return args[0]
     is_norm = isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__"

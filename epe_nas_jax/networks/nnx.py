@@ -8,7 +8,10 @@ from epe_nas_jax.networks.function import Function, training_keywords
 
 
 def as_function(network: Any) -> Function:
-    """An NNX module in training mode, without dropout; the module itself stays as it is."""
+    """Turns an NNX module into a function; the module itself is not changed.
+
+    The function runs in training mode, without dropout.
+    """
     from flax import nnx
 
     module = nnx.clone(network)
@@ -19,7 +22,7 @@ def as_function(network: Any) -> Function:
     graph, weights, *states = nnx.split(module, nnx.Param, ...)
 
     def apply(weights: Any, states: Any, images: jax.Array) -> Any:
-        # A copy for every call: what batch norm would remember is dropped with it.
+        # A copy for every call: new running averages of batch norm are dropped with it.
         return nnx.merge(graph, weights, *states, copy=True)(images, **keywords)
 
     return Function(apply, weights, states)

@@ -1,7 +1,7 @@
-"""PyTorch modules: run in PyTorch, their signals by the same formulas as everyone's.
+"""Measures PyTorch modules: they run in PyTorch, and the formulas of signals are the usual ones.
 
 PyTorch is imported when a module of it is measured, never before. The module runs on copies of its
-weights and buffers: what it holds, and PyTorch's random state, are as before afterwards.
+weights and buffers: its own ones, and PyTorch's random state, are not changed.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ from epe_nas_jax.spaces.layers.gradient_probes import channel_entropy, sum_of_sq
 if TYPE_CHECKING:
     import torch
 
-# In names of classes of layers that leave out at random, PyTorch's, torchvision's and timm's.
+# Parts of the class names of layers that drop values at random, in PyTorch, torchvision and timm.
 _DROPPING = ("Drop", "StochasticDepth")
-NOT_FORESEEN = "it was not known beforehand whether the memory suffices: it fails on few images"
-# Memory grows with the images as it does between these two numbers of them.
+NOT_FORESEEN = "the memory could not be checked beforehand: the network fails on few images"
+# The memory for more images is extrapolated from that for these two numbers of images.
 _FEW_IMAGES = (4, 8)
 
 
@@ -42,7 +42,7 @@ def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Ne
 
     Args:
       module: it takes images `[N, C, H, W]` and returns logits `[N, K]`.
-      minibatch: on what.
+      minibatch: the mini-batch.
       needs: what to measure.
 
     Raises:
@@ -54,7 +54,7 @@ def measure(module: "torch.nn.Module", minibatch: Minibatch, needs: frozenset[Ne
     copies = _Copies(module)
     copies.draw_zero_head(minibatch.num_classes)
     x = copies.images(minibatch.images)
-    # The seed below is that of all devices.
+    # The seed below is set for all devices.
     devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices), _in_training(module), torch.enable_grad():
         found = Found(minibatch, copies.num_params, notes=_notes(module, copies))
@@ -86,11 +86,11 @@ class _Copies:
         return sum(weight.numel() for weight in self.different())
 
     def different(self) -> "list[torch.Tensor]":
-        """The copies of weights, one where layers share one."""
+        """The copies of weights; a weight that layers share occurs once."""
         return list({id(weight): weight for weight in self.weights.values()}.values())
 
     def trained(self) -> "list[torch.Tensor]":
-        """The copies of weights that have a gradient, one where layers share one."""
+        """The copies of weights that have a gradient; one that layers share occurs once."""
         return [weight for weight in self.different() if weight.is_floating_point()]
 
     @property
@@ -104,7 +104,7 @@ class _Copies:
 
         for path, part in self.module.named_modules():
             if isinstance(part, torch.nn.Linear | torch.nn.Conv2d):
-                # None where it is made from others, as by `torch.nn.utils.parametrizations`.
+                # None where it is computed from others, as by `torch.nn.utils.parametrizations`.
                 weight = self.weights.get(f"{path}.weight" if path else "weight")
                 if weight is not None and is_zero_head(_array(weight), num_classes, axis=0):
                     weight.copy_(torch.from_numpy(drawn_head(weight.shape, num_classes)))
@@ -123,11 +123,11 @@ class _Copies:
         return self.within(lambda: self.module(x))
 
     def within(self, work: Callable[[], Any]) -> Any:
-        """Does some work while the module has the copies; a backward pass may call it again."""
+        """Calls a function while the module uses the copies; a backward pass may call it again."""
         import torch
 
         class Working(torch.nn.Module):
-            """What `functional_call` takes."""
+            """A module for `functional_call`, whose forward pass is the work."""
 
             def __init__(self, module: torch.nn.Module):
                 super().__init__()
@@ -141,9 +141,9 @@ class _Copies:
         return torch.func.functional_call(Working(self.module), named, (), tie_weights=False)
 
     def _of_parts(self, kind: str) -> "dict[str, torch.Tensor]":
-        """Copies of what each part holds itself, by name, one of what several hold.
+        """Copies of the tensors that each part holds itself, by name; shared ones are copied once.
 
-        A part at two places is there once: `functional_call` would not put back a second one.
+        A part that occurs twice is taken once: `functional_call` would not restore a second one.
         """
         made: dict[int, torch.Tensor] = {}
         copies = {}
@@ -159,12 +159,12 @@ class _Copies:
 def _with_jacobian(
     found: Found, copies: _Copies, x: "torch.Tensor", needs: frozenset[Need]
 ) -> Found:
-    """Runs forward, back to the images if that is needed, and reads what was seen on the way."""
+    """Runs forward, and back to the images if that is needed, and adds what was recorded."""
     import torch
 
     from epe_nas_jax.networks.pytorch_trace import Trace, WithoutDropout
 
-    # No leaf: a module may change its images in place.
+    # Not a leaf, because a module may change its images in place.
     x = x.clone().requires_grad_().clone()
     trace = Trace(x)
 
@@ -174,7 +174,7 @@ def _with_jacobian(
         check_logits(_described(logits), len(x), found.minibatch.num_classes)
         check_finite("logits", _array(logits))
         ends = trace.find_ends(logits) if "probes" in needs else []
-        # Without a way from the images to the logits, the Jacobian is zero.
+        # Without a path from the images to the logits, the Jacobian is zero.
         if not (needs & {"jacobian", "probes"} and logits.requires_grad):
             return None, [None] * len(ends)
         with WithoutDropout():
@@ -199,7 +199,7 @@ def _with_jacobian(
 
 
 def _with_agreement(found: Found, trace: Any) -> Found:
-    """Adds in how many rectifiers each two images agree, or why it is not known."""
+    """Adds in how many rectifiers each pair of images agrees, or a note why it is not known."""
     problem = trace.problem or ("" if trace.agreement is not None else "found no rectifier")
     if problem:
         return found._replace(notes=(*found.notes, f"nwot: {problem}"))
@@ -239,13 +239,13 @@ def _with_weight_gradient(
 
 
 def _check_fits(found: Found, copies: _Copies, x: "torch.Tensor") -> Found:
-    """Checks that there is memory for the gradient of the loss, judged by two of few images.
+    """Checks that there is memory for the gradient of the loss, by two passes over few images.
 
     Raises:
-      DoesNotFitError: there is not.
+      DoesNotFitError: there is not enough.
     """
     few, more = _FEW_IMAGES
-    # What fails on a few images alone cannot be judged by them.
+    # A network that fails on few images cannot be judged by them.
     try:
         if len(x) <= more:
             kept = _forward_bytes(copies, x.clone())
@@ -254,13 +254,13 @@ def _check_fits(found: Found, copies: _Copies, x: "torch.Tensor") -> Found:
             kept = taken[0] + (taken[1] - taken[0]) * (len(x) - few) // (more - few)
     except Exception:
         return found._replace(notes=(*found.notes, NOT_FORESEEN))
-    # Gradients come while what was kept for them goes: the weights' bytes are enough for them.
+    # Kept values are freed while gradients are made: as many bytes as weights are enough for these.
     check_fits(kept + copies.num_bytes, _free_bytes(copies))
     return found
 
 
 def _forward_bytes(copies: _Copies, x: "torch.Tensor") -> int:
-    """The most bytes of a forward pass that keeps what the gradient of weights needs."""
+    """The most bytes of a forward pass that keeps all values for the gradient by the weights."""
     from epe_nas_jax.networks.pytorch_memory import PeakMemory
     from epe_nas_jax.networks.pytorch_trace import WithoutDropout
 
@@ -275,14 +275,14 @@ def _free_bytes(copies: _Copies) -> int:
 
     if not copies.cuda:
         return free_bytes(jax.devices("cpu")[0])
-    # What PyTorch keeps for later is free.
+    # Memory in PyTorch's cache is free, too.
     torch.cuda.empty_cache()
     return int(torch.cuda.mem_get_info(copies.device)[0])
 
 
 @contextlib.contextmanager
 def _trainable(weights: "list[torch.Tensor]") -> Iterator[None]:
-    """Has weights require gradients meanwhile."""
+    """Makes weights require gradients within the context."""
     try:
         for weight in weights:
             weight.requires_grad_()
@@ -314,7 +314,7 @@ def _with_costs(found: Found, copies: _Copies, x: "torch.Tensor", needs: frozens
 
 @contextlib.contextmanager
 def _in_training(module: "torch.nn.Module") -> Iterator[None]:
-    """Has every part of a module in training mode but for dropout, and puts the modes back."""
+    """Sets every part of a module to training mode except dropout, and restores the modes."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         # Not by `train`, which modules override, to freeze a part of them for example.
@@ -334,7 +334,7 @@ def _notes(module: "torch.nn.Module", copies: _Copies) -> tuple[str, ...]:
 
 
 def _is_dropping(part: "torch.nn.Module") -> bool:
-    """Whether a part of a module leaves out at random what it is given."""
+    """Whether a part of a module drops values at random."""
     return any(word in type(part).__name__ for word in _DROPPING)
 
 
@@ -348,19 +348,19 @@ def _copy(tensor: "torch.Tensor") -> "torch.Tensor":
 
 
 def _array(tensor: "torch.Tensor") -> np.ndarray:
-    """A tensor as NumPy has it; bfloat16, which it has not, as float32."""
+    """A tensor as a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if _is_reduced(tensor) else tensor).numpy()
 
 
 def _channels_last(gradient: "torch.Tensor") -> jax.Array:
-    """A gradient `[N, C, H, W]` as `[N, H, W, C]`, of another rank as it is."""
+    """A gradient `[N, C, H, W]` as `[N, H, W, C]`; one of another rank is not changed."""
     array = jnp.asarray(_array(gradient))
     return jnp.moveaxis(array, 1, -1) if array.ndim == 4 else array
 
 
 def _described(logits: Any) -> Any:
-    """Shape and dtype of a tensor, as JAX has them; what is no tensor as it is."""
+    """Shape and dtype of a tensor in JAX's types; anything else is not changed."""
     import torch
 
     if not isinstance(logits, torch.Tensor):

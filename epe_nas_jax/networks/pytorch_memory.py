@@ -1,4 +1,4 @@
-"""How much memory tensors of PyTorch take while something runs.
+"""How much memory PyTorch's tensors take while code runs.
 
 This module imports PyTorch; it is imported when a module of PyTorch's is measured.
 """
@@ -12,25 +12,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of tensors that operations make meanwhile, backward passes too.
+    """Counts the bytes of tensors that operations make within the context, also backward.
 
-    What an operation takes and gives back while it runs is not seen.
+    Memory that an operation allocates and frees while it runs is not counted.
 
     Attributes:
-      peak: the most bytes that were there at a time.
+      peak: the largest number of bytes at any time.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._now = 0
-        # Of the storages that are there, by their ids.
+        # The ids of the storages that are counted now.
         self._known: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Called by PyTorch in the place of an operation."""
+        """Called by PyTorch instead of an operation."""
         for storage in _storages((args, kwargs)):
             self._add(storage, num_bytes=0)
         output = func(*args, **(kwargs or {}))
@@ -39,7 +39,7 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return output
 
     def _add(self, storage: torch.UntypedStorage, num_bytes: int) -> None:
-        """Counts the bytes of a storage until nothing holds it any more, if it is a new one."""
+        """Counts the bytes of a new storage until nothing holds it any more."""
         if id(storage) in self._known:
             return
         self._known.add(id(storage))

@@ -21,7 +21,7 @@ _RECTIFIERS = frozenset(
     {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "gelu", "silu", "hardswish"}
     | {"elu", "celu", "selu", "relu_", "leaky_relu_", "elu_", "celu_", "selu_"}
 )
-# Rectifiers where the least that comes out is zero, and the argument that says so.
+# Functions that are rectifiers if their smallest output is zero, and the argument that sets it.
 _LEAST = {
     **dict.fromkeys(("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"), "min"),
     **dict.fromkeys(("hardtanh", "hardtanh_"), "min_val"),
@@ -30,18 +30,18 @@ _DROPOUTS = frozenset(
     {"dropout", "dropout_", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
     | {"dropout1d", "dropout2d", "dropout3d"}
 )
-# Where attention has its share of dropout, by position.
+# The argument of attention that sets its rate of dropout, and its position in functions.
 _SHARE = "dropout_p"
 _SHARE_OF_BUILTIN = {"scaled_dot_product_attention": 4}
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Leaves dropout out of whatever is called meanwhile, functions of attention too."""
+    """Turns dropout off in all functions that are called within the context, also attention."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Called by PyTorch in the place of a function."""
+        """Called by PyTorch instead of a function."""
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         if name in _DROPOUTS:
@@ -58,18 +58,18 @@ class WithoutDropout(TorchFunctionMode):
         return self.call(func, name, args, kwargs)
 
     def call(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
-        """Calls what is no dropout."""
+        """Calls a function other than dropout."""
         del name
         return func(*args, **kwargs)
 
 
 class Trace(WithoutDropout):
-    """The calls of one forward pass from images that alone require a gradient.
+    """Records the calls of one forward pass, in which only the images require a gradient.
 
     Attributes:
-      images: where to differentiate by the images.
+      images: the edge of PyTorch's graph by which to differentiate by the images.
       ends: where the blocks end; None if it is not known.
-      agreement: in how many rectifiers each two images agree, int `[N, N]`; None without any.
+      agreement: in how many rectifiers each pair of images agrees, int `[N, N]`; None without any.
       problem: why not all rectifiers are counted; empty if they are.
     """
 
@@ -87,7 +87,7 @@ class Trace(WithoutDropout):
 
     @contextlib.contextmanager
     def recording(self, module: torch.nn.Module) -> Iterator[None]:
-        """Records what a module does meanwhile."""
+        """Records what a module does within the context."""
         calls: Counter[str] = Counter()
         handles = []
         for name, part in module.named_modules():
@@ -109,7 +109,7 @@ class Trace(WithoutDropout):
                 handle.remove()
 
     def find_ends(self, logits: torch.Tensor) -> list[Any]:
-        """Finds where the blocks end: those of which entropies are taken, then the last one."""
+        """Finds where the blocks end: first those whose entropy is measured, then the last one."""
         if logits.requires_grad:
             last = get_gradient_edge(logits)
             self.ends = block_ends(self._nodes, self.images, last, self._shapes)
@@ -137,7 +137,7 @@ class Trace(WithoutDropout):
         return output
 
     def _count(self, x: torch.Tensor) -> None:
-        """Counts in how many units of a rectifier's input each two images agree."""
+        """Counts in how many units of a rectifier's input each pair of images agrees."""
         if x.ndim < 2 or len(x) != self._num_images:
             shape = tuple(x.shape)
             self.problem = f"a rectifier reads {shape}, whose first axis is not the images"
@@ -155,7 +155,7 @@ def _differentiable(values: Any) -> list[torch.Tensor]:
 
 
 def _rectifies(name: str, args: tuple[Any, ...], kwargs: Any) -> bool:
-    """Whether a call is one of a rectifier."""
+    """Whether a call is that of a rectifier."""
     if name in _LEAST:
         low = kwargs.get(_LEAST[name], args[1] if len(args) > 1 else None)
         return isinstance(low, int | float) and low == 0

@@ -1,4 +1,4 @@
-"""Networks of any framework in, a table of signals, costs, score and rank out."""
+"""Ranks networks of any framework: a table of their signals, costs, scores and ranks."""
 
 import functools
 import inspect
@@ -38,35 +38,49 @@ def rank_networks(
     objective: Sequence[str] = NETWORK_RANKING,
     smaller_batches: bool = False,
 ) -> pd.DataFrame:
-    """Ranks untrained networks, of whatever frameworks, by the recommended signal.
-
-    >>> table = rank_networks({"a": (apply_fn, variables), "b": torch_module}, images, labels, 10)
-    >>> table.sort_values("rank")["network"].head(3)
+    """Ranks untrained networks, of any frameworks, by the recommended signal.
 
     Args:
-      networks: by name, or pairs of name and network, of which one at a time is kept. What a
-        network may be stands in docs/any-network.md; a function without arguments that makes one
-        is called when its turn comes.
-      images: the mini-batch, normalised, `[N, H, W, C]` or other, as any library has arrays; a
-        framework that has channels first gets them so. float16 and bfloat16 become float32.
-      labels: its classes 0..K-1, int `[N]`, likewise.
+      networks: networks by name, or pairs of name and network, which are read one at a time.
+        docs/any-network.md says what a network may be; a function without arguments that returns
+        one is called when its turn comes.
+      images: the mini-batch, normalised, `[N, H, W, C]` or other, an array of any library; networks
+        of a framework with channels first get them in that order. float16 and bfloat16 become
+        float32.
+      labels: its classes 0..K-1, int `[N]`, an array of any library.
       num_classes: K.
-      columns: what to compute, names of `NETWORK_COLUMNS`; by default all. Those of the objective
-        are always there.
+      columns: what to compute, names of `NETWORK_COLUMNS`; by default all. Columns of the objective
+        are always included.
       objective: names of `NETWORK_COLUMNS`, larger being better, whose ranks among these networks
         are added up (`log_rank_sum`); a single column is the score itself.
-      smaller_batches: measure a network that needs more memory than is free on half of the images,
-        a quarter and so on, which changes its signals, and say so in its note; by default it is a
-        row with its error. Whether it fits is known beforehand where `peak_mb` is a column.
+      smaller_batches: whether to measure a network that needs more memory than is free on half of
+        the images, a quarter and so on, which changes its signals and is said in its note. By
+        default it gets a row with its error. With the column `peak_mb` the memory is checked
+        beforehand.
 
     Returns:
-      A row a network, in the given order: `network`, `score` (larger is better), `rank` (1 is the
-      best, missing without a score), the columns, `note` (why a column is NaN, what was turned off)
-      and `error` (missing, or why the network could not be measured; then the rest is NaN).
+      A table with a row per network, in the given order: `network`, `score` (larger is better),
+      `rank` (1 is the best, missing without a score), the columns, `note` (why a column is NaN,
+      what was turned off) and `error` (missing, or why the network could not be measured; then the
+      rest is NaN).
 
     Raises:
       InputError: images, labels, names or columns cannot be used. A network that cannot be measured
         raises nothing.
+
+    Examples:
+      >>> from epe_nas_jax import rank_networks
+      >>> def apply_fn(weights, images):
+      ...     return jax.nn.relu(images.reshape(len(images), -1) @ weights[0]) @ weights[1]
+      >>> rng = np.random.default_rng(0)
+      >>> sizes = {"narrow": 16, "wide": 256}
+      >>> networks = {
+      ...     name: (apply_fn, [rng.normal(size=(192, size)), rng.normal(size=(size, 3))])
+      ...     for name, size in sizes.items()
+      ... }
+      >>> table = rank_networks(networks, images, labels, 3, columns=["params"])
+      >>> table.sort_values("rank")["network"].tolist()
+      ['wide', 'narrow']
     """
     aim = check_objective(objective)
     names = tuple(dict.fromkeys((*aim, *check_columns("columns", columns))))
@@ -134,7 +148,7 @@ def network_row(
     row = {"network": name, **dict.fromkeys(columns, np.nan), "note": "", "error": None}
     batch: Minibatch | None = minibatch
     while batch is not None:
-        # Networks of any code fail in any way.
+        # A network is code of the user, which can raise any exception.
         try:
             values, notes = _measured(network, batch, columns)
         except Exception as problem:
@@ -149,7 +163,7 @@ def network_row(
 
 
 def _error_of(name: str, problem: Exception) -> str:
-    """One line of what went wrong with a network."""
+    """One line that says what went wrong with a network."""
     kind = "" if isinstance(problem, InputError) else f"{type(problem).__name__}: "
     return str(InputError(f"network {name!r}: {kind}{problem}"))
 
@@ -157,13 +171,13 @@ def _error_of(name: str, problem: Exception) -> str:
 def _measured(
     network: Any, minibatch: Minibatch, columns: Sequence[str]
 ) -> tuple[dict[str, float], list[str]]:
-    """The columns of a network by name, and what is to be known of them."""
-    # Of the network before this one.
+    """The columns of a network by name, and notes about them."""
+    # Frees the memory of the network before this one.
     release()
     if isinstance(network, FunctionType | functools.partial) and _takes_nothing(network):
         network = network()
     needs = frozenset().union(*(NETWORK_COLUMNS[column].needs for column in columns))
-    # NaN is a result here.
+    # NaN is a valid result here.
     with jax.debug_nans(False):
         return values_of(adapter_of(network).measure(network, minibatch, needs), columns)
 
@@ -181,7 +195,7 @@ def networks_by_name(networks: Any) -> Iterator[tuple[str, Any]]:
     """Names and networks, one after the other, as `rank_networks` takes them.
 
     Raises:
-      InputError: what comes is no pair of name and network, or has a name that was there before.
+      InputError: an item is no pair of name and network, or its name was there before.
     """
     if not isinstance(networks, Iterable) or isinstance(networks, str):
         raise InputError(f"networks: found {type_of(networks)}, expected networks by name")

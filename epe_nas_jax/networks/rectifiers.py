@@ -1,8 +1,9 @@
-"""Where the rectifiers of a JAX function act: relu and its kin, each read by the sign of its input.
+"""Finds the inputs of the rectifiers of a JAX function, whose signs are compared between images.
 
-Those of `jax.nn` are known by name. What is written out is known by its form: the larger of a value
-and zero; a choice between a value and something else by the value's sign; a value times a gate that
-is made of that value alone, as in gelu, silu and hard swish.
+Rectifiers are relu and similar functions. Those of `jax.nn` are known by name. Others are known by
+their form: the larger of a value and zero; a choice between a value and something else by the
+value's sign; a value times a gate that is computed from that value alone, as in gelu, silu and hard
+swish.
 """
 
 from typing import NamedTuple
@@ -13,12 +14,12 @@ RECTIFIERS = frozenset(
     {"relu", "relu6", "leaky_relu", "gelu", "silu", "swish", "hard_silu", "hard_swish"}
     | {"elu", "celu", "selu"}
 )
-# Functions of `jax.nn` that hold a rectifier and are none.
+# Functions of `jax.nn` that contain the form of a rectifier but are none.
 _NONE = frozenset({"hard_sigmoid", "sigmoid", "softplus", "mish", "hard_tanh", "logaddexp"})
 _GATES = RECTIFIERS | {
     *("logistic", "tanh", "erf", "erfc", "hard_sigmoid", "sigmoid", "max", "clamp"),
 }
-# Of one value, and of values that depend on no image.
+# Steps that compute an element of a gate from the same element of a value.
 _ELEMENTWISE = _GATES | {
     *("add", "sub", "mul", "div", "neg", "integer_pow", "square", "min", "exp", "pow"),
     *("convert_element_type", "copy"),
@@ -34,7 +35,7 @@ class Rectifiers(NamedTuple):
     """The rectifiers of a function.
 
     Attributes:
-      inputs: the value that each reads; a value that several read is there as often.
+      inputs: the value that each of them reads; a value that several read occurs several times.
       problem: why not all can be counted; empty if they can.
     """
 
@@ -43,7 +44,7 @@ class Rectifiers(NamedTuple):
 
 
 def opens(name: str) -> bool:
-    """Whether a call of a function of some name is to be opened in search of rectifiers."""
+    """Whether to open a call of the function of this name in search of rectifiers."""
     return name not in RECTIFIERS | _NONE
 
 
@@ -51,12 +52,12 @@ def find_rectifiers(program: Program, images: int) -> Rectifiers:
     """Finds the rectifiers of a function.
 
     Args:
-      program: as `jaxpr.trace` makes it, opened where `opens` says so, and by rules too.
-      images: the value that the images `[N, ...]` are.
+      program: as `jaxpr.trace` makes it with `opens` of this module and `opens_rules`.
+      images: the value that holds the images `[N, ...]`.
     """
     dependent = program.dependents(images)
     num_images = program.avals[images].shape[0]
-    # Also what a network makes for every image though it depends on none, such as a node of zeros.
+    # Also values with an entry per image that depend on no image, such as a node of zeros.
     alike = {
         number
         for number, aval in program.avals.items()
@@ -91,7 +92,7 @@ class _Search:
                 self._readers.setdefault(value, []).append(step)
 
     def input_of(self, step: Step) -> list[int]:
-        """The value that a step rectifies, if it does."""
+        """The value that a step rectifies, in a list; empty if the step is no rectifier."""
         if step.call is not None:
             return [] if step.call in _NONE else list(self._own(step)[:1])
         if step.name == "max" and any(self._is_zero(atom) for atom in step.inputs):
@@ -103,7 +104,7 @@ class _Search:
         return self._gated(step) if step.name == "mul" else []
 
     def _own(self, step: Step) -> tuple[int, ...]:
-        """The inputs that are of images, not of weights alone."""
+        """The inputs that depend on images, not on weights alone."""
         return tuple(value for value in step.values if value in self._of_images)
 
     def _is_zero(self, atom: object) -> bool:
@@ -118,7 +119,7 @@ class _Search:
         return [case for case in cases if case == made.inputs[0] and case in self._of_images]
 
     def _gated(self, step: Step) -> list[int]:
-        """The value that a step multiplies by a gate of it."""
+        """The value that a step multiplies by a gate that is computed from it."""
         if len(self._own(step)) < 2:
             return []
         for factor, gate in (self._own(step), self._own(step)[::-1]):
@@ -132,11 +133,11 @@ class _Search:
         return []
 
     def _ways_back(self, number: int, names: frozenset[str]) -> dict[int, list[Step]]:
-        """The values of which alone a value is made, and the steps that make it of each.
+        """The values from each of which alone a value is computed, and the steps on the way.
 
         Args:
           number: the value.
-          names: what the steps may do.
+          names: the names of steps that are allowed.
         """
         ways: dict[int, list[Step]] = {}
         chain: list[Step] = []
@@ -157,7 +158,7 @@ class _Search:
         for reader in self._readers.get(number, []):
             if reader.name in _ROOTS:
                 return True
-            # A sum with something of the images is no variance and its epsilon.
+            # A sum with a second value of the images is not that of a variance and its epsilon.
             is_on_the_way = reader.name in _TO_ROOTS and len(self._own(reader)) == 1
             if is_on_the_way and self._leads_to_root(reader.outputs[0]):
                 return True
@@ -165,12 +166,12 @@ class _Search:
 
 
 def _name(step: Step) -> str:
-    """What a step does."""
+    """The name of the function that a step calls, or of its primitive."""
     return step.call or step.name
 
 
 def _hides_one(eqn: object) -> bool:
-    """Whether a jaxpr inside of an equation has what looks like a rectifier."""
+    """Whether a jaxpr inside an equation has a step that looks like a rectifier."""
     for jaxpr in inner_programs(eqn):
         for inner in jaxpr.eqns:
             name = str(inner.params.get("name", inner.primitive.name))
