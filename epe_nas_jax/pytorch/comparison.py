@@ -1,8 +1,8 @@
-"""Our side and PyTorch's, cell by cell, with the same weights on the same mini-batch.
+"""Compares our side with PyTorch's, cell by cell, with the same weights on the same mini-batch.
 
 The times: ours is from genotypes to scores, with drawing the weights and without compiling;
 PyTorch's is one forward and backward pass, without building the network and without correlating.
-The sides take turns of several cells, after cells that are not counted.
+The sides take turns of several cells, after a first run that does not count.
 """
 
 import functools
@@ -26,29 +26,29 @@ ScoreFn = Callable[[np.ndarray], np.ndarray]
 
 
 class RunTorch(Protocol):
-    """PyTorch's side of one cell after the other, on images that are given already."""
+    """PyTorch's side: runs one cell after another on images that are fixed beforehand."""
 
     def __call__(
         self, genotype: np.ndarray, state_dict: Mapping[str, np.ndarray], *, at_its_best: bool
     ) -> TorchRun:
-        """Runs the network of a cell, int `[E]`, with its weights."""
+        """Runs the network of a cell, int `[E]`, with the given weights."""
 
 
 class CellComparison(NamedTuple):
-    """One cell on both sides.
+    """The results of one cell on both sides.
 
     An error is the largest difference, relative to PyTorch's largest magnitude.
 
     Attributes:
-      arch: the cell.
-      score: ours; NaN if there is none.
-      pytorch_score: PyTorch's; NaN if there is none.
+      arch: the cell as a text.
+      score: our score; NaN if there is none.
+      pytorch_score: PyTorch's score; NaN if there is none.
       logits_error: of the logits.
       jacobian_error: of the input Jacobian.
       score_error: of the score; NaN if a side has none.
-      seconds: ours, the mean over the cells of a turn.
-      pytorch_seconds: PyTorch's as released, all gradients.
-      pytorch_best_seconds: PyTorch's at its best, the input gradient only, channels last.
+      seconds: our time, the mean over the cells of a turn.
+      pytorch_seconds: PyTorch's time as in the released code, with all gradients.
+      pytorch_best_seconds: PyTorch's best time, with the input gradient only and channels last.
     """
 
     arch: str
@@ -73,7 +73,7 @@ def compare_cells(
     cells_per_turn: int,
     run_torch: RunTorch,
 ) -> list[CellComparison]:
-    """Runs cells on both sides.
+    """Runs cells on both sides and compares their results and times.
 
     Args:
       cells: genotypes, int `[A, E]`.
@@ -81,8 +81,8 @@ def compare_cells(
       labels: its classes, int `[N]`.
       variables: weights of every candidate, for all cells.
       network: the network around the cell.
-      score_fn: our scores `[S]` of genotypes `[S, E]` with these weights, compiled and warm.
-      cells_per_turn: S.
+      score_fn: our scores `[B]` of genotypes `[B, E]` with these weights, compiled and run before.
+      cells_per_turn: B.
       run_torch: PyTorch's side.
 
     Returns:
@@ -128,7 +128,7 @@ def _compare_cell(
     state_dict = to_state_dict(variables, cell, cells_per_stage=network.cells_per_stage)
     released = run_torch(cell, state_dict, at_its_best=False)
     best = run_torch(cell, state_dict, at_its_best=True)
-    # Ours come after these, which are timed.
+    # After PyTorch's runs, which are timed.
     logits, jacobian = _run_ours(variables, images, jnp.asarray(cell), network=network)
     pytorch_score = released_score(released.jacobian, np.asarray(labels))
     return CellComparison(
@@ -157,7 +157,13 @@ def _run_ours(
 
 
 def relative_error(ours: jax.Array | np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest expected magnitude; 0 if both are zero."""
+    """The largest difference, relative to the largest expected magnitude; 0 if both are zero.
+
+    Examples:
+      >>> from epe_nas_jax.pytorch.comparison import relative_error
+      >>> relative_error(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
+      0.2
+    """
     difference, magnitude = np.abs(np.asarray(ours) - expected).max(), np.abs(expected).max()
     if magnitude == 0:
         return 0.0 if difference == 0 else np.inf
@@ -165,7 +171,15 @@ def relative_error(ours: jax.Array | np.ndarray, expected: np.ndarray) -> float:
 
 
 def summarise(comparisons: list[CellComparison]) -> dict[str, Any]:
-    """What all cells together say, in JSON's types (null where something is undefined)."""
+    """Sums up the comparisons of cells, in types of JSON (null where something is undefined).
+
+    Examples:
+      >>> from epe_nas_jax.pytorch.comparison import CellComparison, summarise
+      >>> same, other = (1.0, 1.0, 0, 0, 0.0, 0.1, 0.2, 0.2), (2.0, 2.5, 0, 0, 0.2, 0.1, 0.2, 0.2)
+      >>> found = summarise([CellComparison("a", *same), CellComparison("b", *other)])
+      >>> found["score_error"], found["same_best"]
+      ({'worst': 0.2, 'median': 0.1}, True)
+    """
     columns = {
         name: np.array([getattr(comparison, name) for comparison in comparisons])
         for name in CellComparison._fields[1:]
@@ -199,7 +213,14 @@ def summarise(comparisons: list[CellComparison]) -> dict[str, Any]:
 
 
 def to_rows(comparisons: list[CellComparison]) -> list[dict[str, Any]]:
-    """The comparisons in JSON's types (null where there is no score)."""
+    """The comparisons as dicts in types of JSON (null where there is no score).
+
+    Examples:
+      >>> from epe_nas_jax.pytorch.comparison import CellComparison, to_rows
+      >>> cell = CellComparison("a", float("nan"), 1.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.2)
+      >>> to_rows([cell])[0]["score"] is None
+      True
+    """
     return [
         {name: _finite(value) for name, value in comparison._asdict().items()}
         for comparison in comparisons

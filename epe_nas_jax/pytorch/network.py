@@ -32,12 +32,12 @@ INSTALL_XAUTODL = "pip install --no-deps xautodl==1.0.0"
 
 
 class TorchRun(NamedTuple):
-    """What one forward and backward pass gave.
+    """The results of one forward and backward pass.
 
     Attributes:
       logits: `[N, K]`.
       jacobian: input Jacobian in our order of pixels, `[N, D]`.
-      seconds: of the two passes alone.
+      seconds: the time of the two passes alone.
     """
 
     logits: np.ndarray
@@ -106,8 +106,8 @@ def run(
       at_its_best: compute the gradient of the input only, in the memory format that suits PyTorch
         (channels last), with its fastest algorithms; by default all gradients, as the released
         code does.
-      compiled: through `torch.compile`, which runs the passes once more beforehand.
-      tensorfloat32: let a GPU round the factors of products so.
+      compiled: use `torch.compile`, which runs the passes once more beforehand.
+      tensorfloat32: let a GPU round the factors of products to TensorFloat-32.
 
     Raises:
       InputError: the network's second output, which the released code takes, is not the logits.
@@ -122,7 +122,7 @@ def run(
     x = x.contiguous(memory_format=memory_format).requires_grad_(True)
     network.zero_grad()
     if compiled:
-        # Else it would give up after some networks, and run them as they are.
+        # Otherwise PyTorch compiles no more networks after some of them.
         torch.compiler.reset()
         network = torch.compile(network)
     with _algorithms(torch, fastest=at_its_best, tensorfloat32=tensorfloat32):
@@ -144,7 +144,7 @@ def run(
 
 
 def _pass(network: Any, x: "torch.Tensor") -> "torch.Tensor":
-    """A forward and a backward pass; the logits."""
+    """Runs a forward and a backward pass, and returns the logits."""
     _, logits = network(x)
     logits.backward(logits.new_ones(logits.shape))
     return logits
@@ -191,6 +191,12 @@ def released_score(jacobian: np.ndarray, labels: np.ndarray) -> float:
 
     Returns:
       The score; NaN if the Jacobian of an image has no variance.
+
+    Examples:
+      >>> from epe_nas_jax.pytorch.network import released_score
+      >>> jacobian = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+      >>> round(released_score(jacobian, np.array([0, 1])), 7)
+      2e-05
     """
     score = 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -204,13 +210,13 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     """Reads weights from a file that `torch.save(network.state_dict(), path)` wrote.
 
     Only tensors and plain containers are unpickled (`torch.load(..., weights_only=True)`): a file
-    that would run code is refused.
+    that could run code is refused.
 
     Returns:
       Arrays by name.
 
     Raises:
-      InputError: the file is missing, truncated, not of PyTorch, would run code, or holds something
+      InputError: the file is missing, truncated, not of PyTorch, could run code, or holds something
         else than tensors by name.
     """
     torch = _import_torch()
@@ -223,7 +229,7 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
             f"{path}: not a file of weights alone, expected a state dict that torch.save wrote "
             "(nothing else is unpickled)"
         ) from None
-    except Exception as error:  # A damaged file makes torch.load raise anything: KeyError, ...
+    except Exception as error:  # torch.load can raise any exception on a damaged file.
         reason = _first_line(error)
         raise InputError(f"{path}: not a readable file of PyTorch weights ({reason})") from None
     if not isinstance(content, Mapping):
@@ -276,7 +282,7 @@ def _network_classes(checkout: str) -> tuple[Any, Any]:
         cells = importlib.import_module(f"{package}.cell_infers")
         genotypes = importlib.import_module(f"{package}.cell_searchs.genotypes")
         return cells.TinyNetwork, genotypes.Structure
-    # The code of a checkout can raise anything.
+    # The code of a checkout can raise any exception.
     except Exception as error:
         if checkout:
             raise InputError(f"{checkout}: cannot import its network ({error})") from None
@@ -288,7 +294,7 @@ def _network_classes(checkout: str) -> tuple[Any, Any]:
 def _algorithms(
     torch: Any, *, fastest: bool, tensorfloat32: bool
 ) -> contextlib.AbstractContextManager[Any]:
-    """How cuDNN computes; the released code asks for deterministic algorithms, unmeasured."""
+    """How cuDNN chooses algorithms; the released code asks for deterministic, untimed ones."""
     return torch.backends.cudnn.flags(
         enabled=True, benchmark=fastest, deterministic=not fastest, allow_tf32=tensorfloat32
     )

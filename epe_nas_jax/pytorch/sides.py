@@ -29,13 +29,13 @@ _IGNORE_SIGINT = (signal.SIGINT, signal.SIG_IGN)
 
 
 class OurSide(NamedTuple):
-    """Our side, compiled and warm.
+    """Our side, compiled and run before.
 
     Attributes:
       variables: the weights of every candidate, for all cells.
-      score_fn: scores `[S]` of genotypes `[S, E]` with these weights.
-      cells_per_turn: S.
-      compile_seconds: what compiling took.
+      score_fn: scores `[B]` of genotypes `[B, E]` with these weights.
+      cells_per_turn: B.
+      compile_seconds: the time that compiling took.
     """
 
     variables: Any
@@ -45,10 +45,10 @@ class OurSide(NamedTuple):
 
 
 def check_network(network: CellNetwork) -> NasBench201Network:
-    """A network that PyTorch's side has too.
+    """Checks that PyTorch's side has a network, too, and returns it.
 
     Raises:
-      InputError: it is another one than NAS-Bench-201's.
+      InputError: it is not NAS-Bench-201's network.
     """
     if not isinstance(network, NasBench201Network):
         raise InputError(
@@ -72,10 +72,10 @@ def torch_device() -> str:
 class TorchProcess:
     """PyTorch's side in a process of its own, as its users run it.
 
-    In ours it would profit from memory that JAX has already taken from the system.
+    In the same process PyTorch would profit from memory that JAX has already allocated.
 
     Attributes:
-      num_threads: with how many threads it computes on a CPU.
+      num_threads: how many threads it uses on a CPU.
     """
 
     def __init__(self, pool: ProcessPoolExecutor, device: str, checkout: str):
@@ -90,7 +90,13 @@ class TorchProcess:
     def runner(
         self, network: NasBench201Network, images: np.ndarray, check_stop: Callable[[], None]
     ) -> RunTorch:
-        """What runs a cell's network on images `[N, H, W, 3]`, unless this process is to stop."""
+        """Makes the function that runs cells' networks on images `[N, H, H, 3]`.
+
+        Args:
+          network: the network around the cells.
+          images: the mini-batch.
+          check_stop: called before each run; raises an exception to stop.
+        """
         run_cell = functools.partial(
             torch_network.run_cell,
             images=images,
@@ -123,7 +129,7 @@ def torch_process(device: str, checkout: str) -> Iterator[TorchProcess]:
       InputError: as `pytorch.network.check_pytorch`.
     """
     spawn = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches both processes; this one answers.
+    # Ctrl-C reaches both processes, and only this one handles it.
     with ProcessPoolExecutor(1, spawn, signal.signal, _IGNORE_SIGINT) as pool:
         yield TorchProcess(pool, device, checkout)
 
@@ -135,8 +141,8 @@ def variables_of(
 
     Args:
       state_dict: the weights of the cell's network, by PyTorch's names.
-      cell: int `[E]`.
-      network: of the same sizes.
+      cell: the cell, int `[E]`.
+      network: the network around the cell, of the same sizes.
 
     Raises:
       InputError: the sizes or an array do not fit.
@@ -157,8 +163,8 @@ def compile_for_seed(
     network: NasBench201Network,
     cells_per_step: int | str,
 ) -> OurSide:
-    """The program of every search, with the weights of a seed."""
-    # PyTorch has all cores of a CPU, but one GPU.
+    """Compiles the program that searches use, with the weights of a seed."""
+    # PyTorch uses all cores of a CPU, but only one GPU.
     devices = jax.local_devices()
     devices = devices if devices[0].platform == "cpu" else devices[:1]
     start = time.perf_counter()
@@ -171,7 +177,7 @@ def compile_for_seed(
         devices=devices,
     )
     seconds = time.perf_counter() - start
-    # Warm: a GPU has a program for each shape of a step.
+    # Runs all programs once: a GPU has one for each shape of a step.
     scorer(cells if scorer.packer else cells[: len(scorer.devices)])
     variables = shared_weights(seed, network, images)
     return OurSide(variables, scorer, scorer.num_slots, seconds)
@@ -184,7 +190,7 @@ def compile_for_weights(
     labels: jax.Array,
     network: NasBench201Network,
 ) -> OurSide:
-    """A program for given weights, a cell at a time."""
+    """Compiles a program for given weights, which scores one cell at a time."""
 
     def score(cell: jax.Array) -> jax.Array:
         return cell_score(variables, cell, images, labels, network=network)
@@ -194,7 +200,7 @@ def compile_for_weights(
     seconds = time.perf_counter() - start
 
     def score_fn(cells: np.ndarray) -> np.ndarray:
-        # A cell without a path has NaN for a score, which is no fault to stop at.
+        # The score of a cell without a path is NaN, which is no error here.
         with jax.debug_nans(False):
             return np.array([compiled(jnp.asarray(cell, jnp.int32)) for cell in cells])
 

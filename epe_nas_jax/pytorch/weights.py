@@ -1,11 +1,12 @@
-"""Weights of a cell's network between PyTorch and Flax, exact both ways; NumPy only.
+"""Converts weights of a cell's network between PyTorch and Flax, exactly and by NumPy alone.
 
 PyTorch's side is the `state_dict` of NAS-Bench-201's `TinyNetwork` (the package xautodl, and the
 released EPE-NAS code), a mapping from names to arrays; ours the variables of `NasBench201Network`.
 
-Batch norm's running statistics are dropped on the way in, because an untrained network is scored
-with the statistics of the mini-batch. On the way back they are those of a trained network, or what
-PyTorch starts with (mean 0, variance 1); the counter, which its momentum does not use, is 0.
+From PyTorch to Flax, batch norm's running statistics are dropped, because an untrained network is
+scored with the statistics of the mini-batch. From Flax to PyTorch they are those of a trained
+network, or what PyTorch starts with (mean 0, variance 1); the counter of batches, which is not used
+with a fixed momentum, is 0.
 """
 
 import re
@@ -40,14 +41,14 @@ class _Entry(NamedTuple):
 
 
 def sizes_of(state_dict: Mapping[str, Any]) -> Sizes:
-    """Reads the sizes of a network off its state dict.
+    """Reads the sizes of a network from its state dict.
 
     Raises:
       InputError: an entry from which a size is read is missing or has the wrong rank.
     """
     channels = _shape(state_dict, "stem.0.weight", 4)[0]
     num_classes = _shape(state_dict, "classifier.weight", 2)[0]
-    # A cell may have no weights, but the first reduction block stands behind the first stage.
+    # A cell may have no weights, but the first reduction block follows the first stage.
     blocks = [int(found[1]) for found in map(_REDUCTION.fullmatch, state_dict) if found]
     if not blocks:
         raise InputError(
@@ -59,20 +60,28 @@ def sizes_of(state_dict: Mapping[str, Any]) -> Sizes:
 def from_state_dict(
     state_dict: Mapping[str, Any], genotype: Iterable[int], *, every_operation: bool = False
 ) -> dict[str, Any]:
-    """Turns PyTorch's weights of a cell's network into ours.
+    """Converts PyTorch's weights of a cell's network to ours.
 
     Args:
-      state_dict: names to array-likes (tensors on the CPU will do), as `TinyNetwork.state_dict()`.
+      state_dict: arrays by name, such as `TinyNetwork.state_dict()`; tensors must be on the CPU.
       genotype: the cell, int `[E]`.
       every_operation: add zeros for the candidates that the cell does not use, so that the
         variables can be applied with a traced genotype.
 
     Returns:
       Variables for `NasBench201Network(num_classes, channels, cells_per_stage)` of the same sizes:
-      copies, in the dtype they came in. Batch norm's running statistics are dropped.
+      copies of the same dtypes. Batch norm's running statistics are dropped.
 
     Raises:
       InputError: an entry is missing, unexpected, of another shape or not floating point.
+
+    Examples:
+      >>> from epe_nas_jax import from_state_dict, to_state_dict
+      >>> cell = (1, 0, 0, 3, 0, 0)
+      >>> variables = network.init(jax.random.key(0), jnp.asarray(images), cell)
+      >>> state_dict = to_state_dict(variables, cell, cells_per_stage=1)
+      >>> list(from_state_dict(state_dict, cell))
+      ['params']
     """
     cell = check_genotypes(np.asarray(genotype)[None])[0]
     sizes = sizes_of(state_dict)
@@ -108,20 +117,27 @@ def from_state_dict(
 def to_state_dict(
     variables: Mapping[str, Any], genotype: Iterable[int], *, cells_per_stage: int = 5
 ) -> dict[str, np.ndarray]:
-    """Turns our weights of a cell's network into PyTorch's.
+    """Converts our weights of a cell's network to PyTorch's.
 
     Args:
       variables: as `NasBench201Network.init` makes them, for the static genotype or for a traced
         one; weights of candidates that the cell does not use are left out.
       genotype: the cell, int `[E]`.
-      cells_per_stage: of the network; it cannot be read off a cell that has no weights.
+      cells_per_stage: of the network; the variables do not tell it where a cell has no weights.
 
     Returns:
-      What `TinyNetwork.load_state_dict` takes, as NumPy arrays (copies, in the dtype they came in);
-      batch norm's running statistics are the variables' or, without any, those of a new network.
+      What `TinyNetwork.load_state_dict` takes, as NumPy arrays (copies of the same dtypes); batch
+      norm's running statistics are the variables' or, without any, those of a new network.
 
     Raises:
       InputError: an array is missing, unexpected, of another shape or not floating point.
+
+    Examples:
+      >>> from epe_nas_jax import to_state_dict
+      >>> cell = (1, 0, 0, 3, 0, 0)
+      >>> variables = network.init(jax.random.key(0), jnp.asarray(images), cell)
+      >>> to_state_dict(variables, cell, cells_per_stage=1)["stem.0.weight"].shape
+      (4, 3, 3, 3)
     """
     cell = check_genotypes(np.asarray(genotype)[None])[0]
     arrays = dict(_walk(variables.get("params", {})))
