@@ -25,18 +25,25 @@ def run_command(work: Callable[[ConfigDict, str], str], *, many_hosts: bool = Fa
     The config is a file (`--config=configs/best.py`) or the name of an installed one
     (`--config=best`).
 
-    An error that the user can mend is printed in one line, and the exit status is 2. A run that a
-    signal stops exits with 128 and the signal's number (143 for SIGTERM, 130 for SIGINT).
+    An error that the user can correct is printed in one line, and the exit status is 2. A run that
+    a signal stops exits with 128 plus the signal's number (143 for SIGTERM, 130 for SIGINT).
 
     Args:
       work: from the config and the work directory to the text to print.
       many_hosts: whether to define the flags by which several processes share the work.
+
+    Examples:
+      >>> from epe_nas_jax.commands.cli import run_command
+      >>> def work(config, workdir):
+      ...     return f"seed {config.seed}, results in {workdir}"
+      >>> def main():
+      ...     run_command(work)
     """
     try:
         config = config_flags.DEFINE_config_file(
             "config", None, "Path of a config file, or the name of an installed one."
         )
-    # It reads the files of `--flagfile` ahead of the others.
+    # This definition already reads the files of `--flagfile`.
     except flags.Error as error:
         _fail(str(error))
     workdir = flags.DEFINE_string("workdir", None, "Directory for the results.", required=True)
@@ -60,8 +67,7 @@ def run_with_trained(work: Callable[[str, int | None], str]) -> None:
     """Runs a command that uses a trained network: `--from_run=DIR [--seed=N]` and flags of its own.
 
     Args:
-      work: from the work directory of a training and the seed, if one is given, to the text to
-        print.
+      work: from the work directory of a training and the seed, or None, to the text to print.
     """
     from_run = flags.DEFINE_string(
         "from_run", None, "Work directory of a finished training.", required=True
@@ -77,16 +83,16 @@ def run_with_trained(work: Callable[[str, int | None], str]) -> None:
 
 
 def _define_many_hosts() -> Callable[[], None]:
-    """Defines the flags by which processes meet; returns what meets them if a flag is given."""
+    """Defines the flags for several processes; the result connects them if a flag is given."""
     distributed = flags.DEFINE_bool(
         "distributed",
         False,
         "Share the work with the other processes of this SLURM, Open MPI, Kubernetes or TPU job; "
-        "elsewhere the three flags below say which they are.",
+        "elsewhere give the flags coordinator_address, num_processes and process_id instead.",
     )
     address = flags.DEFINE_string("coordinator_address", None, "Host and free port of process 0.")
-    num_processes = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-    process_id = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    num_processes = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+    process_id = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 
     def join() -> None:
         given = (address.value, num_processes.value, process_id.value)
@@ -99,17 +105,24 @@ def _define_many_hosts() -> Callable[[], None]:
 def run_with_flags(work: Callable[[], str]) -> None:
     """Runs a command whose flags are defined.
 
-    An error that the user can mend is printed in one line, and the exit status is 2.
+    An error that the user can correct is printed in one line, and the exit status is 2.
 
     Args:
       work: reads the flags and returns the text to print.
+
+    Examples:
+      >>> from absl import flags
+      >>> from epe_nas_jax.commands.cli import run_with_flags
+      >>> def main():
+      ...     name = flags.DEFINE_string("name", "reader", "Who is greeted.")
+      ...     run_with_flags(lambda: f"Hello, {name.value}")
     """
 
     def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             _fail(f"argument {argv[1]!r}: expected flags only")
         absl_logging.set_verbosity(absl_logging.WARNING)
-        # This package logs how far it is, except on a terminal, where a bar shows it.
+        # This package logs its progress, except on a terminal, where a bar shows it.
         logging.getLogger("epe_nas_jax").setLevel(
             logging.WARNING if sys.stderr and sys.stderr.isatty() else logging.INFO
         )
@@ -124,7 +137,7 @@ def run_with_flags(work: Callable[[], str]) -> None:
             sys.exit(128 + stop.signal_number)
         except hosts.ProcessLost as lost:
             print(f"{lost}: the same command goes on from here", file=sys.stderr, flush=True)
-            # At a normal end JAX would wait for the lost process.
+            # On a normal exit JAX would wait for the lost process.
             os._exit(1)
 
     _list_in_help()
@@ -143,20 +156,20 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(_with_config_path(argv))
     except (InputError, flags.Error, OSError, TypeError) as error:
-        # A config file that raises a ValueError is told with its traceback.
+        # The message of a config file's ValueError contains its traceback.
         head, traceback, _ = str(error).partition("Traceback (most recent")
         _fail(head + str(error).splitlines()[-1] if traceback else str(error))
     except (KeyError, AttributeError) as error:
         name = str(error).strip("'\"")
         unknown = f"config key {name!r}: unknown, expected one of configs/base.py"
         _fail(unknown if name.isidentifier() else str(error))
-    # A config file is code, which can raise anything.
+    # A config file is code, which can raise any exception.
     except Exception as error:
         _fail(f"config: {type(error).__name__}: {error}")
 
 
 def _with_config_path(argv: Sequence[str]) -> list[str]:
-    """The arguments, with the path of an installed config in the place of its bare name."""
+    """The arguments, with the path of an installed config in place of its bare name."""
     found = list(argv)
     for index, argument in enumerate(found):
         flag, equals, value = argument.partition("=")
@@ -170,10 +183,10 @@ def _with_config_path(argv: Sequence[str]) -> list[str]:
 
 
 def _config_path(value: str) -> str:
-    """A path as it is; the path of an installed config for its name.
+    """The path of a config file, which is given by its path or as the name of an installed one.
 
     Raises:
-      InputError: a name that no installed config has, or a pipe or device.
+      InputError: no installed config has this name, or the path is that of a pipe or device.
     """
     if not value.isidentifier():
         path = user_path(value)

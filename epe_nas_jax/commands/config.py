@@ -1,4 +1,4 @@
-"""What the commands read from a config. `ConfigDict` ends in this room."""
+"""Reads what commands need from a config. Only the folder `commands` uses `ConfigDict`."""
 
 import importlib
 import json
@@ -21,21 +21,21 @@ from epe_nas_jax.scoring.columns import Objective, objective_of
 from epe_nas_jax.spaces.base import CellNetwork, SearchSpace
 from epe_nas_jax.spaces.table import space_entry
 
-# Of channels and cells: far beyond what can be computed.
+# The largest numbers of channels and cells, far beyond what can be computed.
 _LARGEST_SIZE = 10_000
-# What may stand in the place of a value of a type.
+# The types that a value may have where the default is of this type; else only the same one.
 _KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (tuple, list)}
 
 
 def check_config(config: Any) -> ConfigDict:
     """Checks that a config has the keys of `configs/base.py`, and values of their types.
 
-    A config file can make any object: the type is only held on the command line.
+    On the command line types are checked already, but a config file can return any object.
 
     Raises:
       InputError: a key is missing, unknown, or has a value of another type.
     """
-    # What cannot be read becomes an object that raises when it is used.
+    # A config that could not be read is an object that raises an exception when it is used.
     getattr(config, "items", None)
     if not isinstance(config, ConfigDict):
         kind = type(config).__name__
@@ -68,7 +68,7 @@ def _flattened(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 
 def plain_config(config: ConfigDict) -> dict[str, Any]:
-    """A config in JSON's types."""
+    """A config in types of JSON."""
     plain: dict[str, Any] = json.loads(config.to_json())
     return plain
 
@@ -107,7 +107,7 @@ def dataset_of(config: ConfigDict, split: str = "train") -> Dataset:
 def minibatch_of(
     config: ConfigDict, dataset: Dataset, key: jax.Array
 ) -> tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]:
-    """Images and labels to score on: the mini-batch of all cells or, for fresh ones, the data set.
+    """Images and labels to score on: one mini-batch or, with fresh ones per cell, the data set.
 
     Args:
       config: the config.
@@ -134,7 +134,7 @@ def accuracies_of(config: ConfigDict, space: SearchSpace) -> dict[str, float] | 
     """Trained accuracies by the text of a cell; None if the config names no table of them.
 
     Raises:
-      InputError: a column without a table, or as `read_accuracies`.
+      InputError: a column is given without a table, or as `read_accuracies`.
     """
     if not config.benchmark.path:
         if config.benchmark.column:
@@ -145,12 +145,12 @@ def accuracies_of(config: ConfigDict, space: SearchSpace) -> dict[str, float] | 
 
 
 def objective_from(config: ConfigDict) -> Objective:
-    """What the config has a search maximise; raises as `objective_of`."""
+    """What a search by the config maximises; raises as `objective_of`."""
     return objective_of(tuple(config.score.objective), config.score.combine)
 
 
 def cells_per_step_of(config: ConfigDict) -> int | str:
-    """A number, or `"auto"`; on the command line the number arrives as text."""
+    """The config's `cells_per_step`: `"auto"`, or a number, which is text on the command line."""
     value: int | str = config.cells_per_step
     is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20
     return int(value) if is_number else value

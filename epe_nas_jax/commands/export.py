@@ -12,18 +12,18 @@ from epe_nas_jax.training.trained import load_trained
 
 
 def export_run(from_run: str, out: str, seed: int | None = None) -> str:
-    """Writes a folder with a trained network in every format, whole or not at all.
+    """Writes a folder with a trained network in every format, completely or not at all.
 
     Args:
       from_run: the work directory of a finished training.
-      out: the folder; it is made if need be.
-      seed: one of those that were trained; None: the first.
+      out: the folder, which is created if it does not exist.
+      seed: one of the seeds that were trained; None: the first one.
 
     Returns:
-      The files, a line each.
+      The files and their sizes, one per line.
 
     Raises:
-      InputError: as `load_trained` and `export_files`; or there is something at `out`.
+      InputError: as `load_trained` and `export_files`; or `out` exists and is no empty folder.
     """
     folder = local_path(out)
     check_new_folder(folder)
@@ -33,6 +33,6 @@ def export_run(from_run: str, out: str, seed: int | None = None) -> str:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Defines the flags and runs the command."""
     out = flags.DEFINE_string("out", None, "Folder for the files.", required=True)
     run_with_trained(lambda from_run, seed: export_run(from_run, out.value, seed))

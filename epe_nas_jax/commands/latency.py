@@ -1,4 +1,4 @@
-"""How long cells take, for a search: read from a table, or measured one at a time and kept."""
+"""Latencies of cells for a search: read from a table, or measured one at a time and kept."""
 
 import csv
 import hashlib
@@ -30,7 +30,7 @@ _HEADER = ["arch", _COLUMN]
 def latency_of(
     config: ConfigDict, network: CellNetwork, image_shape: tuple[int, ...], run: Run
 ) -> Latency | None:
-    """How long cells take, as a config has it.
+    """Makes the function that returns cells' latencies, as a config describes them.
 
     Args:
       config: the config.
@@ -39,8 +39,8 @@ def latency_of(
       run: the run, in whose directory measurements are kept.
 
     Returns:
-      A function from genotypes to milliseconds, NaN where a table has none; None if the config
-      neither limits latency nor names a table or the column, nor searches for it.
+      A function from genotypes to milliseconds, NaN where a table has none; None if the config does
+      not use latencies: no limit, no cost, no table and no column of them.
 
     Raises:
       InputError: a setting is out of range or does not go with another, or as `read_latencies`;
@@ -65,7 +65,10 @@ def latency_of(
 
 
 def table_of_latencies(config: ConfigDict) -> dict[str, str]:
-    """What a run's settings hold of its table of latencies, if there is one: its SHA-256.
+    """The SHA-256 of a config's table of latencies, to be kept in the record of a run.
+
+    Returns:
+      A dict with the key `latency_sha256`, which is empty without such a table.
 
     Raises:
       InputError: there is no such file.
@@ -78,7 +81,7 @@ def table_of_latencies(config: ConfigDict) -> dict[str, str]:
 
 
 def _from_table(path: str, latencies: dict[str, float], space: SearchSpace) -> Latency:
-    """Looks cells up; of a space that can be listed the table must have them all."""
+    """A function that looks cells up; the table must have all cells of a space that is listed."""
 
     def look_up(genotypes: np.ndarray) -> np.ndarray:
         archs = [space.format(genotype) for genotype in genotypes]
@@ -93,11 +96,11 @@ def _from_table(path: str, latencies: dict[str, float], space: SearchSpace) -> L
 
 
 class MeasuredLatency:
-    """Measures what has not been measured, a cell at a time, and keeps it in the work directory.
+    """Measures latencies of cells, one at a time, and keeps them in the work directory.
 
-    Cells with one live form are one network, which is measured once. Process 0 measures while the
-    others wait. Nothing is written before the run begins; what is measured before is written with
-    what follows.
+    Cells with the same live form are one network, which is measured once. Process 0 measures while
+    the others wait. Nothing is written before the run begins: earlier measurements are written
+    together with the first one after that.
     """
 
     def __init__(self, run: Run, space: SearchSpace, measure: Callable[[np.ndarray], float]):
@@ -118,7 +121,7 @@ class MeasuredLatency:
         self._known: dict[str, float] = json.loads(_of_first(known))
 
     def __call__(self, genotypes: np.ndarray) -> np.ndarray:
-        """Milliseconds of genotypes `[A, E]`, `[A]`; raises as `Run.check_stop` and `Run.write`."""
+        """Milliseconds `[A]` of genotypes `[A, E]`; raises as `Run.check_stop` and `Run.write`."""
         networks = self._space.prune_dead(np.asarray(genotypes))
         archs = [self._space.format(network) for network in networks]
         for arch, network in zip(archs, networks, strict=True):
@@ -138,7 +141,7 @@ class MeasuredLatency:
 
 
 def _of_first(content: object) -> bytes:
-    """What process 0 says, as JSON."""
+    """The content of process 0, as JSON; what the other processes pass is ignored."""
     return hosts.exchange(json.dumps(content).encode())[0]
 
 

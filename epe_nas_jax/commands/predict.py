@@ -29,16 +29,17 @@ def predict_folder(from_run: str, images: str, out: str, seed: int | None = None
     """Writes the class of every image in a folder and in the folders in it, as CSV.
 
     A row has the columns `file`, `class`, `probability`, `error`, and `probability_NAME` for every
-    class. Images are resized as for training. One that cannot be read has nothing but its error.
+    class. Images are resized as for training. The row of an image that cannot be read has only the
+    file and the error.
 
     Args:
       from_run: the work directory of a finished training.
       images: the folder.
       out: the CSV file.
-      seed: one of those that were trained; None: the first.
+      seed: one of the seeds that were trained; None: the first one.
 
     Returns:
-      How many images are of which class, as a table.
+      A table of how many images each class has.
 
     Raises:
       InputError: as `load_trained`; there is no image that can be read; or `out` is no file.
@@ -67,7 +68,7 @@ def predict_folder(from_run: str, images: str, out: str, seed: int | None = None
         first = f"{errors[0]['file']}: {errors[0]['error']}"
         raise InputError(f"{folder}: found no readable image of {len(rows)}, the first is {first}")
     for row in errors:
-        # The name of a file may have several lines.
+        # A file's name may contain line breaks.
         line = " ".join(f"{row['file']}: {row['error']}".splitlines())
         _LOG.warning("%s", printable(line))
     content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
@@ -92,11 +93,11 @@ def _rows(trained: TrainedNetwork, folder: Path, files: Sequence[Path]) -> Itera
 
 
 def _read(file: Path, side: int) -> tuple[np.ndarray | None, str]:
-    """An image or what is wrong with it."""
+    """An image and an empty text, or None and what is wrong with it."""
     try:
         return read_image(file, side), ""
     except InputError as error:
-        # As an error has it.
+        # The path as it is written in messages.
         path = str(InputError(str(file)))
         return None, str(error).removeprefix(f"{path}: ").replace(path, file.name)
 
@@ -125,9 +126,9 @@ def _as_text(rows: Sequence[dict[str, Any]], num_errors: int, out: str) -> str:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Defines the flags and runs the command."""
     images = flags.DEFINE_string(
-        "images", None, "Folder of images, of any size, in folders or not.", required=True
+        "images", None, "Folder of images of any size; its folders are read, too.", required=True
     )
     out = flags.DEFINE_string("out", None, "CSV file for the predictions.", required=True)
     run_with_trained(lambda from_run, seed: predict_folder(from_run, images.value, out.value, seed))

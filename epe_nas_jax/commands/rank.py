@@ -1,7 +1,7 @@
 r"""The rank command: candidate networks of any framework, from a Python file to a ranking.
 
 The file defines `networks(num_classes, side)`, which returns a dict of networks by name, or yields
-pairs of name and network, of which one at a time is in memory (docs/any-network.md).
+pairs of name and network, so that only one network at a time is in memory (docs/any-network.md).
 
 Command:  epe-nas rank --networks=candidates.py --config=folder --workdir=runs/rank \
               --config.data.path=images --config.data.side=64 --config.data.batch_size=32
@@ -53,15 +53,16 @@ def rank_and_report(
 ) -> str:
     """Ranks the networks of a file and leaves `ranking.csv`, best first, and `report.html`.
 
-    A run that was stopped goes on behind the last network that it measured. A network that cannot
-    be measured is a row with its error.
+    A run that was stopped continues after the last network that it measured. A network that cannot
+    be measured has a row with its error.
 
     Args:
       config: as in `configs/base.py`, of which `data` and `seed` are read.
-      workdir: the work directory; it is made if need be, and may hold an earlier part of this run.
-      file: of Python code, with a function `networks(num_classes, side)`.
+      workdir: the work directory, which is created if it does not exist, and may hold an earlier
+        part of this run.
+      file: a file of Python code with a function `networks(num_classes, side)`.
       objective: as for `rank_networks`.
-      smaller_batches: likewise.
+      smaller_batches: as for `rank_networks`.
 
     Returns:
       The ranking as a table to print.
@@ -108,9 +109,9 @@ def rank_and_report(
 
 
 def function_of(file: Path) -> Callable[[int, int], Any]:
-    """The function `networks` of a file of Python code, which is run.
+    """Runs a file of Python code and returns its function `networks`.
 
-    Modules beside the file can be imported by it.
+    The file can import modules from its own folder.
 
     Raises:
       InputError: the code fails, or defines no such function.
@@ -121,7 +122,7 @@ def function_of(file: Path) -> Callable[[int, int], Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.insert(0, str(file.absolute().parent))
-    # The user's code can raise anything.
+    # The user's code can raise any exception.
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -155,7 +156,7 @@ def _earlier_rows(run: Run) -> dict[str, dict[str, Any]]:
     rows = {}
     for found in table.sort_values("place").to_dict("records"):
         row: dict[str, Any] = {name: found[name] for name in ("network", *NETWORK_COLUMNS)}
-        # An empty text is read as a number that is missing.
+        # pandas reads an empty text as a missing number.
         row["note"] = found["note"] if isinstance(found["note"], str) else ""
         row["error"] = found["error"] if isinstance(found["error"], str) else None
         rows[row["network"]] = row
@@ -188,7 +189,7 @@ def _report(rows: list[dict[str, Any]], run: Run, file: str) -> str:
 
 
 def _as_text(rows: list[dict[str, Any]]) -> str:
-    """What the command prints: the ranking, and below it what went wrong or is to be known."""
+    """The text that the command prints: the ranking, and below it the errors and notes."""
     shown = [
         [
             row["network"],
@@ -208,7 +209,7 @@ def _as_text(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Defines the flags and runs the command."""
     file = flags.DEFINE_string(
         "networks", None, "A file of Python code with networks(num_classes, side).", required=True
     )
@@ -220,7 +221,7 @@ def main() -> None:
     smaller = flags.DEFINE_bool(
         "smaller_batches",
         False,
-        "Measure a network that does not fit the memory on fewer images; this changes signals.",
+        "Measure a network that does not fit the memory on fewer images, which changes signals.",
     )
     run_command(
         lambda config, workdir: rank_and_report(

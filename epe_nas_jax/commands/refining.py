@@ -33,9 +33,9 @@ class Refined(NamedTuple):
       scores: of all cells, `[A]`: ranks as from `refinement.refined_scores`.
       indices: which cells were scored again, int `[B]`.
       found: their scores at the full setting, `[B]`.
-      proxies: theirs by name, `[B]` each.
+      proxies: their proxies by name, `[B]` each.
       num_networks: how many different networks they are.
-      num_scored: how many of these are new, not scored in an earlier part of the run.
+      num_scored: how many of these networks no earlier part of the run had scored again.
       steps: the finished steps of each process, by the name of its log.
     """
 
@@ -51,12 +51,12 @@ class Refined(NamedTuple):
 def full_setting(
     config: ConfigDict, objective: Objective, batch_key: jax.Array, own: Setting
 ) -> Setting | None:
-    """The full setting of a search, checked; None if it scores nothing again.
+    """The full setting of a search, checked; None if the search scores no cells again.
 
     Args:
       config: the config.
       objective: as from `objective_from`.
-      batch_key: of the mini-batch of the search's own setting.
+      batch_key: random key of the mini-batch of the search's own setting.
       own: the search's own setting.
 
     Raises:
@@ -85,15 +85,15 @@ def refine(
     full: Compiled,
     result: SearchResult,
 ) -> Refined:
-    """Scores the best share of a search's cells again, as far as no earlier part of the run did.
+    """Scores the best share of a search's cells again, except those in the log of this stage.
 
     Args:
-      run: the run, begun. Finished steps are in a log of its directory.
-      share: of the cells with a score, above 0 and up to 1.
-      objective: what the score is made of; ranks of several columns are among the cells that are
+      run: the run, after `Run.begin`. Finished steps are in a log of its directory.
+      share: the share of the cells with a score, above 0 and up to 1.
+      objective: what the score is made of; several columns are ranked among the cells that are
         scored again.
       full: the full setting, compiled.
-      result: of the search at its own setting.
+      result: the result of the search at its own setting.
 
     Raises:
       InputError: the log is damaged.
@@ -128,16 +128,16 @@ def refine(
 def add_columns(
     table: pd.DataFrame, search_scores: np.ndarray, refined: Refined, objective: Objective
 ) -> None:
-    """Adds to a table of a search what was found again; empty for the other cells.
+    """Adds columns of the full setting to a search's table, empty for cells not scored again.
 
     The columns are `search_score` and `refined_score`, the score at either setting, and before the
     counts `refined_NAME` for the proxies at the full setting.
 
     Args:
-      table: as from `table_of`, by the final scores; it is changed.
-      search_scores: at the setting of the search, `[A]`.
-      refined: what was found.
-      objective: a proxy that alone is the score has no column of its own.
+      table: as from `table_of`, with the final scores; it is changed.
+      search_scores: scores at the setting of the search, `[A]`.
+      refined: the cells that were scored again.
+      objective: what the score is made of; a proxy that is the score gets no column of its own.
     """
 
     def spread(values: np.ndarray) -> np.ndarray:

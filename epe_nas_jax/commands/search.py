@@ -46,10 +46,10 @@ _FINISHED = "This run had scored all its cells before: nothing was scored again.
 
 
 class _Search(NamedTuple):
-    """All that a search is made of, checked.
+    """Everything that a search needs, checked.
 
     Attributes:
-      algorithm: over the cells within the limits; None to draw with replacement.
+      algorithm: a search over the cells within the limits; None for random with replacement.
       own: the setting at which it scores.
       full: the setting at which its best cells are scored again; None if none are.
     """
@@ -73,20 +73,20 @@ def search_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> st
 
     These are `config.json`, `scores.csv`, `summary.json` and `report.html`.
 
-    Everything that can be wrong is checked before the first cell is scored. Every finished step is
-    on disk before the next begins, so that a run that was killed goes on where it stopped; the
-    results appear when the search is over, each file whole.
+    All input is checked before the first cell is scored. Every finished step is on disk before the
+    next begins, so that a run that was killed continues where it stopped; the results appear when
+    the search is over, each file complete.
 
-    Processes that met by `hosts.join` all call this: each runs the same search and scores its part
-    of every step. Process 0 writes the results.
+    All processes that `hosts.join` connected call this function: each runs the same search and
+    scores its part of every step. Process 0 writes the results.
 
     Args:
       config: as in `configs/base.py`.
-      workdir: the work directory; it is made if need be, and may hold a run of the very same
-        config, which goes on, or whose results are given again if it is finished.
+      workdir: the work directory, which is created if it does not exist. It may hold a run of the
+        same config, which continues or, if it is finished, returns its results again.
 
     Returns:
-      The result as a table to print; nothing, if this is another process than number 0.
+      The result as a table to print; an empty text in other processes than process 0.
 
     Raises:
       InputError: something in the config, the data or the work directory cannot be used.
@@ -124,7 +124,7 @@ def _prepare(config: ConfigDict, batch_key: jax.Array, run: Run) -> _Search:
     setting = setting._replace(latency=latency)
     full = refining.full_setting(config, objective, batch_key, setting)
     algorithm = _algorithm_of(config, setting)
-    # Random search hands over all cells in one, and the scorer shows how far it is.
+    # Random search asks for all scores at once, so that the scorer shows the progress.
     is_random = config.search.algorithm == "random"
     candidates = min(config.search.candidates_per_step, config.search.num_samples)
     return _Search(
@@ -143,14 +143,14 @@ def _prepare(config: ConfigDict, batch_key: jax.Array, run: Run) -> _Search:
 
 
 def _run(config: ConfigDict, search: _Search, logged: LoggedScorer, key: jax.Array) -> SearchResult:
-    """Searches, and shows how far it is where the scorer does not."""
+    """Searches, and shows the progress if the scorer does not."""
     own, objective, num_samples = search.own, search.objective, config.search.num_samples
     is_hidden = own.scorer.progress or hosts.index() != 0
     with progress_bar(num_samples, unit="cell", disable=is_hidden) as bar:
 
         def score_fn(genotypes: np.ndarray) -> np.ndarray:
             if own.setting.latency:
-                # Not while the scorer runs, nor after it: a table that lacks a cell ends it here.
+                # Before cells are scored: a table may lack one, and measuring needs an idle device.
                 own.setting.latency(genotypes)
             values = objective.values(logged.by_name(genotypes), own.setting.cells(genotypes))
             bar.update(len(genotypes))
@@ -247,10 +247,10 @@ def _within_listed(limits: Mapping[str, float], setting: Setting, num_samples: i
 def _within_measured(
     limits: Mapping[str, float], setting: Setting, space: SearchSpace
 ) -> SearchSpace:
-    """A space, restricted likewise by what is measured, and only of cells that are proposed."""
+    """A space, restricted by costs that are measured, only for cells that a search proposes."""
     if not limits:
         return space
-    # Of zeros is the cell that does least.
+    # The genotype of zeros is the cell that computes least.
     smallest = setting.cells(np.zeros((1, space.num_edges), np.int32))
     for name, most in limits.items():
         _check_limit(name, most, COLUMNS[name].values(smallest)[0])
@@ -258,7 +258,7 @@ def _within_measured(
 
 
 def _fits(limits: Mapping[str, float], setting: Setting, genotypes: np.ndarray) -> np.ndarray:
-    """Which cells cost at most the limits; not one whose cost is unknown."""
+    """Which cells cost at most the limits; a cell of unknown cost does not."""
     cells = setting.cells(genotypes)
     return np.all([COLUMNS[name].values(cells) <= most for name, most in limits.items()], axis=0)
 
@@ -321,7 +321,7 @@ def _write_results(
     )
     run.write(SCORES_FILE, _csv(table))
     run.write(SUMMARY_FILE, to_json(summary))
-    # A path that is no UTF-8 is in it, too.
+    # A path in the report may be no valid UTF-8.
     run.write(REPORT_FILE, report.encode(errors="backslashreplace"))
     return result_table(summary, best)
 
@@ -329,8 +329,8 @@ def _write_results(
 def _classes(
     config: ConfigDict, search: _Search, result: SearchResult
 ) -> Mapping[str, np.ndarray | None]:
-    """What each class adds to the score of the best cell, where the score is a sum over classes."""
-    # Not where the best cell is that of another setting.
+    """What each class adds to the score of the best cell, if the score is a sum over classes."""
+    # Not if the best cells were scored again, at another setting.
     if result.best is None or search.objective.columns != ("epe",) or search.full:
         return {"class_scores": None, "class_sizes": None}
     sizes, setting = None, search.own.setting

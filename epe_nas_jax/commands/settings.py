@@ -1,4 +1,4 @@
-"""A setting: what the cells of a run are scored on, and how. A search may have two of them."""
+"""A setting says on what the cells of a run are scored, and how. A search may have two of them."""
 
 import contextlib
 import time
@@ -25,7 +25,7 @@ from epe_nas_jax.scoring.config import ScoringConfig
 from epe_nas_jax.scoring.scorer import CellScorer, compile_scorer
 from epe_nas_jax.spaces.base import CellNetwork
 
-# The full setting: what stands for which key of the search's own.
+# From a key of the section `refine`, the full setting, to that of the search's own setting.
 FULL_KEYS = {
     "side": "data.side",
     "batch_size": "data.batch_size",
@@ -33,7 +33,7 @@ FULL_KEYS = {
     "cells_per_stage": "network.cells_per_stage",
     "num_inits": "score.num_inits",
 }
-# By what a message begins with: the key of the full setting that it is about.
+# From the begin of a message about the full setting to the key that the message should name.
 _NAMED = {
     **{key: f"refine.{name}" for name, key in FULL_KEYS.items()},
     "num_inits": "refine.num_inits",
@@ -42,11 +42,14 @@ _NAMED = {
 
 
 class Setting(NamedTuple):
-    """What cells are scored on and how, checked.
+    """On what cells are scored, and how; checked.
 
     Attributes:
-      inputs: images and labels: the mini-batch or, for fresh ones, the data set.
-      latency: how long cells take; None: nobody asks.
+      dataset: the data set.
+      inputs: images and labels of the mini-batch or, with a fresh one per cell, of the data set.
+      network: the network around the cells.
+      scoring: how cells are scored.
+      latency: from genotypes to milliseconds; None if latencies are not used.
     """
 
     dataset: Dataset
@@ -57,19 +60,21 @@ class Setting(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Of the images, H."""
+        """The side of the images, H."""
         return int(self.inputs[0].shape[1])
 
     def cells(self, genotypes: np.ndarray) -> RunCells:
-        """What columns of genotypes `[A, E]` are computed from."""
+        """The object from which columns for genotypes `[A, E]` are computed."""
         return RunCells(genotypes, self.network, self.side, latency=self.latency)
 
 
 class Compiled(NamedTuple):
-    """A setting, compiled.
+    """A setting with its compiled scorer.
 
     Attributes:
-      seconds: what compiling took.
+      setting: the setting.
+      scorer: scores cells at this setting.
+      seconds: the time that compiling took.
     """
 
     setting: Setting
@@ -104,8 +109,8 @@ def full_setting_of(
     Args:
       config: the config.
       objective: as from `objective_from`.
-      batch_key: as for `setting_of`. The very same key is meant to be given: the mini-batch is then
-        the one that a search at the full setting has.
+      batch_key: the key that `setting_of` got for the search's own setting: the mini-batch is then
+        that of a search at the full setting.
       own: the setting of the search itself.
 
     Raises:
@@ -128,10 +133,10 @@ def full_setting_of(
 
 @contextlib.contextmanager
 def naming_the_full_setting() -> Iterator[None]:
-    """Has messages within it name the keys of the full setting, not those that they stand for.
+    """Makes messages of errors within it name the keys `refine.*` instead of the search's own.
 
     Raises:
-      InputError: of what is within it.
+      InputError: an `InputError` was raised within it.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a search found, in JSON's types: the content of `summary.json`."""
+"""The summary of a search, in types of JSON: the content of `summary.json`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,13 +26,13 @@ def summarise(
     num_networks: int,
     steps: Mapping[str, Sequence[Step]],
 ) -> dict[str, Any]:
-    """Sums a search up.
+    """Makes the summary of a search.
 
     Args:
-      result: the search.
+      result: the result of the search.
       table: its cells, with `arch`, `score`, counts and, with a benchmark, `accuracy`.
       space: the search space.
-      accuracies: all of the benchmark, by the text of a cell; None without one.
+      accuracies: all accuracies of the benchmark, by the text of a cell; None without one.
       num_networks: how many different networks were scored, in this run or before.
       steps: the finished steps of each process, by the name of its log.
     """
@@ -77,7 +77,7 @@ def with_refined(
       summary: as from `summarise`, with the steps of the search alone.
       num_refined: how many cells were scored again.
       num_networks: how many different networks they are.
-      steps: as for `summarise`, of scoring them again.
+      steps: as for `summarise`, the steps in which they were scored again.
     """
     again, times = _times_of(steps), ("seconds", "compile_seconds")
     total = {name: summary[name] + again[name] for name in times}
@@ -114,7 +114,7 @@ def best_cells(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _beside_accuracies(result: SearchResult, accuracies: np.ndarray) -> dict[str, Any]:
-    """How well the scores rank and choose, by the accuracies `[A]` of the cells."""
+    """How well the scores rank the cells and choose one, judged by their accuracies `[A]`."""
     scores = result.scores
     correlations = {
         "spearman": ranking.spearman(scores, accuracies),
@@ -136,9 +136,9 @@ def _known(accuracy: float) -> float | None:
 
 
 def _times_of(steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
-    """What the processes did, and how long all of them took."""
+    """How much each process did, and how long all of them took."""
     processes = [_figures_of(name, of_process) for name, of_process in steps.items() if of_process]
-    # They work at the same time.
+    # Processes work at the same time.
     longest = {
         name: max((figures[name] for figures in processes), default=0.0)
         for name in ("seconds", "compile_seconds")
@@ -147,7 +147,7 @@ def _times_of(steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
 
 
 def _figures_of(log: str, steps: Sequence[Step]) -> dict[str, Any]:
-    """What a process did, over all parts of the run."""
+    """How many networks a process scored, and its times, over all parts of the run."""
     num_networks = sum(len(step.genotypes) for step in steps)
     seconds = sum(step.seconds for step in steps)
     return {
@@ -160,7 +160,7 @@ def _figures_of(log: str, steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def _pareto_front(table: pd.DataFrame, cost: str) -> list[dict[str, Any]]:
-    """The cells that none beats in score and a cost, cheapest first."""
+    """The cells that no other beats in both score and a cost, cheapest first."""
     front = ranking.pareto_front(table["score"].to_numpy(), table[cost].to_numpy())
     return [
         {

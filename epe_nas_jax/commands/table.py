@@ -27,7 +27,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "search": Command("epe_nas_jax.commands.search", "search for the best untrained cell"),
     "train": Command("epe_nas_jax.commands.train", "train a cell's network"),
-    "predict": Command("epe_nas_jax.commands.predict", "tell the classes of images in a folder"),
+    "predict": Command("epe_nas_jax.commands.predict", "predict the classes of a folder's images"),
     "export": Command("epe_nas_jax.commands.export", "write a trained network for other programs"),
     "rank": Command("epe_nas_jax.commands.rank", "rank networks of any framework"),
     "compare": Command("epe_nas_jax.commands.compare", "put cells beside PyTorch"),

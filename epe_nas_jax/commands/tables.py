@@ -27,7 +27,7 @@ from epe_nas_jax.seeds import check_seed
 from epe_nas_jax.spaces.table import space_entry
 
 _DATASET_NAME = re.compile(r"[\w-]+")
-# Which cells a correlation is computed on.
+# Names for the cells on which a correlation is computed: all scored ones, or the shared ones.
 _SCORED = "scored"
 _SHARED = "in both"
 
@@ -38,10 +38,10 @@ class _Dataset(NamedTuple):
     """Scored cells of one data set, read.
 
     Attributes:
-      path: where their scores are from.
+      path: the file of their scores.
       num_scored: how many cells that file has.
-      cells: those with accuracies.
-      published: published proxies; None without any.
+      cells: the cells that also have accuracies.
+      published: published proxies; None if there are none.
     """
 
     path: str
@@ -51,14 +51,14 @@ class _Dataset(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """What tables are made of, read and checked.
+    """The input of the command, read and checked.
 
     Attributes:
       datasets: the scored cells.
       space: name of the search space of the cells.
       published: the file of published proxies; empty without one.
-      ms_per_cell: what scoring a cell takes, if known.
-      simulate: how many searches, and their seed.
+      ms_per_cell: milliseconds that scoring a cell takes, if known.
+      simulate: keyword arguments for simulated searches: their number and seed.
     """
 
     datasets: list[_Dataset]
@@ -69,7 +69,7 @@ class _Job(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the tables are made of.
+    """The content of the tables.
 
     Attributes:
       searches: rows of simulated searches.
@@ -104,9 +104,9 @@ def make_tables(
         those of NAS-Bench-201's data sets that it has, if it is CSV or JSON.
       published: a table of published proxies, if there is one.
       summary: a run's `summary.json`, for the time that scoring a cell takes.
-      ms_per_cell: that time, given by itself.
-      num_searches: how many searches a mean is of.
-      seed: of the draws and the bootstrap.
+      ms_per_cell: milliseconds that scoring a cell takes, instead of a summary.
+      num_searches: how many searches are simulated for each mean.
+      seed: seed of the simulated searches and the bootstrap.
       out: a work directory for the tables as CSV and Markdown, and for plots; empty: none.
       space: name of the search space of the cells.
 
@@ -117,7 +117,7 @@ def make_tables(
       InputError: a file or an argument cannot be used, or `out` holds tables by other arguments.
       StopRequested: SIGTERM or SIGINT came, where there is an `out`.
     """
-    # All of the above, as what the work directory is for.
+    # All arguments: they are the config of the work directory.
     arguments = dict(locals())
     job = _check(**arguments)
     if not out:
@@ -176,7 +176,7 @@ def _check(
 
 
 def _collect(job: _Job, check_stop: Callable[[], None]) -> _Found:
-    """Simulates and correlates, data set after data set."""
+    """Simulates searches and correlates scores, one data set after another."""
     is_published = job.space == paper_tables.PUBLISHED_SPACE
     found = _Found([], [], [_PUBLISHED_NOTE] if is_published else [])
     for path, num_scored, cells, published in job.datasets:
@@ -242,7 +242,7 @@ def _columns_of(benchmark: str, columns: Sequence[str]) -> dict[str, dict[str, s
         of_dataset = dict(zip(("test", "validation"), names.split(","), strict=False))
         if not names or names.count(",") > 1 or "" in of_dataset.values():
             raise InputError(f"columns: found {entry!r}, expected DATASET=TEST[,VALIDATION]")
-        # Files are called by it.
+        # It is a part of file names.
         if not _DATASET_NAME.fullmatch(dataset):
             raise InputError(f"columns: found data set {dataset!r}, expected letters, digits, -, _")
         if dataset in columns_of:
@@ -266,7 +266,7 @@ def _columns_of(benchmark: str, columns: Sequence[str]) -> dict[str, dict[str, s
 
 
 def _path_of(scores: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
-    """The file of each data set's scores; one without a name is for those without their own."""
+    """The file of each data set's scores; a file without a name is for all others."""
     named: dict[str, str] = {}
     for entry in scores:
         dataset, equals, path = entry.partition("=")
@@ -299,7 +299,7 @@ def _ms_per_cell(summary: str) -> float:
 
 
 def _notes(cells: ScoredCells, path: str, num_read: int) -> list[str]:
-    """What the searches of a data set draw from, and what is left out."""
+    """Lines that say from what the searches of a data set draw, and what is left out."""
     num_cells = len(cells.scores)
     num_degenerate = int(cells.scores[score_files.SCORE].isna().sum())
     notes = [
@@ -315,7 +315,7 @@ def _notes(cells: ScoredCells, path: str, num_read: int) -> list[str]:
 
 
 def _plots(datasets: Sequence[ScoredCells], *, num_searches: int, seed: int) -> dict[str, bytes]:
-    """The plots of all data sets by file name."""
+    """The plots of all data sets, by file name."""
     files = {}
     for cells in datasets:
         scores = cells.scores[score_files.SCORE].to_numpy()
@@ -351,9 +351,11 @@ def main() -> None:
     )
     published = flags.DEFINE_string("published", "", "Published scores of other proxies.")
     summary = flags.DEFINE_string("summary", "", "A run's summary.json, for the time of a search.")
-    ms_per_cell = flags.DEFINE_float("ms_per_cell", None, "Or that time.", lower_bound=0)
-    num_searches = flags.DEFINE_integer("num_searches", 500, "Searches simulated.", lower_bound=1)
-    seed = flags.DEFINE_integer("seed", 0, "Of the draws and the bootstrap.", lower_bound=0)
+    ms_per_cell = flags.DEFINE_float(
+        "ms_per_cell", None, "Milliseconds to score a cell, instead of a summary.", lower_bound=0
+    )
+    num_searches = flags.DEFINE_integer("num_searches", 500, "Simulated searches.", lower_bound=1)
+    seed = flags.DEFINE_integer("seed", 0, "Seed of searches and bootstrap.", lower_bound=0)
     out = flags.DEFINE_string("out", "", "Work directory for CSV, Markdown and plots.")
     space = flags.DEFINE_string("space", "nasbench201", "Search space of the cells.")
     run_with_flags(

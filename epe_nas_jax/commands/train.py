@@ -52,7 +52,7 @@ from epe_nas_jax.training.mistakes import judge
 from epe_nas_jax.training.step import Recipe, Training, TrainState, balanced_weights
 
 _PACKAGES = ("optax", "orbax-checkpoint")
-# Images with mistakes in the report.
+# How many images with mistakes the report shows.
 _NUM_WORST = 12
 
 
@@ -60,23 +60,23 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
     """Trains as the config says and leaves its results in the work directory.
 
     These are `config.json`, `metrics.csv`, `checkpoints` and, at the end, `summary.json`,
-    `report.html` and, where there are held-out images, `confusion.csv`: how many images of a class,
-    a row, the first seed's network takes for a class, a column.
+    `report.html` and, with held-out images, `confusion.csv`: how many images of a class, the row,
+    the first seed's network takes for a class, the column.
 
-    A training that was interrupted goes on from its last whole epoch, and ends as if it had not
-    been interrupted; one that is finished is only reported.
+    A training that was interrupted continues from its last complete epoch, and ends as if it had
+    not been interrupted; a finished training only returns its results again.
 
     Args:
       config: as in `configs/base.py`.
-      workdir: the work directory; it is made if need be, and may hold an earlier training by the
-        very same config.
+      workdir: the work directory, which is created if it does not exist, and may hold an earlier
+        training by the same config.
 
     Returns:
       The result as a table to print.
 
     Raises:
       InputError: something in the config, the data or the work directory cannot be used.
-      StopRequested: SIGTERM or SIGINT came; the last whole epoch is on disk.
+      StopRequested: SIGTERM or SIGINT came; the last complete epoch is on disk.
     """
     directory = local_path(workdir)
     space = trainable_entry(config.space.name).space
@@ -88,7 +88,7 @@ def train_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str
         check_images_of(split.train)
         training = _training_of(config, space.parse(arch), split.train)
         run.begin((split.train.images, split.train.labels), _PACKAGES)
-        # Orbax would follow them, and deletes what is old.
+        # Orbax would follow links, and deletes old checkpoints.
         check_no_links(directory / CHECKPOINTS)
         metrics = Metrics(directory / METRICS_FILE)
         mistakes = None
@@ -159,7 +159,7 @@ def _seeds(config: ConfigDict) -> range:
 
 
 def _split(config: ConfigDict) -> Split:
-    """What the config's data set trains on and is measured on.
+    """The images of the config's data set to train on, and those to measure accuracy on.
 
     Raises:
       InputError: as `load_dataset`.
@@ -200,7 +200,7 @@ def _training_of(config: ConfigDict, genotype: np.ndarray, dataset: Dataset) -> 
 
 
 def _mistakes_of(state: TrainState, training: Training, split: Split) -> Mistakes | None:
-    """What a network takes for what among the held-out images; None if there are none."""
+    """The mistakes of a network on the held-out images; None if there are none."""
     held_out = split.held_out
     if held_out is None:
         return None
@@ -224,7 +224,7 @@ def _confusion_csv(mistakes: Mistakes) -> bytes:
 
 
 def _class_accuracies(mistakes: Mistakes) -> list[float | None]:
-    """In percent, in the order of the classes; None for a class without an image."""
+    """The accuracy of each class in percent; None for a class without an image."""
     totals = mistakes.confusion.sum(axis=1)
     return [
         100 * int(right) / int(total) if total else None
@@ -251,7 +251,7 @@ def _summarise(
         "arch": arch,
         "epochs": training.recipe.epochs,
         "seeds": list(seeds),
-        # Whose networks these are: the last epochs or, with patience, the best ones.
+        # The epochs of the kept networks: the last ones or, with patience, the best ones.
         "kept_epochs": kept,
         "num_train_images": len(split.train.images),
         "held_out": split.name if split.held_out else None,
@@ -267,7 +267,7 @@ def _summarise(
         }
     return summary | {
         "table_accuracy": table_accuracy,
-        # What using the network needs to know of the data set.
+        # Facts of the data set that are needed to use the network.
         "class_names": split.train.class_names,
         "side": split.train.images.shape[1],
         "mean": training.mean,
