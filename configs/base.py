@@ -1,6 +1,6 @@
 """Every config key with its default; the other files of this folder override some.
 
-Not to be run by itself: it names no data set.
+Not to be run by itself: it names no data set. The documentation of a key is the comment above it.
 """
 
 import ml_collections
@@ -8,143 +8,172 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
-    # Seed of the sampled cells, the mini-batch and the weights: a whole number below 2^32.
+    # Seed of the sampled cells, the mini-batch and the weights: a whole number from 0 to 2^32 - 1.
     config.seed = 0
-    # Cells handed to a device at a time: a number, or "auto" to fit its memory.
+    # How many cells a device scores at a time: a number, or "auto" to fit its memory. It changes
+    # no score.
     config.cells_per_step = "auto"
 
     config.data = ml_collections.ConfigDict()
-    # digits, cifar10, cifar100, imagenet16_120, or for a data set of your own npz or folder.
+    # The data set: digits, cifar10, cifar100 or imagenet16_120, or a data set of your own in an
+    # .npz file (npz) or in a folder of images by class (folder).
     config.data.name = ""
-    # The official archive of a known data set, the folder extracted from it, or an .npz file with
-    # the two arrays named below; for a folder, the folder of images by class.
+    # Where the data set is: the official archive of a known data set, the folder extracted from it,
+    # or an .npz file; for data.name=folder, the folder of images by class. digits needs no path.
     config.data.path = ""
-    # Without a path, get the official archive of a CIFAR and keep it in the user's cache.
+    # If no path is given, download the official archive of cifar10 or cifar100 and keep it in the
+    # user's cache directory.
     config.data.download = False
-    # Side in pixels: a folder's images are resized to it, others averaged over squares (it must
-    # divide their side); 0: as they are.
+    # Side of the images in pixels, a multiple of 4: images of a folder are resized to it, others are
+    # averaged over squares, for which it must divide their side. 0: images stay as they are.
     config.data.side = 0
+    # Name of the training images in an .npz file. For test images, its "train" becomes "test".
     config.data.images_key = "x_train"
+    # Name of the training labels in an .npz file. For test labels, its "train" becomes "test".
     config.data.labels_key = "y_train"
+    # Number of images in the mini-batch on which cells are scored, at least 2.
     config.data.batch_size = 256
-    # As many images of each class as possible, and none alone in its class.
+    # Draw as many images of each class as possible into the mini-batch, and no class with a single
+    # image.
     config.data.class_balanced = False
-    # Random crop after padding (4 for 32 pixels, 2 for 16), and horizontal flip.
+    # Augment the mini-batch: random crop after padding (by 4 for 32 pixels, 2 for 16), and
+    # horizontal flip.
     config.data.augment = False
-    # A mini-batch of its own for every cell, as in the released code.
+    # Draw a new mini-batch for every cell, as in the released code.
     config.data.fresh_minibatch = False
 
     config.space = ml_collections.ConfigDict()
-    # nasbench201, darts, nasbench301, nasbench101, transnas_micro or nats_sss.
+    # The search space: nasbench201, darts, nasbench301, nasbench101, transnas_micro or nats_sss.
     config.space.name = "nasbench201"
 
     config.network = ml_collections.ConfigDict()
-    # Channels of the first of three stages, and cells in each; between the stages stand reduction
-    # blocks (nasbench201) or cells (darts, whose paper has 36 channels and 6 cells a stage;
-    # nasbench301: 32 and 2). Other spaces have stages of their own (docs/spaces.md).
+    # Number of channels of the network's first stage. The paper of DARTS has 36, NAS-Bench-301 has
+    # 32; spaces other than these and nasbench201 have stages of their own (docs/spaces.md).
     config.network.channels = 16
+    # Number of cells in each of the three stages, between which there are reduction blocks
+    # (nasbench201) or reduction cells (darts, nasbench301). The paper of DARTS has 6, NAS-Bench-301
+    # has 2.
     config.network.cells_per_stage = 5
 
     config.score = ml_collections.ConfigDict()
     # What the search maximises: a column of scores.csv, such as epe, or epe_two_branch for the
-    # paper's other formula above 100 classes; several, such as ("jacob_cov", "live_params"), are
-    # ranked together among the cells scored so far.
+    # paper's other formula above 100 classes. Several columns, such as ("jacob_cov",
+    # "live_params"), are ranked together among the cells scored so far.
     config.score.objective = ("epe",)
-    # Further proxies as columns of scores.csv (docs/ranking.md, "Every proxy"), or latency_ms.
+    # Further columns of scores.csv: proxies (docs/ranking.md, "Every proxy"), or latency_ms.
     config.score.proxies = ()
-    # How ranks are added up: "log_rank_sum" or "rank_sum".
+    # How the ranks of several columns are added up: "log_rank_sum" or "rank_sum".
     config.score.combine = "log_rank_sum"
-    # "shared" weights for all cells, or "independent" ones for each.
+    # Weights of the cells: "shared" by all cells, or "independent" for each cell.
     config.score.init = "shared"
-    # What GPUs and TPUs may round factors to: "float32" (not at all), "tensorfloat32", "bfloat16".
-    # With these two they also keep outputs of convolutions in bfloat16 for the backward pass, and
-    # with the last one layers put out bfloat16 (nasbench201 only).
+    # To what GPUs and TPUs may round the factors of products: "float32" (not at all),
+    # "tensorfloat32" or "bfloat16". With the last two they also keep outputs of convolutions in
+    # bfloat16 for the backward pass, and with "bfloat16" layers return bfloat16 (nasbench201 only).
     config.score.precision = "float32"
-    # Scores are averaged over this many draws of the weights.
+    # Number of draws of the weights over which scores are averaged, at least 1.
     config.score.num_inits = 1
-    # Leave out operations on no path from input to output, and score equal cells once.
+    # Leave out operations on no path from input to output, and score equal cells once. It changes
+    # no score.
     config.score.prune_dead = True
 
     config.search = ml_collections.ConfigDict()
-    # random, evolution, local or nsga2, which searches for the best cells at every cost.
+    # The search algorithm: random, evolution, local, or nsga2, which searches for the best cells at
+    # every cost.
     config.search.algorithm = "random"
-    # How many different cells are scored.
+    # How many cells are scored, all different unless search.replace is set.
     config.search.num_samples = 100
-    # Random search only: whether a cell may be drawn twice, as in the released code.
+    # Only for random search: whether a cell may be drawn twice, as in the released code.
     config.search.replace = False
-    # All but random: cells to score at a time. Fewer learn more from each, more use a
-    # GPU better; 24 is the number of a cell's neighbours.
+    # For all algorithms but random: how many cells are scored at a time. With fewer the search
+    # learns more from each, with more it uses a GPU better; a nasbench201 cell has 24 neighbours.
     config.search.candidates_per_step = 24
-    # Evolution and nsga2: cells alive. Evolution: how many of them compete to be a parent.
+    # Only for evolution and nsga2: the number of cells in the population.
     config.search.population = 30
+    # Only for evolution: how many cells of the population compete to be a parent.
     config.search.tournament = 10
-    # nsga2: the cost, one of those that the limits below are of.
+    # Only for nsga2: the cost of a cell: "params", "mflops" or "latency_ms".
     config.search.cost = "params"
-    # Only score cells with at most so many parameters and millions of FLOPs, counted as built
-    # and for images of data.side, or such a latency in milliseconds; 0: no limit.
+    # Only score cells with at most this many parameters, dead operations included; 0: no limit.
     config.search.max_params = 0
+    # Only score cells with at most this many millions of FLOPs, for images of data.side, dead
+    # operations included; 0: no limit.
     config.search.max_mflops = 0.0
+    # Only score cells with at most this latency in milliseconds; 0: no limit. Latency is measured
+    # on this machine, once per network, or read from search.latency_path, and is then a column
+    # latency_ms of scores.csv (docs/search.md, "Latency").
     config.search.max_latency_ms = 0.0
-    # The latency is a column of scores.csv if it is limited, a cost, read from a table or named in
-    # score.proxies. Without a table it is that of a forward pass of so many images of data.side on
-    # this machine, measured of each network once (docs/search.md, "Latency").
+    # Number of images of data.side in the forward pass whose latency is measured, at least 1.
     config.search.latency_batch = 1
-    # Latencies by arch string, as CSV or JSON, and the column.
+    # A table of latencies by arch string, CSV or JSON, that is read instead of measuring.
     config.search.latency_path = ""
+    # The column of latencies, in milliseconds, in search.latency_path.
     config.search.latency_column = ""
-    # Score this share of the best cells again at the setting below, and put them first; 0: do not.
+    # Score this share of the best cells, from 0 to 1, again at the full setting, which the keys
+    # refine.* describe, and put them first; 0: score none again.
     config.search.refine = 0.0
 
-    # Only read with search.refine: the full setting, where that of the search above is a cheap one.
-    # Everything else is as there.
     config.refine = ml_collections.ConfigDict()
-    # As data.side and data.batch_size.
+    # Only with search.refine: data.side of the full setting, in pixels; 0: images as they are.
     config.refine.side = 0
+    # Only with search.refine: data.batch_size of the full setting.
     config.refine.batch_size = 256
-    # As network.channels and network.cells_per_stage.
+    # Only with search.refine: network.channels of the full setting.
     config.refine.channels = 16
+    # Only with search.refine: network.cells_per_stage of the full setting.
     config.refine.cells_per_stage = 5
-    # As score.num_inits.
+    # Only with search.refine: score.num_inits of the full setting.
     config.refine.num_inits = 1
 
     config.benchmark = ml_collections.ConfigDict()
-    # Trained accuracies in percent by arch string, as CSV, JSON or NATS-Bench's own files, and the
-    # column.
+    # A table of trained accuracies in percent by arch string: CSV, JSON or NATS-Bench's own files.
     config.benchmark.path = ""
+    # The column of accuracies in benchmark.path, such as cifar10_test_200.
     config.benchmark.column = ""
 
-    # Only read by the train command: the cell as an arch string, or the directory of a finished
-    # search, whose best cell it is.
+    # Only for the train command: the cell to train, as an arch string; or else give from_run.
     config.arch = ""
+    # Only for the train command: the work directory of a finished search, whose best cell is
+    # trained; or else give arch.
     config.from_run = ""
     config.train = ml_collections.ConfigDict()
-    # Trainings with the seeds seed, seed + 1, ...
+    # Number of trainings, with the seeds seed, seed + 1 and so on.
     config.train.num_seeds = 1
+    # Number of passes over the training images, at least 1.
     config.train.epochs = 200
+    # Number of images in a mini-batch of training, at least 2.
     config.train.batch_size = 256
+    # The learning rate at the start; it falls to 0 along half a cosine and is constant in an epoch.
     config.train.learning_rate = 0.1
+    # Nesterov momentum of SGD, at least 0 and below 1.
     config.train.momentum = 0.9
+    # Weight decay: this times a weight is added to its gradient.
     config.train.weight_decay = 5e-4
+    # Augment training images: random crop after padding (by 4 for 32 pixels, 2 for 16), and
+    # horizontal flip.
     config.train.augment = True
-    # The share of an image's target that all classes have alike.
+    # The share of an image's target that is spread evenly over all classes, at least 0 and below 1.
     config.train.label_smoothing = 0.0
-    # Count the loss of an image by the inverse of how many images its class has.
+    # Weight the loss of an image by the inverse of the number of images of its class.
     config.train.balance_classes = False
-    # What GPUs and TPUs may round factors to, as score.precision; CPUs do not.
+    # To what GPUs and TPUs may round the factors of products in training: "float32" (not at all),
+    # "tensorfloat32" or "bfloat16". CPUs never round.
     config.train.precision = "float32"
-    # With train.validation: end after so many epochs without a better accuracy, and keep the
-    # network of the best epoch; 0: train for all epochs, and keep that of the last one.
+    # With train.validation: end after this many epochs without a better accuracy, and keep the
+    # network of the best epoch. 0: train for all epochs, and keep the network of the last one.
     config.train.patience = 0
-    # Train on half of the training images and measure accuracy on the other half.
+    # Train on half of the training images and measure accuracy on the other half, not on the test
+    # images.
     config.train.validation = False
 
-    # Only read by the compare command.
     config.compare = ml_collections.ConfigDict()
+    # Only for the compare command: how many cells are compared with PyTorch.
     config.compare.num_cells = 50
-    # One cell of your own instead, as an arch string, and its weights: a file that
-    # torch.save(network.state_dict(), path) wrote.
+    # Only for the compare command: one cell of your own to compare instead, as an arch string.
     config.compare.arch = ""
+    # Only for the compare command: weights of the cell compare.arch, a file that
+    # torch.save(network.state_dict(), path) wrote.
     config.compare.checkpoint = ""
-    # A checkout of the released EPE-NAS code, to use its network instead of xautodl's.
+    # Only for the compare command: a checkout of the released EPE-NAS code, whose network is used
+    # instead of xautodl's.
     config.compare.pytorch_path = ""
     return config

@@ -1,4 +1,4 @@
-r"""The best ranking we know: four signals of one pass and a count, together (docs/ranking.md).
+r"""The best ranking known to us: four signals of one pass and a count (docs/ranking.md).
 
 Handwritten digits by default; for your images set data.name and data.path.
 
@@ -16,6 +16,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.data.name = "digits"
     config.score.objective = BEST_RANKING
-    # A column beside them.
+    # A further column of scores.csv.
     config.score.proxies = ("epe",)
     return config
