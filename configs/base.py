@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     # If no path is given, download the official archive of cifar10 or cifar100 and keep it in the
     # user's cache directory.
     config.data.download = False
-    # Side of the images in pixels, a multiple of 4: images of a folder are resized to it, others are
+    # Side of the images in pixels, a multiple of 4: images of a folder are resized to it, others
     # averaged over squares, for which it must divide their side. 0: images stay as they are.
     config.data.side = 0
     # Name of the training images in an .npz file. For test images, its "train" becomes "test".
