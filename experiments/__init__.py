@@ -1,5 +1,5 @@
-"""What the scores are worth: a module a question, `python -m experiments.NAME`.
+"""How good the scores are: one module for each question.
 
-They are run from the checkout, and each says its command, and what it needs, in its first lines.
-What they found is in `docs/` and `results/`.
+Run a module from the checkout by `python -m experiments.NAME`; its first lines give its command and
+say what it needs. The results are in `docs/` and `results/`.
 """

@@ -1,8 +1,8 @@
-r"""Scores the same cells again and again, with one thing changed at a time.
+r"""Scores the same cells several times, with one thing changed at a time.
 
 Other weights, another mini-batch, both; weights of their own for every cell; a class-balanced
 mini-batch; smaller and larger ones; other images; float64. The file has a row for every cell and
-variant; `experiments/ranking.py` makes the tables. Means over several draws of the weights are of
+variant; `experiments/ranking.py` makes the tables, and means over several draws of the weights from
 the variants `weights_*`.
 
 Command:  python -m experiments.ablation --path=cifar10.npz --cifar100=cifar100.npz \
@@ -26,7 +26,7 @@ from epe_nas_jax.runs import runtime
 from epe_nas_jax.spaces.nasbench201.genotype import sample
 
 _PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
-_CIFAR100 = flags.DEFINE_string("cifar100", "", "CIFAR-100; its variant is left out without it.")
+_CIFAR100 = flags.DEFINE_string("cifar100", "", "CIFAR-100; without it, its variant is left out.")
 _CELLS = flags.DEFINE_integer("cells", 200, "How many uniformly drawn cells.", lower_bound=1)
 _CSV = flags.DEFINE_string("csv", None, "Where to write the scores.", required=True)
 
@@ -40,7 +40,7 @@ Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Variant(NamedTuple):
-    """What differs from the first variant."""
+    """One variant: what differs from the first one."""
 
     name: str
     dataset: str = "cifar10"
@@ -88,7 +88,7 @@ def blurred(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def half_class_mean(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Every image half and half with the mean of its class in the mini-batch."""
+    """The mean of every image and the mean image of its class in the mini-batch."""
     means = {label: images[labels == label].mean(axis=0) for label in np.unique(labels)}
     return (images + np.stack([means[label] for label in labels])) / 2
 

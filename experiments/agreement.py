@@ -1,12 +1,12 @@
 r"""How far scores of the same cells by other seeds, batches or protocols agree.
 
-Spearman between the files, two at a time, over the cells that all of them score; and of each file
-with trained accuracies.
+Spearman between any two of the files, over the cells that all of them score; and between each file
+and trained accuracies.
 
 Command:  python -m experiments.agreement --benchmark=nasbench201.csv.gz \
               --column=cifar10_test_200 a.csv.gz b.csv.gz ...
 
-Of a single file the columns are compared.
+With a single file, its columns are compared.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _BENCHMARK = flags.DEFINE_string("benchmark", "", "A table of trained accuracies.")
-_COLUMN = flags.DEFINE_string("column", "", "Its column of accuracies.")
+_COLUMN = flags.DEFINE_string("column", "", "The benchmark's column of accuracies.")
 
 
 def agreement_table(scores: pd.DataFrame) -> Table:
-    """Spearman of every column with every later one, on the cells without a gap in any.
+    """Spearman of every column with every later one, on the cells that have all columns.
 
     Args:
-      scores: a column a file, and perhaps one of accuracies, by arch string.
+      scores: by arch string, one column per file, and perhaps one of accuracies.
     """
     common = scores.dropna()
     names = [str(name) for name in common]

@@ -1,4 +1,4 @@
-"""What experiments on the choice of a ranking share: its cells, accuracies, and scores of sums."""
+"""Shared by experiments on the choice of a ranking: cells, accuracies, and scores of sums."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 from epe_nas_jax.search import ranking
 
 DRAWN = Path(__file__).parent.parent / "results" / "scores_cifar10_4500.csv.gz"
-# The recommended combination was chosen on every third of so many cells, the first of `DRAWN`.
+# The recommended combination was chosen on every third of the first 1,500 drawn cells.
 CHOSEN_OF, CHOSEN_ON = 1500, 3
 # Columns of the benchmark.
 ACCURACIES = {
@@ -20,15 +20,15 @@ ACCURACIES = {
 
 
 def drawn_cells(num_cells: int = CHOSEN_OF) -> list[str]:
-    """The first cells of those drawn, as arch strings."""
+    """The first of the drawn cells, as arch strings."""
     return [str(arch) for arch in pd.read_csv(DRAWN)["arch"][:num_cells]]
 
 
 def unscored_last(scores: np.ndarray) -> np.ndarray:
-    """Scores in which a cell without one is worse than any other."""
+    """Scores in which cells without a score are worse than all others."""
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
 def combined(signals: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Sums of log ranks among the given cells, `[A]`; a cell without one of them is the last."""
+    """Sums of log ranks among the given cells, `[A]`; cells that lack a signal come last."""
     return unscored_last(ranking.log_rank_sum(signals[list(names)].to_numpy()))

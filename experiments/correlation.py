@@ -1,4 +1,4 @@
-r"""Float32 or float64 for what is made of the Jacobians: the same Jacobians, correlated in both.
+r"""Compares scores of the same Jacobians, correlated in float32 and in float64.
 
 Networks run in float32 with one draw of weights, as always; only the correlation matrix and what
 follows from it differ.

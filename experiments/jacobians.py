@@ -1,9 +1,9 @@
 r"""Where the input Jacobian's signals fail, one change at a time (docs/spaces-ranked.md).
 
-Scores the same cells of NAS-Bench-101 by `epe` and `jacob_cov` again and again, each time with one
-thing changed: images, their number, depth, channels. Of all cells that were scored at the fast
-setting it ranks those with as many 3x3 convolutions by themselves, and those without max pools. And
-it says what `jacob_cov` unrelated Jacobians have: of normal numbers.
+Scores the same cells of NAS-Bench-101 by `epe` and `jacob_cov` several times, each time with one
+thing changed: images, their number, depth, channels. It also ranks groups of the cells that were
+scored at the fast setting: those with the same number of 3x3 convolutions, and those with and
+without max pools. And it prints the `jacob_cov` of unrelated Jacobians, made of normal numbers.
 
 Command:  python -m experiments.jacobians --table=nasbench101.csv.gz --path=cifar10.npz
 """
@@ -34,7 +34,7 @@ from experiments.spaces import spearman
 _SCORES = Path(__file__).parent.parent / "results" / "nasbench101_fast.csv.gz"
 _SIGNALS = ("epe", "jacob_cov")
 _CONV, _POOL = "conv3x3-bn-relu", "maxpool3x3"
-# Fewer cells have no correlation worth a number.
+# For fewer cells no correlation is printed.
 _FEWEST = 10
 
 _TABLE = flags.DEFINE_string("table", None, "Trained accuracies.", required=True)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def splits_table(scores: pd.DataFrame, accuracies: pd.Series) -> Table:
-    """Accuracy and signals of cells with as many 3x3 convolutions, and without max pools."""
+    """Accuracy and signals of cells by number of 3x3 convolutions, and with and without pools."""
     convs = np.array([arch.count(_CONV) for arch in scores.index])
     has_pool = np.array([_POOL in arch for arch in scores.index])
     groups = {f"{number} convolutions 3x3": convs == number for number in np.unique(convs)}
@@ -115,7 +115,7 @@ def splits_table(scores: pd.DataFrame, accuracies: pd.Series) -> Table:
 
 
 def noise_table() -> Table:
-    """The `jacob_cov` of normal numbers in place of Jacobians, of 32 images of some sides."""
+    """The `jacob_cov` of normal numbers instead of Jacobians, for 32 images of several sides."""
     rng = generator(0)
     rows = []
     for side in (8, 16, 32):

@@ -1,7 +1,7 @@
 r"""How well counts, and the tables of other devices, predict the latency measured on this machine.
 
 Cells of NAS-Bench-201 are drawn, and each one's network, in the benchmark's sizes, is measured as
-`search.max_latency_ms` has it (docs/search.md, "Latency"). Nothing else should run meanwhile.
+for `search.max_latency_ms` (docs/search.md, "Latency"). Nothing else should run meanwhile.
 
 Command:  python -m experiments.latency --cells=60 --batches=1,32 --table=nasbench201_hw.csv.gz
 """
@@ -28,7 +28,7 @@ from experiments.spaces import SIZES, texts_of
 
 _SPACE = "nasbench201"
 _IMAGE_SHAPE = (32, 32, 3)
-# What the columns of a table that are latencies end in.
+# The end of the names of columns of latencies.
 _LATENCY = "_latency"
 
 Measure = Callable[[CellNetwork, np.ndarray, tuple[int, ...], int], float]
@@ -41,7 +41,7 @@ def main(_: list[str]) -> None:
     batch_sizes = [int(size) for size in args.batches]
     network = space_entry(_SPACE).make_network(*SIZES[_SPACE], jnp.dtype(jnp.float32))
     genotypes = np.asarray(NASBENCH201.sample(jax.random.key(0), args.cells))
-    # Before anything is measured, which takes long.
+    # Read first, because measuring takes long.
     devices = devices_of(args.table, genotypes) if args.table else None
     measured = measure(network, genotypes, batch_sizes)
     tables = [table_of("a count", counts_of(network, genotypes), measured)]
@@ -56,7 +56,7 @@ def measure(
     batch_sizes: Sequence[int],
     measure_one: Measure = latency_ms,
 ) -> pd.DataFrame:
-    """Measures the live forms of cells `[A, E]`: milliseconds, a column a size of mini-batch."""
+    """Measures the live forms of cells `[A, E]`: milliseconds, a column per size of mini-batch."""
     live = network.space.prune_dead(genotypes)
     found = {
         f"{size} image{'s' if size > 1 else ''}": [
@@ -69,7 +69,7 @@ def measure(
 
 
 def counts_of(network: CellNetwork, genotypes: np.ndarray) -> pd.DataFrame:
-    """What can be counted of cells `[A, E]`, a column a count; `none` is no operation."""
+    """What can be counted in cells `[A, E]`, a column per count; `none` counts as no operation."""
     side = _IMAGE_SHAPE[0]
     built, live = (network.cost(genotypes, side=side, live=live) for live in (False, True))
     num_operations = np.sum(network.space.prune_dead(genotypes) != 0, axis=1)
@@ -85,7 +85,7 @@ def counts_of(network: CellNetwork, genotypes: np.ndarray) -> pd.DataFrame:
 
 
 def devices_of(path: str, genotypes: np.ndarray) -> pd.DataFrame:
-    """Latencies of cells `[A, E]` on other devices: those columns of a table, NaN where missing.
+    """Latencies of cells `[A, E]` on other devices, columns of a table; NaN where missing.
 
     Raises:
       InputError: the table lacks a cell, or has no column of latencies.
@@ -106,7 +106,7 @@ def devices_of(path: str, genotypes: np.ndarray) -> pd.DataFrame:
 
 def table_of(what: str, predictors: pd.DataFrame, measured: pd.DataFrame) -> Table:
     """Spearman of each predictor with each measured column, with 95 % intervals over the cells."""
-    # How far the measured columns agree says what a predictor can reach.
+    # The agreement between measured columns says how good a predictor can be.
     first = str(next(iter(measured)))
     rows = [[f"measured, {first}", *_correlations(measured[first], measured)]]
     rows += [[str(name), *_correlations(predictors[name], measured)] for name in predictors]
@@ -130,6 +130,6 @@ def _correlations(values: pd.Series, measured: pd.DataFrame) -> list[str]:
 
 if __name__ == "__main__":
     flags.DEFINE_integer("cells", 60, "How many uniformly drawn cells.", lower_bound=3)
-    flags.DEFINE_list("batches", ["1", "32"], "Images in the mini-batch, of each table column.")
+    flags.DEFINE_list("batches", ["1", "32"], "Images in the mini-batch, for each table column.")
     flags.DEFINE_string("table", None, "Latencies of other devices, such as HW-NAS-Bench's.")
     app.run(main)

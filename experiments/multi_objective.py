@@ -1,9 +1,9 @@
 r"""How much of accuracy and latency a search finds by scores and latencies (docs/search.md).
 
 NSGA-II, evolution and random search look at the same number of NAS-Bench-201's cells. They see
-scores and latencies of a table; what they found is judged by accuracies of a table: the hypervolume
-of accuracy and latency, as a share of that of all cells. Where cells are without score or latency,
-they are left out of the space.
+scores and latencies from tables; their results are judged by accuracies from a table: the
+hypervolume of accuracy and latency, as a share of that of all cells. Cells without a score or a
+latency are left out of the space.
 
 Command:  python -m experiments.multi_objective --scores=results/space_cifar10_fast.csv.gz \
               --benchmark=nasbench201.csv.gz --accuracy=cifar10_test_200 \
@@ -29,13 +29,13 @@ from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 BUDGETS = (100, 300, 1000)
 SEARCHES = ("random", "evolution", "nsga2")
-# From there on the hypervolume counts: less is of no use to anybody, and easy to beat.
+# Lower accuracies do not count in the hypervolume: nobody wants them, and they are easy to beat.
 _LEAST_ACCURACY = 80.0
 _POPULATION, _CANDIDATES = 30, 24
 
 
 def makers(space: SearchSpace, costs: ScoreFn, budget: int) -> dict[str, Algorithm]:
-    """The searches of a budget, by name."""
+    """The searches with a budget, by name."""
     return {
         "random": algorithms.random(budget, space=space),
         "evolution": algorithms.evolution(
@@ -61,7 +61,7 @@ def column_of(values: pd.Series) -> Callable[[np.ndarray], np.ndarray]:
 def shares(
     scores: pd.Series, latencies: pd.Series, accuracies: pd.Series, budget: int, num_seeds: int
 ) -> dict[str, np.ndarray]:
-    """Of searches, what share of the hypervolume of all cells they find, `[seeds]`, by name."""
+    """By name of a search, what share of the hypervolume of all cells it finds, `[seeds]`."""
     known = pd.concat([scores, latencies, accuracies], axis=1, join="inner").dropna()
     score, latency, accuracy = (column_of(known.iloc[:, place]) for place in range(3))
     space = restrict(NASBENCH201, lambda cells: ~np.isnan(score(cells)))
@@ -79,9 +79,9 @@ def shares(
     found: dict[str, list[float]] = {}
     for seed in range(num_seeds):
         for name, algorithm in makers(space, latency, budget).items():
-            # The same cells to begin with.
+            # All searches begin with the same cells.
             result = algorithms.run(algorithm, jax.random.key(seed), score, budget)
-            # What a search recommends: of what it saw, the front by its scores.
+            # A search recommends the front, by its scores, of the cells that it saw.
             front = ranking.pareto_front(result.scores, latency(result.genotypes))
             found.setdefault(name, []).append(volume(result.genotypes[front]) / whole)
     return {name: np.array(values) for name, values in found.items()}
@@ -90,7 +90,7 @@ def shares(
 def table_of(
     scores: pd.Series, latencies: pd.Series, accuracies: pd.Series, *, num_seeds: int
 ) -> Table:
-    """The shares of all searches and budgets, in percent, with their deviation between seeds."""
+    """The shares of all searches and budgets, in percent, with standard deviations over seeds."""
     rows = []
     for budget in BUDGETS:
         row = [str(budget)]
@@ -108,7 +108,7 @@ def scores_of(path: str) -> pd.Series:
 
 
 def main(_: Sequence[str]) -> None:
-    """Prints a table a latency as Markdown."""
+    """Prints a table for every latency as Markdown."""
     args = flags.FLAGS
     accuracies = pd.read_csv(args.benchmark).set_index("arch")[args.accuracy]
     latencies = pd.read_csv(args.latencies).set_index("arch")
@@ -120,10 +120,10 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("scores", None, "Proxies of all cells, as scores.csv.", required=True)
+    flags.DEFINE_string("scores", None, "Proxies of all cells, like scores.csv.", required=True)
     flags.DEFINE_string("benchmark", None, "A table of accuracies.", required=True)
-    flags.DEFINE_string("accuracy", None, "Its column.", required=True)
+    flags.DEFINE_string("accuracy", None, "The benchmark's column.", required=True)
     flags.DEFINE_string("latencies", None, "A table of latencies.", required=True)
-    flags.DEFINE_list("latency", None, "Its columns.", required=True)
+    flags.DEFINE_list("latency", None, "Columns of the table of latencies.", required=True)
     flags.DEFINE_integer("seeds", 20, "Searches of each kind.")
     app.run(main)

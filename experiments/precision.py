@@ -1,9 +1,9 @@
-r"""What it does to the ranking when products are rounded as GPUs and TPUs may do.
+r"""How the ranking changes when products are rounded as GPUs and TPUs may do.
 
-On a GPU or TPU: what it does there. A CPU computes products in full; there the factors of every
-product are rounded before it, forward and backward, to the mantissas that `score.precision` allows
-an accelerator to keep; sums stay in float32, as on the device. With `bfloat16` an accelerator also
-holds in it what layers put out: with `--held` a CPU does so, and rounds no factors otherwise.
+On a GPU or TPU, the device rounds. A CPU never rounds, so that the factors of every product are
+rounded before it, forward and backward, to the mantissas that `score.precision` allows an
+accelerator to keep; sums stay in float32, as on the device. With `bfloat16` an accelerator also
+keeps the outputs of layers in it: with `--held` a CPU does that, and rounds no other factors.
 Prints the Spearman of the scores with those in float32, and the median relative change of a score.
 
 Command:  python -m experiments.precision --cells=100
@@ -34,14 +34,14 @@ from epe_nas_jax.search import ranking
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "Name of the data set.")
-_PATH = flags.DEFINE_string("path", "", "Its file.")
+_PATH = flags.DEFINE_string("path", "", "Path of the data set.")
 _CELLS = flags.DEFINE_integer("cells", 100, "How many uniformly drawn cells.", lower_bound=3)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
 
-_HELD = flags.DEFINE_bool("held", False, "On a CPU: round what layers put out.")
+_HELD = flags.DEFINE_bool("held", False, "On a CPU: round the outputs of layers.")
 
 _PROXIES = ("epe", "jacob_cov")
-# What an accelerator keeps of a factor, by the precision with which a product is traced.
+# Bits of a factor's mantissa that an accelerator keeps, by the precision of a traced product.
 _MANTISSA_BITS = {lax.Precision.HIGH: 10, lax.Precision.DEFAULT: 7}
 _PRODUCTS = ("conv_general_dilated", "dot_general")
 
@@ -103,7 +103,7 @@ def scores_with_products_rounded(
 def scores_with_layers_rounded(
     cells: np.ndarray, minibatch: tuple[Any, Any], network: NasBench201Network, precision: str
 ) -> np.ndarray:
-    """Scores `[A, P]` of cells `[A, E]`, what layers put out being held in a precision."""
+    """Scores `[A, P]` of cells `[A, E]`, with the outputs of layers kept in a precision."""
     images, labels = minibatch
     variables = shared_weights(0, network, images)
     half = functools.partial(network.apply, activation_dtype="bfloat16")
@@ -127,7 +127,7 @@ def rounded(function: Callable[..., jax.Array], *arguments: Any) -> Callable[...
 
     Args:
       function: any function of arrays.
-      *arguments: for which it is traced, with the matmul precision of here and now.
+      *arguments: arguments for which it is traced, with the current matmul precision.
     """
     traced = jax.make_jaxpr(function)(*arguments)
 
@@ -138,7 +138,7 @@ def rounded(function: Callable[..., jax.Array], *arguments: Any) -> Callable[...
 
 
 def _run_rounded(program: jex.ClosedJaxpr, *inputs: jax.Array) -> list[jax.Array]:
-    """Runs a program as traced, operation after operation, with the factors of products rounded."""
+    """Runs a traced program operation by operation, with the factors of products rounded."""
     jaxpr = program.jaxpr
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*program.consts, *inputs), strict=True))
 

@@ -1,9 +1,9 @@
 r"""How well proxies and their combinations rank: the tables of docs/ranking.md.
 
-Of every data set the cells are taken on which the recommended combination was not chosen: all but
+Of every data set the cells are used on which the recommended combination was not chosen: all but
 every third of the first 1,500. Combinations are ranked among these cells or, in a simulated search,
-among the cells that the search drew. Intervals are 95 %, of 1,000 bootstrap resamples of the cells;
-of searches 200 resamples with 20 searches each.
+among the cells that the search drew. Intervals are 95 %, by 1,000 bootstrap resamples of the cells;
+those of searches by 200 resamples with 20 searches each.
 
 Command:  python -m experiments.ranking --benchmark=nasbench201.csv.gz \
               --published=nasbench201_zc_9445.csv.gz --ablation=results/ablation_cifar10.csv.gz
@@ -35,9 +35,9 @@ from experiments.choice import CHOSEN_OF, CHOSEN_ON, unscored_last
 _RESULTS = Path(__file__).parent.parent / "results"
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
 _PUBLISHED = flags.DEFINE_string("published", "", "Published scores of other proxies.")
-_ABLATION = flags.DEFINE_string("ablation", "", "What `ablation.py` wrote.")
+_ABLATION = flags.DEFINE_string("ablation", "", "The file of scores that `ablation.py` wrote.")
 _SEARCHES = flags.DEFINE_integer("searches", 500, "Searches of each length.", lower_bound=1)
-_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Of the bootstrap.", lower_bound=2)
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples.", lower_bound=2)
 
 # Scored cells and the benchmark's column.
 DATASETS = {
@@ -54,14 +54,14 @@ TOGETHER = (
     *((*BEST_RANKING[:i], *BEST_RANKING[i + 1 :]) for i in range(len(BEST_RANKING))),
     BEST_RANKING,
 )
-# Shown again with the cells without a score at the end of the list.
+# Shown a second time with cells without a score ranked last.
 WHOLE = (("epe",), ("params",), ("live_params",), ("jacob_cov", "live_params"), BEST_RANKING)
-# How many places of a ranking nDCG looks at.
+# The number of first places of a ranking that count in nDCG.
 PLACES = 100
 HEADS = ("Spearman", "Kendall", "Spearman, top 20 %", f"nDCG, {PLACES} places")
 SIZES = (10, 100, 1000)
 TOPS = (1, 5, 10)
-# Of the network that the ablation scored.
+# The sizes of the network that the ablation scored.
 NETWORK = cost.Sizes(channels=16, cells_per_stage=5, num_classes=10)
 # Variants of the ablation that differ in their images only, from the roughest to the smoothest.
 IMAGES = (
@@ -119,7 +119,7 @@ def methods() -> dict[str, tuple[tuple[str, ...], Combine]]:
 
 
 def choice_table(chosen_on: pd.Index) -> Table:
-    """The best of all sums of log ranks on the cells of the choice."""
+    """The best sums of log ranks on the cells of the choice."""
     cells = joined("cifar10", read("cifar10").loc[chosen_on], "cifar10")
     accuracies = cells.accuracies["test"].to_numpy()
     found = []
@@ -139,7 +139,7 @@ def choice_table(chosen_on: pd.Index) -> Table:
 
 
 def tables(cells: ScoredCells, chosen_on: pd.Index) -> list[Table]:
-    """How the methods order a data set's cells, and what they choose."""
+    """How the methods order a data set's cells, and how accurate the cells are that they choose."""
     accuracies = cells.accuracies["test"].to_numpy()
     orders, choices = [], []
     for name, (columns, combine) in tqdm(methods().items(), desc=cells.dataset, leave=False):
@@ -197,7 +197,7 @@ def spearman(scores: np.ndarray, accuracies: np.ndarray) -> str:
 
 
 def tops(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
-    """Mean accuracy of the cells that a proxy likes best."""
+    """Mean accuracy of the cells with the best scores."""
     known = ~np.isnan(scores)
     cells = []
     for k in TOPS:
@@ -215,7 +215,7 @@ def tops(scores: np.ndarray, accuracies: np.ndarray) -> list[str]:
 def searches(values: np.ndarray, combine: Combine, accuracies: np.ndarray) -> list[str]:
     """Accuracy of what random searches choose, each of which ranks only what it drew.
 
-    Mean and deviation of all searches, and the interval of the mean.
+    Mean and standard deviation over all searches, and the interval of the mean.
     """
 
     def chosen(rows: np.ndarray) -> float:
@@ -260,7 +260,7 @@ def published_table(both: ScoredCells) -> Table:
 
 
 def crossed_table(chosen_on: pd.Index) -> Table:
-    """The recommended combination by the images it saw and the accuracies it is held to."""
+    """The recommended combination, by the images it was scored on and the accuracies to rank."""
     rows = []
     for images in DATASETS:
         scores = read(images)
@@ -278,7 +278,7 @@ def crossed_table(chosen_on: pd.Index) -> Table:
 
 
 def accuracies_table(chosen_on: pd.Index) -> Table:
-    """How accuracies on CIFAR-10 order the accuracies on the other data sets: no proxy at all."""
+    """How accuracies on CIFAR-10, instead of a proxy, rank the accuracies on other data sets."""
     scores = read("cifar10")
     others = scores[~scores.index.isin(chosen_on)]
     of = {name: joined(name, others, name).accuracies["test"].to_numpy() for name in DATASETS}
@@ -287,7 +287,7 @@ def accuracies_table(chosen_on: pd.Index) -> Table:
 
 
 def ablation_tables() -> list[Table]:
-    """What the mini-batch and the weights do to the proxies of the same cells."""
+    """How the mini-batch and the weights change the proxies of the same cells."""
     table = pd.read_csv(_ABLATION.value)
     variants = {
         str(name): rows.drop(columns="variant").set_index("arch")
@@ -329,7 +329,7 @@ def variants_table(
 def images_table(
     variants: dict[str, pd.DataFrame], accuracies: np.ndarray, cells: np.ndarray
 ) -> Table:
-    """What epe looks at on images from the roughest to the smoothest."""
+    """What epe correlates with, on images from the roughest to the smoothest."""
     live_params = cost.parameters(cells, NETWORK, live=True)
     live = prune_dead(cells)
     of_operation = {
@@ -356,16 +356,16 @@ def images_table(
 
 
 def partial_spearman(scores: np.ndarray, accuracies: np.ndarray, given: np.ndarray) -> float:
-    """Spearman's rho of scores and accuracies when a third thing, in ranks, is held constant."""
+    """Spearman's rho of scores and accuracies when the ranks of a third value are held constant."""
     rho = stats.spearmanr(np.stack([scores, accuracies, given], axis=1)).statistic
     inverse = np.linalg.inv(rho)
     return float(-inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1]))
 
 
 def ndcg(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """Normalised discounted cumulative gain with gains 2^accuracy: one percent more, twice as much.
+    """Normalised discounted cumulative gain with gains 2^accuracy: one percent more doubles a gain.
 
-    Infinities of scores are given the next number.
+    Infinite scores are replaced by the largest or smallest finite one.
     """
     finite = np.clip(scores, *np.percentile(scores[np.isfinite(scores)], (0, 100)))
     gains = 2.0 ** (accuracies - accuracies.max())

@@ -1,4 +1,4 @@
-r"""A cheap search whose best cells are scored again at a full setting: what it finds for its price.
+r"""A cheap search whose best cells are scored again at a full setting: its results and its cost.
 
 Nothing is scored here: the proxies of the same cells at two settings come from CSV files (the
 `scores.csv` of two searches with the recommended objective). Random searches are simulated on the
@@ -31,7 +31,7 @@ _FULL = flags.DEFINE_string("full", None, "Scores at the full setting.", require
 _FAST_MS = flags.DEFINE_float("fast_ms", None, "Milliseconds a network, cheap.", required=True)
 _FULL_MS = flags.DEFINE_float("full_ms", None, "Milliseconds a network, full.", required=True)
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
-_ACCURACY = flags.DEFINE_string("accuracy", "cifar10_test_200", "Its column of accuracies.")
+_ACCURACY = flags.DEFINE_string("accuracy", "cifar10_test_200", "The benchmark's column.")
 _SEARCHES = flags.DEFINE_integer("searches", 500, "Searches of each length.", lower_bound=1)
 _SIZES = flags.DEFINE_list("sizes", ["100", "1000"], "Cells that a search draws.")
 _SHARES = flags.DEFINE_list("shares", ["0.05", "0.1", "0.2", "0.5"], "Shares scored again.")
@@ -42,9 +42,9 @@ class Cells(NamedTuple):
 
     Attributes:
       fast: the recommended columns at the cheap setting, `[A, P]`.
-      full: and at the full one, `[A, P]`.
+      full: the recommended columns at the full setting, `[A, P]`.
       accuracies: after training, `[A]`.
-      networks: a number of each cell's live form, `[A, 1]`.
+      networks: a number that identifies each cell's live form, `[A, 1]`.
     """
 
     fast: np.ndarray
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     Attributes:
       accuracy: of the chosen cell; NaN if none has a score.
       num_fast: networks scored at the cheap setting.
-      num_full: and at the full one.
+      num_full: networks scored at the full setting.
     """
 
     accuracy: float
@@ -103,7 +103,7 @@ def read_cells() -> Cells:
 
 
 def table_of(cells: Cells, draws: np.ndarray) -> Table:
-    """What searches `[R, A]` find by each method, and what they pay."""
+    """What searches `[R, A]` find by each method, and how long they take."""
     methods = {"the cheap setting only": 0.0, "the full setting only": None} | {
         f"cheap, the best {float(share):.0%} again": float(share) for share in _SHARES.value
     }
@@ -127,12 +127,12 @@ def table_of(cells: Cells, draws: np.ndarray) -> Table:
 
 
 def search(cells: Cells, share: float | None) -> Outcome:
-    """A search of all of some cells.
+    """Simulates a search by what it drew.
 
     Args:
-      cells: that it drew.
-      share: of the best, to score again at the full setting; 0: none; None: all cells are scored at
-        the full setting alone.
+      cells: the cells that it drew.
+      share: the share of the best cells to score again at the full setting; 0: none; None: all
+        cells are scored at the full setting alone.
     """
     num_networks = len(np.unique(cells.networks))
     num_fast, num_full = num_networks, 0

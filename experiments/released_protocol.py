@@ -1,8 +1,8 @@
-"""The released protocol in distribution: our scores of a cell beside PyTorch's.
+"""Compares the distributions of our scores and PyTorch's by the released protocol.
 
 Each side draws its own weights by its framework's initialiser and its own shuffled, cropped and
-flipped mini-batches of real CIFAR-10 images; nothing is copied over. For each cell: the means in
-standard errors of their difference, and the two-sample Kolmogorov-Smirnov test, whose p is
+flipped mini-batches of real CIFAR-10 images; nothing is copied between them. For each cell: the
+difference of the means in standard errors, and the two-sample Kolmogorov-Smirnov test, whose p is
 multiplied by the number of cells (Bonferroni).
 
 Command:  python -m experiments.released_protocol --path=cifar10.npz
@@ -24,7 +24,7 @@ from epe_nas_jax.pytorch.network import build_network, released_score, run
 from epe_nas_jax.spaces.nasbench201.cost import Sizes
 
 _PATH = flags.DEFINE_string("path", None, "An .npz file of CIFAR-10.", required=True)
-_DRAWS = flags.DEFINE_integer("draws", 100, "Draws a cell on each side.", lower_bound=2)
+_DRAWS = flags.DEFINE_integer("draws", 100, "Draws per cell on each side.", lower_bound=2)
 _BATCH = flags.DEFINE_integer("batch", 64, "Images in a mini-batch.", lower_bound=2)
 _OUT = flags.DEFINE_string("out", "results/released_protocol.csv", "The table as a CSV file.")
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _our_scores(cells: np.ndarray, dataset: Dataset, seed: int) -> np.ndarray:
-    """A score of each cell, all drawn anew for the seed."""
+    """A score of each cell, with all weights and mini-batches drawn from the seed."""
     return score_cells(
         cells,
         dataset.normalised(),

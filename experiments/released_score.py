@@ -1,10 +1,10 @@
-r"""The released code's scoring functions beside ours: the same weights, images and labels.
+r"""Compares the released code's scoring functions with ours: same weights, images and labels.
 
 Functions of a checkout of VascoLopes/EPE-NAS are executed: `get_batch_jacobian`,
-`eval_score_perclass` and `eval_score`, taken out of its `search.py`. Nothing else of it runs. They
-score xautodl's network, with our weights copied in, on one mini-batch of real CIFAR-10 images, all
-in float64. Prints the worst relative difference to our `epe` and `jacob_cov`, and with which
-arguments that `search.py` calls its scores.
+`eval_score_perclass` and `eval_score` of its `search.py`, and nothing else. They score xautodl's
+network, with our weights copied in, on one mini-batch of real CIFAR-10 images, all in float64.
+Prints the worst relative difference from our `epe` and `jacob_cov`, and the arguments with which
+that `search.py` calls its scores.
 
 Command:  python -m experiments.released_score --checkout=EPE-NAS --path=cifar10.npz
 """
@@ -104,7 +104,7 @@ def load_functions(program: ast.Module) -> Released:
 
 
 def score_calls(program: ast.Module) -> list[str]:
-    """The calls of the two scores in a program, as they are written there."""
+    """The calls of the two scores in a program, as text."""
     return [
         ast.unparse(node)
         for node in ast.walk(program)
@@ -145,7 +145,7 @@ def _released_scores(
     x, target = torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(labels)
     jacobian, target = released.get_batch_jacobian(network, x, target, None, None)
     rows = jacobian.reshape(jacobian.size(0), -1).numpy()
-    # One array of labels for every mini-batch, of which the first is read.
+    # The function takes a list with an array of labels per mini-batch, and reads the first one.
     per_class = released.eval_score_perclass(rows, [target.numpy()])
     return float(per_class), float(np.real(released.eval_score(rows)))
 

@@ -1,9 +1,9 @@
-"""Random search, evolution and local search on a table of scores: what they find for what they pay.
+"""Random search, evolution and local search on a table of scores: results by number of cells.
 
 Nothing is scored here: the scores of all cells come from a CSV file (a `scores.csv` of a search of
 the whole space, or published ones), and the searches look them up. Cells that are not in the file
-are outside the space (`search.restrict`). Each run is as long as the largest budget; a smaller
-budget is its beginning.
+are outside the space (`search.restrict`). Each run is as long as the largest budget; for a smaller
+budget its first cells are used.
 
 Command:  python -m experiments.search --scores=scores.csv.gz --accuracies=nasbench201.csv.gz
 """
@@ -26,10 +26,10 @@ from epe_nas_jax.spaces.nasbench201.genotype import NUM_CELLS, encode, parse_arc
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _SCORES = flags.DEFINE_string("scores", None, "CSV with arch and a score.", required=True)
-_COLUMN = flags.DEFINE_string("column", "score", "Its column of scores.")
-_DATASET = flags.DEFINE_string("dataset", "", "Take only the rows with this in column dataset.")
+_COLUMN = flags.DEFINE_string("column", "score", "The column of scores.")
+_DATASET = flags.DEFINE_string("dataset", "", "Use only rows with this value of column dataset.")
 _ACCURACIES = flags.DEFINE_string("accuracies", None, "CSV of trained accuracies.", required=True)
-_ACCURACY = flags.DEFINE_string("accuracy", "cifar10_test_200", "Its column of accuracies.")
+_ACCURACY = flags.DEFINE_string("accuracy", "cifar10_test_200", "The column of accuracies.")
 _RUNS = flags.DEFINE_integer("runs", 500, "Runs of each algorithm.", lower_bound=2)
 _BUDGETS = flags.DEFINE_list("budgets", ["25", "50", "100", "200", "400", "800"], "Scored cells.")
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def print_means(found: dict[str, np.ndarray], budgets: list[int]) -> None:
-    """The mean of what each search found `[runs, budget]` after so many cells."""
+    """Prints the mean of what each search found, `[runs, budget]`, after each number of cells."""
     print("| scored cells | " + " | ".join(found) + " |")
     print("| ---: |" + " --- |" * len(found))
     for budget in budgets:
@@ -73,7 +73,7 @@ def print_means(found: dict[str, np.ndarray], budgets: list[int]) -> None:
 
 
 def print_cells_to_reach(found: dict[str, np.ndarray], budgets: list[int]) -> None:
-    """How many cells each search scores to find `[runs, budget]` what random search finds."""
+    """Prints how many cells each search, `[runs, budget]`, scores to find what random one finds."""
     names = [name for name in found if name != "random"]
     print("| random search | " + " | ".join(names) + " |")
     print("| ---: |" + " --- |" * len(names))
@@ -96,7 +96,7 @@ def read_tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 def at(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The values `[15625]` of cells `[A, E]`: `[A]`."""
+    """Looks up the values `[15625]` of cells `[A, E]`; returns `[A]`."""
     return values[cells @ 5 ** np.arange(5, -1, -1)]
 
 
@@ -120,7 +120,7 @@ def many_runs(
         result = algorithms.run(algorithm, key, lambda cells: at(scores, cells), budget)
         is_best = result.scores > np.append(-np.inf, np.maximum.accumulate(result.scores)[:-1])
         chosen = np.maximum.accumulate(np.where(is_best, np.arange(len(is_best)), 0))
-        # A search that ended early keeps what it chose.
+        # A search that ended early keeps its choice.
         chosen = np.pad(chosen, (0, budget - len(chosen)), mode="edge")
         found[0, run] = result.scores[chosen]
         found[1, run] = at(accuracies, result.genotypes)[chosen]
@@ -134,7 +134,7 @@ def mean_and_interval(values: np.ndarray) -> str:
 
 
 def cells_to_reach(by_chance: np.ndarray, found: np.ndarray, budget: int) -> str:
-    """The first number of cells at which the mean is random search's after the budget."""
+    """The first number of cells at which the mean reaches that of random search after a budget."""
 
     def first(by_chance: np.ndarray, found: np.ndarray) -> float:
         reached = np.mean(found, axis=0) >= np.mean(by_chance[:, budget - 1])

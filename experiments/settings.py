@@ -1,4 +1,4 @@
-"""The settings that `settings_scores.py` scores at, and what it scores there."""
+"""The settings at which `settings_scores.py` scores cells, and the networks that it scores."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ PROXIES = tuple(name for name in BEST_RANKING if name not in COLUMNS)
 
 
 class Setting(NamedTuple):
-    """What a score is computed on; the full setting by default."""
+    """Images, network and draws by which a cell is scored; by default the full setting."""
 
     side: int = 32
     batch_size: int = 256
@@ -26,7 +26,7 @@ FULL = Setting()
 
 
 def settings() -> Iterator[Setting]:
-    """All settings but the full one: images, then depth, width and draws of the weights."""
+    """All settings except the full one: images, then depth, width and draws of the weights."""
     batch_sizes = {4: (16, 32, 64, 256), 8: (16, 32, 64, 128), 16: (32, 64), 32: (32,)}
     for side, sizes in batch_sizes.items():
         for batch_size in sizes:

@@ -1,9 +1,9 @@
-r"""Scores the same cells at many settings, from tiny to full, and takes the time of each.
+r"""Scores the same cells at many settings, from tiny to full, and measures the time of each.
 
 Equal networks are scored once. The file has a row for every network and setting;
 `experiments/settings_tables.py` makes the table and the plot of docs/fast.md. Settings that the
-file holds are not scored again. At the full setting, whose scores are known, fewer networks will do
-to take the time. Run it on a machine that does nothing else.
+file holds are not scored again. The scores at the full setting are known: there, a few networks are
+enough to measure the time. Run it on a machine that does nothing else.
 
 Command:  python -m experiments.settings_scores --path=cifar10.npz --csv=settings_cifar10.csv
           python -m experiments.settings_scores --path=cifar10.npz --csv=settings_cifar10.csv \
@@ -34,7 +34,7 @@ _DIGITS = "%.6g"
 
 _PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
 _CELLS = flags.DEFINE_integer("cells", CHOSEN_OF, "How many of the drawn cells.", lower_bound=1)
-_FULL = flags.DEFINE_bool("full", False, "Score at the full setting too: its scores are known.")
+_FULL = flags.DEFINE_bool("full", False, "Score at the full setting, too, to measure its time.")
 _CSV = flags.DEFINE_string("csv", None, "Where to write the scores.", required=True)
 
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
         if tuple(setting) not in done:
             tables.append(score(setting, _PATH.value, networks))
             pd.concat(tables).to_csv(path, index=False, float_format=_DIGITS)
-            # No program is needed twice.
+            # Frees memory: no program is needed twice.
             jax.clear_caches()
 
 

@@ -1,9 +1,10 @@
-r"""Which settings rank well for what they cost: the table and the plot of docs/fast.md.
+r"""Which settings rank well for their cost: the table and the plot of docs/fast.md.
 
 The cheap setting is chosen on the cells on which the recommended combination was chosen too, by
 their CIFAR-10 accuracies: the cheapest one that ranks them no worse than the full setting does,
-and of settings that take the same tenth of a millisecond the one that ranks them better. All is
-then reported on the other cells. Intervals are 95 %, by a paired bootstrap of the cells.
+and of settings that take the same tenth of a millisecond the one that ranks them better. All
+settings are then reported on the other cells. Intervals are 95 %, by a paired bootstrap of the
+cells.
 
 Command:  python -m experiments.settings_tables --scores=results/settings_cifar10.csv.gz \
               --benchmark=nasbench201.csv.gz --plot=settings.png
@@ -28,10 +29,10 @@ from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 from experiments.choice import ACCURACIES, CHOSEN_ON, DRAWN, drawn_cells
 from experiments.settings import FULL, PROXIES, Setting, live_forms
 
-_SCORES = flags.DEFINE_string("scores", None, "What `settings_scores.py` wrote.", required=True)
+_SCORES = flags.DEFINE_string("scores", None, "The file of `settings_scores.py`.", required=True)
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
 _PLOT = flags.DEFINE_string("plot", "", "Where to write the plot.")
-_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Of the bootstrap.", lower_bound=2)
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples.", lower_bound=2)
 
 
 class Ranked(NamedTuple):
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     accuracies = {name: _accuracies(archs, column) for name, column in ACCURACIES.items()}
     is_choice = np.arange(len(archs)) % CHOSEN_ON == 0
     found = ranked_settings(archs)
-    # To a tenth of a millisecond: times of small differences are no facts.
+    # Rounded to a tenth of a millisecond, because smaller differences are noise.
     costs = np.round([one.ms for one in found], 1)
     rho = np.array(
         [spearman(one.scores[is_choice], accuracies["CIFAR-10"][is_choice]) for one in found]
@@ -148,7 +149,7 @@ def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
 
 
 def name_of(setting: Setting) -> str:
-    """A setting in words: what differs from the full network is named."""
+    """A setting in words, with whatever differs from the full network."""
     text = f"{setting.side}x{setting.side}, {setting.batch_size} images"
     if setting.cells_per_stage != FULL.cells_per_stage:
         text += f", {setting.cells_per_stage} cells a stage"

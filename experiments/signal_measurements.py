@@ -1,4 +1,4 @@
-"""What one pass forward and back says of a network, beyond the proxies: see `signals.py`."""
+"""Measurements of one pass forward and back, other than the proxies: see `signals.py`."""
 
 import itertools
 from collections.abc import Callable
@@ -36,12 +36,12 @@ SIDE, NUM_IMAGES = 8, 32
 _CELLS_AT_ONCE = 64
 _STAGES, _CELLS = 3, NETWORK.cells_per_stage
 _CONVS = ("nor_conv_1x1", "nor_conv_3x3")
-# A share of a sum below which nothing counts.
+# Shares of a sum below this are ignored.
 _NOTHING = 1e-30
 
 
 def score(networks: np.ndarray, path: str) -> pd.DataFrame:
-    """Proxies and measurements of networks `[A, E]`, a row each, on the CIFAR-10 of a path."""
+    """Proxies and measurements of networks `[A, E]`, one row each, on the CIFAR-10 of a path."""
     images, labels = minibatch(path)
     scorer = compile_scorer(
         images,
@@ -69,7 +69,7 @@ def minibatch(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(networks: np.ndarray, images: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The measurements' names, and the measurements of networks `[A, E]`, a row each."""
+    """The measurements' names, and the measurements of networks `[A, E]`, one row each."""
     variables = shared_weights(0, NETWORK, jnp.asarray(images))
     shapes = jax.eval_shape(measurements, variables, jnp.zeros(NUM_EDGES, jnp.int32), images)
     names = sorted(shapes)
@@ -100,7 +100,7 @@ def measure(networks: np.ndarray, images: np.ndarray) -> tuple[list[str], np.nda
 
 
 def measurements(variables: Any, genotype: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
-    """What one pass forward and back says of a network, a scalar each.
+    """Measurements of one pass forward and back through a network, scalars by name.
 
     Args:
       variables: its weights.
@@ -188,7 +188,7 @@ def of_cell(features: jax.Array, gradient: jax.Array) -> dict[str, jax.Array]:
         "feature_entropy": entropy(eigenvalues(of_features)),
         "feature_participation": participation(of_features),
         "correlation_entropy": entropy(correlations),
-        # MeCo, summed over cells as there over layers.
+        # MeCo, which sums over layers; here it is summed over cells.
         "smallest_correlation": correlations[0],
         "roughness": roughness(features, jnp.trace(of_features)),
         "grad_participation": participation(of_gradient),
@@ -198,10 +198,10 @@ def of_cell(features: jax.Array, gradient: jax.Array) -> dict[str, jax.Array]:
 
 
 def fisher_kernel(output: jax.Array, gradient: jax.Array) -> jax.Array:
-    """What a convolution's batch norm adds to the Fisher matrix, as a kernel of images `[N, N]`.
+    """A batch norm's part of the Fisher matrix, as a kernel of images `[N, N]`.
 
-    The spectrum of the Fisher matrix of scales and offsets, by the gradient of each image's logits.
-    VKDNW takes a few weights of each layer.
+    It has the spectrum of the Fisher matrix of scales and offsets, by the gradient of each image's
+    logits. VKDNW uses a few weights of each layer instead.
     """
     per_image = jnp.concatenate(
         [jnp.sum(gradient * output, (1, 2)), jnp.sum(gradient, (1, 2))], axis=1
@@ -236,7 +236,7 @@ def covariance(x: jax.Array) -> jax.Array:
 
 
 def eigenvalues(matrix: jax.Array) -> jax.Array:
-    """Those of a covariance, ascending."""
+    """The eigenvalues of a covariance, ascending."""
     return jnp.maximum(jnp.linalg.eigvalsh(matrix), 0)
 
 
@@ -251,7 +251,7 @@ def entropy(v: jax.Array) -> jax.Array:
 
 
 def participation(matrix: jax.Array) -> jax.Array:
-    """The entropy of order 2 of a covariance's eigenvalues, which takes none of them."""
+    """The entropy of order 2 of a covariance's eigenvalues, which need not be computed for it."""
     return 2 * jnp.log(jnp.trace(matrix) + _NOTHING) - jnp.log(jnp.sum(matrix**2) + _NOTHING)
 
 

@@ -2,10 +2,11 @@ r"""Which further signals rank better with the recommended ones: counts and meas
 
 Every different network of the space (9,445) is scored once at a cheap setting: 32 images of
 CIFAR-10 averaged to 8x8 pixels, 16 channels, 5 cells a stage. Candidates are counts from the
-genotype, and what one pass forward and back says of features, gradients and activation patterns.
-They are looked at on 500 cells with their CIFAR-10 accuracies, those on which the recommended
-ranking was chosen (`experiments/ranking.py`); the sums in `REPORTED`, written down before, are then
-held to all other cells and all three data sets' accuracies. A cell without a score is the last.
+genotype, and measurements of features, gradients and activation patterns in one pass forward and
+back. They are compared on the 500 cells, with their CIFAR-10 accuracies, on which the recommended
+ranking was chosen (`experiments/ranking.py`); the sums in `REPORTED`, which were fixed beforehand,
+are then tested on all other cells and the accuracies of all three data sets. Cells without a score
+come last.
 
 Command:  python -m experiments.signals --benchmark=nasbench201.csv.gz --path=cifar10.npz \
               --signals=signals_cifar10.csv.gz
@@ -47,7 +48,7 @@ from experiments.signal_measurements import NETWORK, score
 
 _RESULTS = Path(__file__).parent.parent / "results"
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Trained accuracies.", required=True)
-_PATH = flags.DEFINE_string("path", "", "CIFAR-10, to score; else the scores are read.")
+_PATH = flags.DEFINE_string("path", "", "CIFAR-10, to score cells; else the scores are read.")
 _SIGNALS = flags.DEFINE_string(
     "signals", str(_RESULTS / "signals_cifar10.csv.gz"), "The scores: written, or read."
 )
@@ -59,7 +60,7 @@ FULL_FILES = {
     "CIFAR-100": "scores_cifar100_4500.csv.gz",
     "ImageNet16-120": "scores_imagenet16_4500.csv.gz",
 }
-# What was held to the other cells: written down before, and nothing was chosen by the result.
+# The sums that were tested on the other cells. They were fixed before, and not chosen by results.
 REPORTED = (
     BEST_RANKING,
     ("jacob_cov", "live_params"),
@@ -76,7 +77,7 @@ REPORTED = (
 # Columns that are the same for a cell and its live form.
 LIVE = ("live_params", "live_mflops", "few_pools", "little_pooling", "wide_convs")
 SEARCH_SIZE = 1000
-# More than the convolutions on any path.
+# More than the number of convolutions on any path.
 _POOL_WEIGHT = 10
 
 
@@ -110,9 +111,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 def counts(networks: np.ndarray) -> dict[str, np.ndarray]:
-    """Signals that take no network, `[A]` each: counts in live forms `[A, E]`.
+    """Signals that need no network, `[A]` each: counts in live forms `[A, E]`.
 
-    Larger is meant to be better, so that some are negative.
+    Some are negated, so that larger is always meant to be better.
     """
     cells = RunCells(networks, NETWORK, 32)
     found = {name: column.values(cells) for name, column in COLUMNS.items() if name in LIVE}
@@ -148,7 +149,7 @@ def is_convolution(edge: GraphEdge) -> bool:
 
 
 def conv_or_pool(edge: GraphEdge) -> int:
-    """Counts convolutions, and pools so much that their paths stand apart."""
+    """Counts convolutions, and pools with a weight by which paths with pools can be told apart."""
     return is_convolution(edge) + _POOL_WEIGHT * paths.is_pool(edge)
 
 
@@ -223,7 +224,7 @@ def spearman_of_sums(
 def report_table(
     title: str, signals: pd.DataFrame, accuracies: pd.DataFrame, held: np.ndarray
 ) -> Table:
-    """Spearman and Kendall of what is reported, on cells that had no part in the choice."""
+    """Spearman and Kendall of the reported sums, on cells that were not used for the choice."""
     rows = []
     for names in REPORTED:
         scores = combined(signals[held], names)
@@ -266,7 +267,7 @@ def search_table(signals: pd.DataFrame, accuracies: pd.DataFrame, held: np.ndarr
 def full_tables(
     signals: pd.DataFrame, accuracies: pd.DataFrame, was_chosen_on: np.ndarray, is_form: np.ndarray
 ) -> list[Table]:
-    """The same of scores at the full setting, each data set's of its own images."""
+    """Spearman and Kendall of scores at the full setting, for each data set on its own images."""
     reported = [names for names in REPORTED if {*names} <= {*BEST_RANKING, *LIVE}]
     lines: dict[str, list[list[str]]] = {"cells": [], "live forms": []}
     sizes = {}

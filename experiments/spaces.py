@@ -1,4 +1,4 @@
-"""What experiments on several search spaces share: signals, sizes, cells of a table, tables."""
+"""Shared by experiments on several search spaces: signals, sizes, cells of a table, tables."""
 
 import itertools
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ COUNTS = tuple(name for name, column in COLUMNS.items() if not column.is_limit)
 
 
 def read_scores(path: str, archs: Sequence[str], space_name: str) -> pd.DataFrame:
-    """Scores of some cells, a row each, with the counts of their genotypes beside them."""
+    """Scores of some cells, one row each, with the counts of their genotypes beside them."""
     scores = pd.read_csv(path).set_index("arch").loc[list(archs)]
-    # FLOPs depend on the side, which only the file's own know.
+    # Not live_mflops: FLOPs depend on the side of the images, which is unknown here.
     missing = [name for name in COUNTS if name not in scores and name != "live_mflops"]
     entry = space_entry(space_name)
     network = entry.make_network(*SIZES[space_name], jnp.dtype(jnp.float32))
@@ -65,7 +65,7 @@ def settings_table(
 
 
 def best_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
-    """The sums of up to three columns that rank these rows best: more than a choice can promise."""
+    """The sums of up to three columns that rank these rows best, too optimistic for others."""
     is_known = trained[column].notna().to_numpy()
     ours, accuracies = ours[is_known], trained[column].to_numpy(np.float64)[is_known]
     sums = [
@@ -80,7 +80,7 @@ def best_of(ours: pd.DataFrame, trained: pd.DataFrame, column: str) -> Table:
 
 
 def spearman(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """0 where all are equal, which has no ranks to correlate."""
+    """Spearman's rho; 0 if all scores or all accuracies are equal."""
     if np.ptp(np.nan_to_num(scores, neginf=-1e300)) == 0:
         return 0.0
     return float(stats.spearmanr(scores, accuracies).statistic)

@@ -1,9 +1,9 @@
 r"""Chooses one sum of signals for all search spaces (docs/spaces-ranked.md).
 
-The rule: of all sums of up to five columns that whose mean Spearman with accuracy is highest, over
-500 cells of NAS-Bench-201 by CIFAR-10 and 500 of 2,000 drawn cells of NAS-Bench-101. Prints the
-best sums, of each number of columns the best, and how the first one ranks the other cells of both.
-`experiments/spaces_tables.py` reports it on all spaces.
+The rule: of all sums of up to five columns, take the one with the highest mean Spearman with
+accuracy over 500 cells of NAS-Bench-201 by CIFAR-10 and 500 of 2,000 drawn cells of NAS-Bench-101.
+Prints the best sums, the best one for each number of columns, and how the first one ranks the other
+cells of both spaces. `experiments/spaces_tables.py` reports it on all spaces.
 
 Command:  python -m experiments.spaces_choice --nasbench201=nasbench201.csv.gz \
               --nasbench101=nasbench101.csv.gz
@@ -30,7 +30,7 @@ COLUMNS = (*SIGNALS, *COUNTS)
 _MOST_COLUMNS = 5
 _RESULTS = Path(__file__).parent.parent / "results"
 _SHOWN = 8
-# A sum is chosen on every fourth cell of NAS-Bench-101.
+# Of NAS-Bench-101, a sum is chosen on every fourth drawn cell.
 _CHOSEN_ON_101 = 4
 
 _NB201 = flags.DEFINE_string("nasbench201", None, "Trained accuracies.", required=True)
@@ -38,11 +38,11 @@ _NB101 = flags.DEFINE_string("nasbench101", None, "Trained accuracies.", require
 
 
 class Sample(NamedTuple):
-    """Cells on which a sum is chosen, or to which it is held.
+    """Cells on which a sum is chosen, or on which it is tested.
 
     Attributes:
-      name: of their space.
-      scores: a column a signal, a row a cell.
+      name: name of their space.
+      scores: a row per cell and a column per signal.
       accuracies: `[A]`.
     """
 
@@ -51,7 +51,7 @@ class Sample(NamedTuple):
     accuracies: np.ndarray
 
     def only(self, rows: np.ndarray) -> "Sample":
-        """Those cells whose rows, bool `[A]`, are true."""
+        """The cells for which `rows`, bool `[A]`, is true."""
         return Sample(self.name, self.scores[rows], self.accuracies[rows])
 
 
@@ -92,7 +92,7 @@ def print_table(
 
 
 def nasbench201() -> tuple[Sample, np.ndarray]:
-    """All cells; and which of them are the 500 on which rankings of NAS-Bench-201 were chosen."""
+    """All cells, and which of them are the 500 on which rankings of NAS-Bench-201 were chosen."""
     path = str(_RESULTS / "space_cifar10_fast.csv.gz")
     archs = [str(arch) for arch in pd.read_csv(path)["arch"]]
     by_arch = read_accuracies(_NB201.value, "cifar10_test_200", space=NASBENCH201)
@@ -102,7 +102,7 @@ def nasbench201() -> tuple[Sample, np.ndarray]:
 
 
 def nasbench101() -> tuple[Sample, np.ndarray]:
-    """The drawn cells that were trained; and every fourth of them."""
+    """The drawn cells that were trained, and which of them are every fourth one."""
     path = str(_RESULTS / "nasbench101_fast.csv.gz")
     by_arch = read_accuracies(_NB101.value, "val_108", space=NASBENCH101)
     archs = [arch for arch in pd.read_csv(path)["arch"] if arch in by_arch]

@@ -1,8 +1,8 @@
 r"""Scores cells of a table of a search space by all signals of one pass (docs/spaces-ranked.md).
 
-The table names each cell in a column `arch` or `genotype`, or by `adjacency` and `ops`. Different
-cells are drawn from it, or all taken; its accuracies are not read. The network has the benchmark's
-sizes.
+The table names each cell in a column `arch` or `genotype`, or by `adjacency` and `ops`. All cells
+are scored, or some that are drawn, all different; the accuracies are not read. The network has the
+benchmark's sizes.
 
 Command:  python -m experiments.spaces_scores --space=nasbench101 --table=nasbench101.csv.gz \
               --path=cifar10.npz --cells=2000 --csv=nasbench101_fast.csv
@@ -25,17 +25,17 @@ from experiments.spaces import SIGNALS, SIZES, texts_of
 
 _DIGITS = "%.6g"
 
-_SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
+_SPACE = flags.DEFINE_enum("space", None, list(SIZES), "The search space.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "Cells.", required=True)
 _PATH = flags.DEFINE_string("path", None, "CIFAR-10.", required=True)
 _CELLS = flags.DEFINE_integer("cells", 0, "How many different cells; 0: all.", lower_bound=0)
-_SIDE = flags.DEFINE_integer("side", 8, "Pixels.", lower_bound=4)
+_SIDE = flags.DEFINE_integer("side", 8, "Side of the images in pixels.", lower_bound=4)
 _BATCH = flags.DEFINE_integer("batch", 32, "Images in the mini-batch.", lower_bound=2)
 _CSV = flags.DEFINE_string("csv", None, "Where to write the scores.", required=True)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes a row a cell."""
+    """Writes a row for every cell."""
     del argv
     runtime.prepare()
     entry = space_entry(_SPACE.value)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def drawn(cells: list[str], number: int) -> list[str]:
-    """So many of some cells, in their order; all if none is asked for."""
+    """Draws a number of cells, and keeps their order; 0: all."""
     if not number:
         return cells
     if number > len(cells):

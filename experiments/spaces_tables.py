@@ -1,9 +1,9 @@
 r"""How signals rank the cells of several search spaces (docs/spaces-ranked.md).
 
-Joins scores (`experiments/spaces_scores.py`) with a table's accuracies, a row of the table at a
-time. A cell without a score is worse than all others. Intervals are 95 %, by bootstrap over the
-rows. Published scores of the same table are ranked beside ours. With `--beside`, scores of the same
-cells by another setting, there is one table only: how both rank these cells.
+Joins scores (`experiments/spaces_scores.py`) with the accuracies in a table, one row of the table
+after another. A cell without a score is worse than all others. Intervals are 95 %, by bootstrap
+over the rows. Published scores in the same table are ranked beside ours. With `--beside`, scores of
+the same cells at another setting, there is only one table: how both settings rank these cells.
 
 Command:  python -m experiments.spaces_tables --space=nasbench101 \
               --scores=results/nasbench101_zc_fast.csv.gz --table=nasbench101_zc_500.csv.gz \
@@ -39,23 +39,23 @@ METHODS = (
     BEST_RANKING,
     COMMON_RANKING,
 )
-# Which rows of the table, and scores of these.
+# A choice of rows of the table, for which scores are asked.
 Rows = slice | np.ndarray
 Method = Callable[[Rows], np.ndarray]
 
 _SIZES = (10, 100, 1000)
 _SEARCHES, _RESAMPLES = 500, 200
 
-_SPACE = flags.DEFINE_enum("space", None, list(SIZES), "Of the cells.", required=True)
+_SPACE = flags.DEFINE_enum("space", None, list(SIZES), "The search space.", required=True)
 _SCORES = flags.DEFINE_string("scores", None, "Scores of cells.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "The same cells, trained.", required=True)
-_COLUMN = flags.DEFINE_multi_string("column", None, "Its accuracies.", required=True)
-_BESIDE = flags.DEFINE_string("beside", None, "Scores of the same cells by another setting.")
-_PUBLISHED = flags.DEFINE_list("published", [], "Its columns of published scores.")
+_COLUMN = flags.DEFINE_multi_string("column", None, "The table's accuracies.", required=True)
+_BESIDE = flags.DEFINE_string("beside", None, "Scores of the same cells at another setting.")
+_PUBLISHED = flags.DEFINE_list("published", [], "The table's columns of published scores.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints a table a column as Markdown."""
+    """Prints a table for every column as Markdown."""
     del argv
     scored = set(pd.read_csv(_SCORES.value)["arch"])
     if _BESIDE.value:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def spread_of(ours: pd.DataFrame) -> Table:
-    """Between what values signals lie, and how they go with the number of wide convolutions."""
+    """Quartiles of the signals, and how they correlate with the number of wide convolutions."""
     rows = []
     for name in SIGNALS:
         known = ours[[name, "all_wide_convs"]].dropna()
@@ -122,7 +122,7 @@ def row_of(
     draws: np.ndarray,
     sizes: Sequence[int],
 ) -> list[str]:
-    """Rank correlations of a method, and what searches of some sizes choose by it."""
+    """Rank correlations of a method, and the accuracies that searches of some sizes find by it."""
     scores = method(slice(None))
     top = ranking.most_accurate(scores, accuracies, 0.2)
     rho = ranking.with_interval(spearman, scores, accuracies, num_resamples=_RESAMPLES)

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 with warnings.catch_warnings():
-    # It misses the part of it that reads images, which nobody uses here.
+    # torchvision warns that it cannot read images, which is not needed here.
     warnings.filterwarnings("ignore", "Failed to load image", UserWarning)
     from torchvision import models
 
 
 def networks(num_classes: int, side: int) -> dict[str, Callable[[], torch.nn.Module]]:
-    """All that have weights of ImageNet's images alone, each made when its turn comes."""
+    """Networks with weights trained on ImageNet alone, each made when its turn comes."""
     return {
         name: functools.partial(_make, name, num_classes, side)
         for name in models.list_models(module=models)
@@ -28,10 +28,10 @@ def networks(num_classes: int, side: int) -> dict[str, Callable[[], torch.nn.Mod
 
 
 def _make(name: str, num_classes: int, side: int) -> torch.nn.Module:
-    """One of them, from the seed 0."""
+    """Makes one of the networks, with weights drawn from the seed 0."""
     torch.manual_seed(0)
     if name == "maxvit_t":
-        # Its own windows of 7 divide images of 224; these divide those of any multiple of 32.
+        # Its windows of 7 need images of 224 pixels; these divide any side that 32 divides.
         return models.MaxVit(
             input_size=(side, side),
             stem_channels=64,
@@ -44,6 +44,6 @@ def _make(name: str, num_classes: int, side: int) -> torch.nn.Module:
         )
     options: dict[str, Any] = {"image_size": side} if name.startswith("vit") else {}
     if name in ("googlenet", "inception_v3"):
-        # One output, and weights as PyTorch draws them: their own draw takes minutes.
+        # A single output, and PyTorch's default weights: drawing these networks' own takes minutes.
         options = {"aux_logits": False, "init_weights": False}
     return models.get_model(name, num_classes=num_classes, **options)

@@ -1,7 +1,7 @@
-r"""How signals order untrained torchvision networks, beside what they reach (docs/any-network.md).
+r"""How signals rank untrained torchvision networks by trained accuracy (docs/any-network.md).
 
 Joins the `ranking.csv` of `experiments/torchvision_networks.py` with the ImageNet accuracies in
-torchvision's description of its weights: a network's first ones, and its best ones. A network
+torchvision's description of its weights: a network's first weights, and its best ones. A network
 without a score is worse than all others. Intervals are 95 %, by bootstrap over the networks.
 
 Command:  python -m experiments.torchvision_tables --ranking=results/torchvision_128.csv.gz
@@ -22,10 +22,10 @@ from epe_nas_jax.reports.text import Table, as_markdown
 from experiments.choice import combined
 from experiments.spaces import spearman
 
-# What is recommended for cells (docs/ranking.md), of networks without dead operations.
+# The columns recommended for cells (docs/ranking.md); these networks have no dead operations.
 CELL_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "params")
 METHODS = (*((name,) for name in NETWORK_COLUMNS), CELL_RANKING)
-# Of a family that has a line of its own.
+# The fewest networks of a family that has a row of its own.
 _FEWEST = 4
 _RESAMPLES, _BEST_SHOWN = 1000, 5
 
@@ -33,10 +33,10 @@ _RESAMPLES, _BEST_SHOWN = 1000, 5
 def accuracies(names: Sequence[str]) -> pd.DataFrame:
     """Top-1 accuracies on ImageNet by a network's `first` and `best` weights, and its `family`.
 
-    A network whose weights are of more images than ImageNet's is left out.
+    A network whose weights were trained on more images than ImageNet's is left out.
     """
     with warnings.catch_warnings():
-        # It misses the part of it that reads images, which nobody uses here.
+        # torchvision warns that it cannot read images, which is not needed here.
         warnings.filterwarnings("ignore", "Failed to load image", UserWarning)
         from torchvision import models
     rows = {}
@@ -52,7 +52,7 @@ def accuracies(names: Sequence[str]) -> pd.DataFrame:
 
 
 def family_of(name: str) -> str:
-    """Networks of one paper or two, whose sizes differ: what comes before numbers and sizes."""
+    """The family of a network, which differs from others in it by size: the begin of its name."""
     stem = re.split(r"[_\d]", name)[0]
     version = re.search(r"_(v2|x|y)_", f"{name}_")
     is_resnet = stem in ("resnext", "wide", "resnet")
@@ -66,13 +66,13 @@ def within_families(scores: np.ndarray, trained: np.ndarray, families: np.ndarra
     is_pair = families[first] == families[second]
     first, second = first[is_pair], second[is_pair]
     orders = np.sign(scores[first] - scores[second]) * np.sign(trained[first] - trained[second])
-    # Where both are without a score, nothing is ordered.
+    # Two networks without a score are not ordered.
     orders = np.nan_to_num(orders)
     return float(orders.sum() / max(1, np.count_nonzero(trained[first] != trained[second])))
 
 
 def methods_table(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
-    """How each signal, and the sum for cells, orders all networks and those of a family."""
+    """How each signal, and the sum for cells, ranks all networks and those within families."""
     families = pd.factorize(trained["family"])[0]
     rows = []
     for names in METHODS:
@@ -112,7 +112,7 @@ def families_table(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
 
 
 def best_sums(signals: pd.DataFrame, trained: pd.DataFrame) -> Table:
-    """The sums of up to three columns that rank these networks best: more than can be promised."""
+    """The sums of up to three columns that rank these networks best, too optimistic for others."""
     sums = [
         names for number in (1, 2, 3) for names in itertools.combinations(NETWORK_COLUMNS, number)
     ]

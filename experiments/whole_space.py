@@ -1,9 +1,10 @@
 r"""How well proxies rank the whole space: exact figures, by two protocols (docs/ranking.md).
 
-All 15,625 cells, those without a score last; and the 9,445 cells without dead operations, over
-which some authors report. Cells that are isomorphic to one of the cells on which the recommended
-combination was chosen are left out of the third table. Scores are a search's `scores.csv` of all
-cells. Nothing is sampled, so there are no intervals; searches are drawn from all cells.
+The first table is for all 15,625 cells, those without a score last; the second for the 9,445 cells
+without dead operations, which some authors use; the third leaves out cells that are isomorphic to
+one of those on which the recommended combination was chosen. Scores are the `scores.csv` of a
+search of all cells. Nothing is sampled, so there are no intervals; searches are drawn from all
+cells.
 
 Command:  python -m experiments.whole_space --benchmark=nasbench201.csv.gz \
               --scores=cifar10=results/space_cifar10_fast.csv.gz
@@ -50,11 +51,11 @@ class Space(NamedTuple):
     """All cells with their scores and accuracies.
 
     Attributes:
-      name: of the images and the accuracies.
-      scores: a column a proxy, a row a cell.
+      name: name of the data set of the images and the accuracies.
+      scores: a row per cell and a column per proxy.
       accuracies: `[A]`.
       is_live: which cells have no dead operation, bool `[A]`.
-      is_new: which are isomorphic to none of the choice, bool `[A]`.
+      is_new: which cells are isomorphic to none on which the combination was chosen, bool `[A]`.
     """
 
     name: str
@@ -90,7 +91,7 @@ def read(name: str, path: str) -> Space:
     if len(scores) != NUM_CELLS:
         raise InputError(f"{path}: found {len(scores)} cells, expected all {NUM_CELLS}")
     if "epe" not in scores:
-        # A search that maximised it has it as its score.
+        # In a search that maximised epe, it is the column of the score.
         scores = scores.rename(columns={score_files.SCORE: "epe"})
     cells = np.array([parse_arch(str(arch)) for arch in scores.index])
     by_arch = read_accuracies(
@@ -107,7 +108,7 @@ def read(name: str, path: str) -> Space:
 
 
 def methods(space: Space) -> list[tuple[str, ...]]:
-    """The methods whose columns the scores have."""
+    """The methods all of whose columns are there."""
     return [names for names in METHODS if set(names) <= set(space.scores)]
 
 
@@ -128,7 +129,7 @@ def order_table(space: Space, title: str, some: np.ndarray) -> Table:
 
 
 def choice_table(space: Space) -> Table:
-    """What the methods choose: of all cells, and in random searches that rank what they drew."""
+    """Accuracy of what the methods choose from all cells, and in random searches."""
     values, accuracies = space.scores, space.accuracies
     draws = simulation.draw_searches(
         len(accuracies), max(_SIZES), num_searches=_SEARCHES.value, seed=0
