@@ -1,4 +1,5 @@
-"""How fast the package is and what it withstands: a module a question, `python -m benchmarks.NAME`.
+"""How fast the package is, and which faults it survives: one module for each question.
 
-They are run from the checkout, and each says its command, and what it needs, in its first lines.
+Run a module from the checkout by `python -m benchmarks.NAME`; its first lines give its command and
+say what it needs.
 """

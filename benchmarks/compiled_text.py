@@ -1,8 +1,9 @@
-"""What a compiled GPU program is made of, read from the text that XLA prints of it.
+"""Counts what a compiled GPU program consists of, from the text that XLA prints of it.
 
 The text is a list of computations, one of which is the entry; an instruction of the entry, or of a
-loop's body, that computes is a kernel. Counted are kernels, loops, conditionals, library calls,
-bytes and arithmetic; a loop's body counts as often as the loop turns, if the compiler knows that.
+loop's body, that computes something is a kernel. Kernels, loops, conditionals, library calls, bytes
+and arithmetic are counted; a loop's body counts once per iteration, if the compiler knows their
+number.
 """
 
 import collections
@@ -23,7 +24,7 @@ _FREE = frozenset(
         *("while", "conditional", "call", "partition-id", "replica-id", "optimization-barrier"),
     }
 )
-# What reads only a part of its first operand.
+# Instructions that read only a part of their first operand.
 _PARTIAL = frozenset({"gather", "slice", "dynamic-slice"})
 
 
@@ -33,10 +34,10 @@ class Instruction(NamedTuple):
     Attributes:
       name: of the instruction.
       opcode: what it is, for instance `fusion`.
-      bytes: of its result.
-      shapes: of the arrays of its result.
-      operands: names of what it reads.
-      rest: the line behind its operands: attributes.
+      bytes: size of its result.
+      shapes: shapes of the arrays of its result.
+      operands: names of the instructions whose results it reads.
+      rest: the line after its operands: attributes.
     """
 
     name: str
@@ -48,13 +49,13 @@ class Instruction(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """What one kernel does, once.
+    """What one run of a kernel does.
 
     Attributes:
-      name: of its instruction.
-      bytes: that it reads and writes.
+      name: name of its instruction.
+      bytes: how many bytes it reads and writes.
       flop: multiplications and additions of convolutions and matrix products.
-      target: name of the library call, empty for a kernel of the compiler's own.
+      target: name of the library call, empty for a kernel of the compiler.
     """
 
     name: str
@@ -65,14 +66,14 @@ class Kernel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """What a program is made of.
+    """What a program consists of.
 
     Attributes:
       kernels: all kernels, with how often each runs.
-      num_loops: loops.
-      num_unknown: loops of which the compiler does not know how often they turn; their bodies count
-        once.
-      num_conditionals: conditionals, of whose branches each counts once.
+      num_loops: number of loops.
+      num_unknown: number of loops whose number of iterations the compiler does not know; their
+        bodies count once.
+      num_conditionals: number of conditionals; each of their branches counts once.
     """
 
     kernels: tuple[tuple[Kernel, int], ...]
@@ -82,12 +83,12 @@ class Account:
 
     @property
     def num_runs(self) -> int:
-        """How many kernels run."""
+        """How many times kernels run."""
         return sum(times for _, times in self.kernels)
 
     @property
     def bytes(self) -> int:
-        """What all kernels read and write."""
+        """How many bytes all kernels read and write."""
         return sum(kernel.bytes * times for kernel, times in self.kernels)
 
     @property
@@ -170,7 +171,7 @@ def _kernel(
 
 
 def _bytes_read(fused: list[Instruction]) -> int:
-    """Bytes that a fusion reads of its parameters: of one that it takes rows from, these rows."""
+    """Bytes that a fusion reads of its parameters; of one from which it takes rows, only these."""
     needed = dict.fromkeys((i.name for i in fused), 0.0)
     by_name = {i.name: i for i in fused}
     needed[fused[-1].name] = 1.0
@@ -198,7 +199,7 @@ def _flop(instruction: Instruction, by_name: dict[str, Instruction]) -> int:
         kernel = by_name[instruction.operands[1]].shapes[0]
         channels_in = kernel[labels[1].index("i")] if labels else 1
         if "BackwardInput" in instruction.rest:
-            # Per pixel of what is differentiated, the first operand, taps x inputs x outputs.
+            # Taps x inputs x outputs for each pixel of the first operand, the gradient.
             gradient = by_name[instruction.operands[0]].shapes[0]
             return 2 * math.prod(gradient) * taps * channels_in
         return 2 * math.prod(instruction.shapes[0]) * taps * channels_in
@@ -245,7 +246,7 @@ def _instruction(name: str, line: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where the bracket closes that a text begins with."""
+    """The position at which the bracket closes with which a text begins."""
     depth = 0
     for position, character in enumerate(text):
         depth += (character == "(") - (character == ")")

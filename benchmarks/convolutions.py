@@ -1,7 +1,8 @@
-r"""Other ways to compute the 3x3 convolutions of the network's stages, beside the one we have.
+r"""Compares ways to compute the 3x3 convolutions of the network's stages with the one we use.
 
-One core, as scoring runs a cell on each; every way in turns, the median of all turns. Each is a
-function of images `[N, H, W, C]` and a kernel `[3, 3, C, O]`, checked against float64.
+On one core, because scoring runs a cell on each core; the ways take turns, and the median of all
+turns is printed. Each way is a function of images `[N, H, W, C]` and a kernel `[3, 3, C, O]`,
+checked against float64.
 
 Command:  python -m benchmarks.convolutions --batch=256
 """
@@ -20,7 +21,7 @@ from epe_nas_jax.spaces.layers.convolution import convolve
 
 _SIDE = flags.DEFINE_integer("side", 32, "Pixels of the first stage, 16 times n.", lower_bound=16)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch, 8 times n.", lower_bound=8)
-_TURNS = flags.DEFINE_integer("turns", 5, "How often each is run.", lower_bound=1)
+_TURNS = flags.DEFINE_integer("turns", 5, "How often each way is run.", lower_bound=1)
 
 _REPEATS = 5
 _IMAGES_AT_ONCE = 8
@@ -65,7 +66,7 @@ def measured(x: jax.Array, kernel: jax.Array) -> dict[str, tuple[float, float]]:
 
 
 def repeated(way: Convolution, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A way some times after another, in a loop as in scoring."""
+    """Runs a way several times, in a loop as in scoring."""
     return lax.fori_loop(0, _REPEATS, lambda _, x: way(x, kernel) / 100, x)
 
 
@@ -76,12 +77,12 @@ def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def in_bfloat16(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same with rounded factors, for which some processors have instructions."""
+    """The compiler's convolution of factors in bfloat16, which some processors support."""
     return direct(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).astype(x.dtype)
 
 
 def few_at_once(way: Convolution) -> Convolution:
-    """A way for a few images at a time, which stay in the caches."""
+    """Applies a way to a few images at a time, so that they stay in the caches."""
 
     def convolve_all(x: jax.Array, kernel: jax.Array) -> jax.Array:
         blocks = x.reshape(-1, _IMAGES_AT_ONCE, *x.shape[1:])
@@ -99,7 +100,7 @@ def by_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nine products, one a tap of the kernel, added up."""
+    """Nine products, one for each tap of the kernel, added up."""
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[1:3]
     products = [
@@ -108,7 +109,7 @@ def by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(products[1:], start=products[0])
 
 
-# Lavin & Gray 2016, F(2x2, 3x3) and F(4x4, 3x3): of an image tile, a kernel, and back to pixels.
+# Lavin & Gray 2016, F(2x2, 3x3) and F(4x4, 3x3): matrices for image tiles, kernels and outputs.
 _TILES_OF_2 = (
     ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
     ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
@@ -136,7 +137,7 @@ _TILES_OF_4 = (
 
 
 def by_tiles(matrices: Sequence[Sequence[Sequence[float]]]) -> Convolution:
-    """Products of tiles (Winograd): fewer multiplications, and additions around them."""
+    """Products of tiles (Winograd): fewer multiplications, and more additions."""
     of_image, of_kernel, to_pixels = matrices
     size, step = len(of_image), len(to_pixels)
 

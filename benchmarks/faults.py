@@ -2,11 +2,10 @@
 
 Command:  python -m benchmarks.faults
 Needs:    Linux; root for the full and the read-only disk, whose rows say so otherwise.
-Takes:    28 minutes on 2 CPU cores that had much else to do, nearly all of it starting Python 76
-          times.
+Takes:    28 minutes on 2 busy CPU cores, nearly all of it for starting Python 76 times.
 
-It is the real command on real images (digits), with a small network. After each fault the very same
-command goes on, and what it leaves is compared with that of an undisturbed run. To add a fault,
+The real command runs on real images (digits), with a small network. After each fault the same
+command continues, and its results are compared with those of an undisturbed run. To add a fault,
 write a function like those below, which yields a work directory and what happened to it, and name
 it in `FAULTS`.
 """
@@ -32,16 +31,16 @@ ROOT = Path(__file__).parent.parent
 
 
 class Bench(NamedTuple):
-    """What all faults work with.
+    """What all faults use.
 
     Attributes:
       command: the command without `--workdir`.
-      folder: where work directories go.
+      folder: the folder for work directories.
       num_cells: how many cells a run scores.
-      num_kills: how many kills one run has to bear.
+      num_kills: how many times one run is killed.
       undisturbed: the work directory of the undisturbed run.
-      startup_seconds: what it took to its first step.
-      step_seconds: what a step of it took, in the median.
+      startup_seconds: the time from its start to its first step.
+      step_seconds: the median time of its steps.
     """
 
     command: tuple[str, ...]
@@ -67,7 +66,7 @@ def start(bench: Bench, workdir: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603
         [*bench.command, f"--workdir={workdir}", *flags],
         cwd=ROOT,
-        # Compiled once for all.
+        # All runs use programs that are compiled once.
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(bench.folder / "cache")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -126,7 +125,7 @@ def kills(bench: Bench) -> Iterator[Outcome]:
         if rng.random() < 0.2:
             time.sleep(rng.uniform(0, bench.startup_seconds))
         else:
-            # So far that steps are left for the kills to come.
+            # At most so many steps that some are left for the kills to come.
             most = max(1, round(2 * (total - done) / (remaining + 1)))
             wait_for_step(process, workdir, min(done + int(rng.integers(1, most + 1)), total - 1))
             time.sleep(rng.uniform(0, bench.step_seconds))
@@ -144,7 +143,7 @@ def kills(bench: Bench) -> Iterator[Outcome]:
 
 
 def signalled(number: signal.Signals, *, is_scoring: bool) -> Fault:
-    """A signal while cells are scored, or half-way to the first."""
+    """A signal while cells are scored, or half-way through the start."""
 
     @contextlib.contextmanager
     def fault(bench: Bench) -> Iterator[Outcome]:
@@ -162,7 +161,7 @@ def signalled(number: signal.Signals, *, is_scoring: bool) -> Fault:
 
 @contextlib.contextmanager
 def two_runs(bench: Bench) -> Iterator[Outcome]:
-    """A second run on the directory of one that is at work."""
+    """A second run on the directory of one that is running."""
     workdir = bench.folder / "two"
     process = start(bench, workdir)
     wait_for_step(process, workdir, 1)
@@ -183,7 +182,7 @@ def torn_log(bench: Bench) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def short_log(bench: Bench) -> Iterator[Outcome]:
-    """A random part of the log is gone."""
+    """A random part of the log, at its end, is missing."""
     workdir = half_done(bench, bench.folder / "short")
     log = log_of(workdir).read_bytes()
     log_of(workdir).write_bytes(log[: np.random.default_rng(0).integers(len(log))])
@@ -192,7 +191,7 @@ def short_log(bench: Bench) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def damaged_log(bench: Bench) -> Iterator[Outcome]:
-    """A byte of the log's first line is another one; then that line is deleted, as told."""
+    """A byte of the log's first line is changed; then the line is deleted, as the message says."""
     workdir = half_done(bench, bench.folder / "damaged")
     log = bytearray(log_of(workdir).read_bytes())
     log[log.index(b"proxies") + 14] ^= 1
@@ -211,7 +210,7 @@ def another_seed(bench: Bench) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def another_version(bench: Bench) -> Iterator[Outcome]:
-    """A run that another version of JAX began; then that version again."""
+    """A run that another version of JAX began, and that then continues with that version."""
     workdir = half_done(bench, bench.folder / "version")
     content = (workdir / "config.json").read_text()
     other = json.loads(content)
@@ -224,7 +223,7 @@ def another_version(bench: Bench) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def full_disk(bench: Bench) -> Iterator[Outcome]:
-    """A disk too small for the log; then room."""
+    """A disk that is too small for the log, and that is then made larger."""
     with small_disk(bench.folder / "full", kilobytes=20) as disk:
         outcome = outcome_of(start(bench, disk / "run"))
         remount(disk, "size=9m")
@@ -233,7 +232,7 @@ def full_disk(bench: Bench) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def read_only(bench: Bench) -> Iterator[Outcome]:
-    """A disk that may not be written; then it may."""
+    """A disk that is read-only, and then writable."""
     with small_disk(bench.folder / "read_only", kilobytes=9000) as disk:
         workdir = half_done(bench, disk / "run")
         remount(disk, "ro")
@@ -244,7 +243,7 @@ def read_only(bench: Bench) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A disk in memory."""
+    """A small disk in memory."""
     folder.mkdir()
     subprocess.run(  # noqa: S603
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder],  # noqa: S607
@@ -257,7 +256,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 
 def remount(folder: Path, option: str) -> None:
-    """Changes a disk."""
+    """Mounts a disk again with an option."""
     subprocess.run(  # noqa: S603
         ["mount", "-o", f"remount,{option}", folder],  # noqa: S607
         check=True,
@@ -283,7 +282,7 @@ _NEED_ROOT = (full_disk, read_only)
 
 
 def row_of(name: str, fault: Fault, bench: Bench) -> str:
-    """A row of the table: the fault, what was said, and what the command then made of it."""
+    """A row of the table: the fault, the command's message, and what the command did after it."""
     if fault in _NEED_ROOT and os.geteuid() != 0:
         return f"| {name} | skipped: needs root | |"
     with fault(bench) as (workdir, outcome):
@@ -303,9 +302,9 @@ def row_of(name: str, fault: Fault, bench: Bench) -> str:
 
 
 def run_undisturbed(bench: Bench) -> Bench:
-    """Runs the command twice without a fault, and notes how long it takes.
+    """Runs the command twice without a fault, and measures how long it takes.
 
-    The first run compiles; the second is what all others are compared with.
+    The first run compiles; all others are compared with the second.
     """
     for workdir in (bench.folder / "compiling", bench.undisturbed):
         begin = time.perf_counter()
@@ -324,8 +323,8 @@ def main() -> None:
     """Runs every fault and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=300, help="cells of a run")
-    parser.add_argument("--kills", type=int, default=50, help="kills -9 that one run has to bear")
-    parser.add_argument("--channels", type=int, default=4, help="of the network")
+    parser.add_argument("--kills", type=int, default=50, help="times that one run is killed")
+    parser.add_argument("--channels", type=int, default=4, help="channels of the network")
     parser.add_argument("--batch_size", type=int, default=64, help="images")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -336,7 +335,7 @@ def main() -> None:
                 f"--config.network.channels={arguments.channels}",
                 f"--config.data.batch_size={arguments.batch_size}",
                 f"--config.search.num_samples={arguments.cells}",
-                # Every cell is a network of its own, and a device's step.
+                # No two cells are the same network, and each is one step of a device.
                 "--config.score.prune_dead=False",
                 "--config.cells_per_step=1",
             ),

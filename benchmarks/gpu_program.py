@@ -1,8 +1,8 @@
-r"""What a step's program is made of on a GPU that is not there, by compiling it ahead of time.
+r"""Counts what a step's program consists of on a GPU, without one, by compiling ahead of time.
 
-XLA compiles for a device that is described to it: memory, loops, kernels and library calls are
-those of the real program. Bytes and arithmetic are counted from its text
-(`benchmarks.compiled_text`), and the time is an estimate, the sum over kernels of
+XLA compiles for a device from its description: memory, loops, kernels and library calls are those
+of the real program. Bytes and arithmetic are counted from its text (`benchmarks.compiled_text`),
+and the time is an estimate, the sum over kernels of
 
     max(bytes / memory bandwidth, multiplications and additions / their rate, 3 us).
 
@@ -42,10 +42,10 @@ class Generation(NamedTuple):
     """What GPUs of a generation have in common.
 
     Attributes:
-      capability: major version of what they can compute.
+      capability: major version of their compute capability.
       units: float32 units of a multiprocessor.
-      shared_memory: of a multiprocessor, bytes.
-      flop: multiplications and additions a second, by precision.
+      shared_memory: shared memory of a multiprocessor, bytes.
+      flop: multiplications and additions per second, by precision.
     """
 
     capability: int
@@ -58,13 +58,13 @@ class Gpu(NamedTuple):
     """A GPU, from its data sheet.
 
     Attributes:
-      name: as its maker calls it.
-      generation: what it shares with others.
-      cores: multiprocessors.
+      name: the maker's name for it.
+      generation: its generation.
+      cores: number of multiprocessors.
       gigahertz: clock rate.
-      bandwidth: of its memory, bytes a second.
+      bandwidth: of its memory, bytes per second.
       memory: bytes.
-      cache: of the second level, bytes.
+      cache: size of the second-level cache, bytes.
     """
 
     name: str
@@ -87,13 +87,13 @@ GPUS = {
 
 
 class Setting(NamedTuple):
-    """What is scored.
+    """What is scored in a step.
 
     Attributes:
-      images: N.
-      side: H.
-      proxies: names.
-      cells: in a step.
+      images: number of images, N.
+      side: their side, H.
+      proxies: names of the proxies.
+      cells: number of cells in a step.
     """
 
     images: int
@@ -108,11 +108,11 @@ SETTINGS = {
     "fast": Setting(32, 8, _FIVE, 1024),
 }
 
-_GPUS = flags.DEFINE_multi_enum("gpu", ["h100"], list(GPUS), "For which GPU.")
+_GPUS = flags.DEFINE_multi_enum("gpu", ["h100"], list(GPUS), "The GPU to compile for.")
 _SETTINGS = flags.DEFINE_multi_enum("setting", list(SETTINGS), list(SETTINGS), "What to score.")
 _CELLS = flags.DEFINE_integer("cells", None, "Cells of a step; by default the setting's.")
 _LOOPS = flags.DEFINE_boolean("loops", False, "Operations by loops, not by groups of fixed size.")
-_PRECISION = flags.DEFINE_enum("precision", "tensorfloat32", list(_RATES), "Of products.")
+_PRECISION = flags.DEFINE_enum("precision", "tensorfloat32", list(_RATES), "Precision of products.")
 _TEXT = flags.DEFINE_string("text", None, "Where to keep the text of the last program.")
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def figures_of(gpu_name: str, setting_name: str) -> dict[str, Any]:
-    """What the program of a setting is made of on a GPU."""
+    """The counts for the program of a setting on a GPU."""
     gpu, setting = GPUS[gpu_name], SETTINGS[setting_name]
     cells = _CELLS.value or setting.cells
     start = time.perf_counter()

@@ -1,8 +1,9 @@
 r"""How cost grows from one cell to a million, and from one device to a thousand.
 
-Measured: what the host does for a list of cells; the devices' program is left out. Simulated: the
-hours that many devices take, from the step times in the log of a real run. A device that is slow in
-a step holds up all; one that is lost ends the run, which begins again at the last step on disk.
+Measured: the host's work for a list of cells, without the devices' program. Simulated: the hours
+that many devices take, from the step times in the log of a real run. All devices wait for the one
+that is slowest in a step; a device that is lost ends the run, which begins again at the last step
+on disk.
 
 Command:  python -m benchmarks.growth --log=results/steps_cifar10.jsonl
 """
@@ -29,7 +30,7 @@ from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 _LOG = flags.DEFINE_string("log", None, "Steps of a run in NAS-Bench-201's space.", required=True)
 _LOG_DEVICES = flags.DEFINE_integer("log_devices", 2, "Devices of that run.", lower_bound=1)
 _SLOTS = flags.DEFINE_integer("slots", 16, "Cells of a device in a step.", lower_bound=1)
-_DAYS = flags.DEFINE_float("days", 7.0, "After how long a device is lost, in the mean.")
+_DAYS = flags.DEFINE_float("days", 7.0, "Mean number of days until a device is lost.")
 _RESTART = flags.DEFINE_float("restart", 60.0, "Seconds from a loss to scoring again.")
 _EXCHANGE = flags.DEFINE_float("exchange", 0.1, "Seconds to exchange scores after a step.")
 
@@ -39,7 +40,7 @@ _DEVICES = (1, 8, 64, 1000)
 
 
 class IdleScorer(CellScorer):
-    """Plans as always; its devices take no time, and their scores are noise."""
+    """A scorer that plans as usual, but whose devices take no time and return noise as scores."""
 
     def _run(
         self, kinds: np.ndarray, networks: np.ndarray, step: Step
@@ -51,11 +52,11 @@ class IdleScorer(CellScorer):
 
 
 class Steps(NamedTuple):
-    """What a log says of its steps.
+    """The times of the steps in a log.
 
     Attributes:
-      seconds_per_work: of planned work, the median over steps.
-      slowness: of each step, as a multiple of that median.
+      seconds_per_work: seconds per planned work, the median over steps.
+      slowness: the time of each step, as a multiple of that median.
     """
 
     seconds_per_work: float
@@ -78,7 +79,7 @@ def host_table() -> Table:
     rows = []
     for name, network in networks.items():
         for size in _LISTS:
-            host_seconds(network, min(size, 1000))  # Compiles what depends on no length.
+            host_seconds(network, min(size, 1000))  # Compiles programs that fit any length.
             rows.append([name, f"{size:,}", *host_seconds(network, size)])
     header = ["space", "cells", "networks", "draw", "equal ones, plan", "combine by ranks"]
     return Table("Seconds of the host, its devices taking none", header, rows)
@@ -111,7 +112,7 @@ def host_seconds(network: CellNetwork, size: int) -> list[str]:
 
 
 def read_steps(path: Path) -> Steps:
-    """The steps of a log but for the first, in which the program is loaded."""
+    """The steps of a log except the first, in which the program is loaded."""
     found = []
     for line in path.read_text().splitlines()[1:]:
         step = json.loads(line)
@@ -124,7 +125,7 @@ def read_steps(path: Path) -> Steps:
 
 
 def loads(work: np.ndarray, num_devices: int, num_slots: int) -> np.ndarray:
-    """The planned work of each device in a step, a number a device."""
+    """The planned work of each device in a step, one number per device."""
     order = assign_slots(work, num_devices, num_slots)
     return np.append(work, 0)[order].reshape(num_devices, num_slots).sum(axis=1)
 

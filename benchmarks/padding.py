@@ -1,9 +1,9 @@
-r"""What an accelerator's steps compute in vain: places of groups that no cell takes.
+r"""How much of an accelerator's steps is padding: places of groups that hold no cell.
 
 On a GPU an operation of an edge runs once for all cells of a step that have it there, in a group of
-fixed size. Steps are packed so that groups are full; what is left empty is computed all the same.
-Counted, not timed: no accelerator is needed. Populations are those of searches by the committed
-scores of the whole space.
+fixed size. Steps are packed so that groups are full; empty places are computed all the same. They
+are counted, not timed, so that no accelerator is needed. Populations are those of searches by the
+committed scores of the whole space.
 
 Command:  python -m benchmarks.padding
 """
@@ -32,7 +32,7 @@ from epe_nas_jax.spaces.nasbench201.operations import GROUP_WORK
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 _STEP = flags.DEFINE_integer("cells_per_step", 64, "Cells of a device in a step.", lower_bound=1)
-_SCORES = flags.DEFINE_string("scores", "results/space_cifar10_fast.csv.gz", "Of every cell.")
+_SCORES = flags.DEFINE_string("scores", "results/space_cifar10_fast.csv.gz", "Scores of all cells.")
 
 _OPERATIONS = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
 _CHILDREN = 24
@@ -42,7 +42,7 @@ _RANKED_BY = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
-    # None of those that the steps were made for.
+    # Samples other than those for which the steps were designed.
     uniform, another = (np.asarray(sample(jax.random.key(seed), 1000)) for seed in (100, 101))
     convolutions = every_genotype()
     is_convolution = np.isin(convolutions, [OPERATIONS.index(name) for name in _OPERATIONS[:2]])
@@ -68,7 +68,7 @@ def live_forms(cells: Cells) -> np.ndarray:
 
 
 def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
-    """A row of the table: lists of cells, each scored when the one before it is done."""
+    """A row of the table: lists of cells, which are scored one after another."""
     different = [live_forms(cells) for cells in lists]
     num_together = None if len(different) == 1 else _CHILDREN
     packer = uniform_packer(NASBENCH201, live_forms, GROUP_WORK, num_together)
@@ -85,7 +85,7 @@ def row_of(name: str, lists: Sequence[np.ndarray]) -> list[str]:
 
 
 def populations(path: Path) -> list[np.ndarray]:
-    """The networks that each step of an evolution asks for, but those that it asked for before."""
+    """The networks that each step of an evolution asks for, except those asked for before."""
     table = pd.read_csv(path)
     codes = encode(np.stack([parse_arch(arch) for arch in table["arch"]]))
     sums = ranking.log_rank_sum(table[list(_RANKED_BY)].to_numpy())

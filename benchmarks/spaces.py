@@ -1,8 +1,8 @@
-r"""What a score takes in each search space, per arithmetic.
+r"""How long a score takes in each search space, compared with its arithmetic.
 
 The same number of cells of every space is scored by `epe` on one device, in networks of the
-benchmarks' sizes, in turns. Arithmetic is two operations for each multiply-add that `mflops`
-counts, forward and as much again for the gradient by the images.
+benchmarks' sizes, in turns. A multiply-add, as `mflops` counts them, is two operations; the
+gradient by the images takes as many operations as the forward pass.
 
 Command:  python -m benchmarks.spaces
 """
@@ -21,7 +21,7 @@ from epe_nas_jax.runs import runtime
 from epe_nas_jax.spaces.base import CellNetwork
 from epe_nas_jax.spaces.table import SPACES
 
-# Channels of the first stage and cells a stage, as the benchmarks have them.
+# Channels of the first stage and cells per stage, as in the benchmarks.
 SIZES = {
     "nasbench201": (16, 5),
     "darts": (32, 2),
@@ -34,7 +34,7 @@ _CLASSES = 10
 _PASSES, _OPERATIONS = 2, 2
 
 _CELLS = flags.DEFINE_integer("cells", 8, "Cells of each space.", lower_bound=1)
-_SIDE = flags.DEFINE_integer("side", 32, "Pixels.", lower_bound=4)
+_SIDE = flags.DEFINE_integer("side", 32, "Side of the images in pixels.", lower_bound=4)
 _BATCH = flags.DEFINE_integer("batch", 32, "Images in the mini-batch.", lower_bound=2)
 _TURNS = flags.DEFINE_integer("turns", 3, "How often each is timed.", lower_bound=1)
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def cells_of(network: CellNetwork) -> np.ndarray:
-    """Cells of the network's space drawn at random, with a path, all different."""
+    """Different cells of the network's space, drawn at random from those with a path."""
     drawn = np.asarray(network.space.sample(jax.random.key(0), 4 * _CELLS.value))
     live = np.unique(network.space.prune_dead(drawn), axis=0)
     live = live[network.space.has_path(live)]

@@ -1,11 +1,11 @@
-r"""Seconds a cell beside PyTorch's: the same cells and mini-batch on the same device, in turns.
+r"""Times a cell beside PyTorch: the same cells and mini-batch on the same device, in turns.
 
 Each side has a process of its own, as its users run it: in one process PyTorch would profit from
-memory that JAX has already taken from the system. Ours is timed from genotypes to scores, weights
-drawn included; PyTorch's is one forward and backward pass, its compute alone. Both are warm, and
-compilation is apart. Random images do: the time does not depend on the pixels. On GPUs a
-`--precision=tensorfloat32` lets PyTorch at its best round so too; with bfloat16 it still rounds to
-TF32, and the two sides differ.
+memory that JAX has already allocated. Ours is timed from genotypes to scores, with drawing the
+weights; PyTorch's is one forward and backward pass alone. Both have run before, and compiling is
+timed separately. Images are random, because the time does not depend on the pixels. On GPUs,
+`--precision=tensorfloat32` lets PyTorch at its best round to TF32, too; with bfloat16 it still
+rounds to TF32, and the two sides differ.
 
 Command:  python -m benchmarks.throughput --cells=100 --turns=3 --json=throughput.json
 """
@@ -38,19 +38,19 @@ from epe_nas_jax.spaces.nasbench201.cost import Sizes
 from epe_nas_jax.spaces.nasbench201.genotype import prune_dead, sample
 
 _CELLS = flags.DEFINE_integer("cells", 100, "Uniformly drawn cells.", lower_bound=1)
-_SIDE = flags.DEFINE_integer("side", 32, "Pixels, a multiple of 4.", lower_bound=4)
+_SIDE = flags.DEFINE_integer("side", 32, "Side in pixels, a multiple of 4.", lower_bound=4)
 _BATCH = flags.DEFINE_integer("batch", 256, "Images in the mini-batch.", lower_bound=2)
 _TURNS = flags.DEFINE_integer("turns", 3, "How often each side scores a cell.", lower_bound=1)
 _INIT = flags.DEFINE_enum("init", "shared", INITS, "Weights of our cells.")
 _PRECISION = flags.DEFINE_enum(
-    "precision", "float32", PRECISIONS, "Of our products, on GPUs and TPUs."
+    "precision", "float32", PRECISIONS, "Precision of our products on GPUs and TPUs."
 )
 _STEP = flags.DEFINE_integer("cells_per_step", 0, "Cells of a device in a step; 0: automatic.")
 _PYTORCH = flags.DEFINE_bool("pytorch", True, "Run PyTorch's side.")
-_COMPILE = flags.DEFINE_bool("torch_compile", False, "Also by torch.compile, a minute a cell.")
-_PROXIES = flags.DEFINE_list("proxies", ["epe"], "What we compute of a cell.")
+_COMPILE = flags.DEFINE_bool("torch_compile", False, "Also torch.compile, a minute per cell.")
+_PROXIES = flags.DEFINE_list("proxies", ["epe"], "The proxies that we compute.")
 _ALSO = flags.DEFINE_multi_string(
-    "also", [], "Another set of proxies, as epe,jacob_cov, timed in turns; may be repeated."
+    "also", [], "Another set of proxies to time, such as epe,jacob_cov; may be repeated."
 )
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
@@ -111,7 +111,7 @@ def make_scorer(images: np.ndarray, labels: np.ndarray, proxies: Sequence[str]) 
 
 
 def conditions(scorer: CellScorer) -> dict[str, Any]:
-    """What the figures were taken with."""
+    """The conditions under which the figures were measured."""
     return {
         "device": device_name(),
         "versions": {
@@ -144,7 +144,7 @@ def compile_seconds(compile_program: Callable[[], CellScorer]) -> dict[str, floa
 
 
 def seconds(scorer: CellScorer, step: np.ndarray) -> float:
-    """Seconds a cell of ours."""
+    """Seconds per cell of our side."""
     start = time.perf_counter()
     scorer(step)
     return (time.perf_counter() - start) / len(step)
@@ -153,7 +153,7 @@ def seconds(scorer: CellScorer, step: np.ndarray) -> float:
 def torch_side(
     torch_process: ProcessPoolExecutor, images: np.ndarray, **how: Any
 ) -> Callable[[np.ndarray], float]:
-    """Seconds a cell of PyTorch's."""
+    """Makes a function that returns the seconds per cell of PyTorch's side."""
     sizes = Sizes(CHANNELS, CELLS_PER_STAGE, NUM_CLASSES)
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
 
@@ -189,7 +189,7 @@ def ms_per_cell(
 
 
 def peak_memory() -> float:
-    """Bytes our side took at most."""
+    """The most bytes that our side used."""
     stats = jax.local_devices()[0].memory_stats() or {}
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(stats.get("peak_bytes_in_use", 1024 * kilobytes))
@@ -211,7 +211,7 @@ def matmul_flops(size: int = 4096) -> float:
 def jacobian_flop(genotypes: np.ndarray) -> np.ndarray:
     """Operations of all convolutions, forward and backward to the input: `[A]` of `[A, E]`.
 
-    For a mini-batch, a multiply-add counting as two; `cost.flops` are an image's, as tables count.
+    For a mini-batch, with a multiply-add as two operations; `cost.flops` counts one per image.
     """
     macs = np.full(len(genotypes), 27.0 * CHANNELS * _SIDE.value**2)
     for stage in range(3):
@@ -225,7 +225,7 @@ def jacobian_flop(genotypes: np.ndarray) -> np.ndarray:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for a person."""
+    """The figures as a text to read."""
     ours = figures["ms_per_cell"]["ours"]["median"]
     width = 2 + max(map(len, figures["ms_per_cell"]))
     lines = [
