@@ -34,7 +34,7 @@ def make_network(images, num_classes):
     variables = network.init(jax.random.key(0), images[:1], train=False)
 
     def apply_fn(variables, images):
-        # In training mode batch norm uses the mini-batch. What it would remember is dropped.
+        # In training mode batch norm uses the mini-batch. Its new running averages are dropped.
         logits, _ = network.apply(variables, images, train=True, mutable=["batch_stats"])
         return logits
 

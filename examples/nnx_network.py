@@ -36,7 +36,7 @@ def make_network(num_classes):
     graphdef, variables = nnx.split(network)
 
     def apply_fn(variables, images):
-        # A copy for every call: what batch norm would remember is dropped with it.
+        # A copy for every call: new running averages of batch norm are dropped with it.
         return nnx.merge(graphdef, variables, copy=True)(images)
 
     return apply_fn, variables

@@ -1,6 +1,6 @@
-"""Optuna chooses the cells, a batch at a time; the scores come from here.
+"""Optuna chooses the cells, several at a time, and this package scores them.
 
-Any optimiser that asks and tells fits the same way, see docs/search.md.
+Any optimiser with an ask-and-tell interface can be used in this way, see docs/search.md.
 
 Command:  pip install optuna && python examples/optuna_search.py
 """
@@ -22,9 +22,9 @@ def search_with_optuna(
 
     Args:
       score_fn: scores `[A]` of genotypes `[A, 6]`; NaN becomes a failed trial.
-      num_steps: how often Optuna is asked.
-      cells_per_step: A, cells of a step.
-      seed: of Optuna's sampler.
+      num_steps: how often Optuna is asked for cells.
+      cells_per_step: A, the number of cells in a step.
+      seed: seed of Optuna's sampler.
 
     Raises:
       InputError: `score_fn` does not return a number for each cell.
@@ -48,7 +48,7 @@ def search_with_optuna(
 
 
 def genotype_of(parameters: dict[str, str]) -> list[int]:
-    """The genotype, 6 numbers, that a trial's parameters stand for."""
+    """The genotype, 6 numbers, that a trial's parameters describe."""
     return [OPERATIONS.index(parameters[f"edge_{edge}"]) for edge in range(NUM_EDGES)]
 
 

@@ -2,8 +2,8 @@
 
     python examples/plain_function.py
 
-Prints a line a network, the best first, in a few seconds on 2 CPU cores. Any library's networks go
-the same way, also mixed, as pairs of a function and its weights.
+Prints a line for each network, the best first, in a few seconds on 2 CPU cores. Networks of any
+library can be scored in this way, also mixed, as pairs of a function and its weights.
 """
 
 import functools

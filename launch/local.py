@@ -3,11 +3,11 @@
     python launch/local.py --num_processes=2 -- --config=test --workdir=runs/two
     python launch/local.py --gpus=0,1 -- --config=cifar10 --workdir=runs/two
 
-What follows `--` goes to `python -m epe_nas_jax.main`. With `--gpus` there is a process for each
-GPU that is named: by its number or, as a slice of a divided GPU (MIG) must be, by its UUID.
-Without, the processes run on the CPU, to try what many hosts do, and each scores as many cells at a
-time as its share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When
-one fails, the others have ten seconds to end by themselves; the exit status is that of the first.
+Arguments after `--` go to `python -m epe_nas_jax.main`. With `--gpus` there is a process for each
+GPU in the list: named by its number or, for a slice of a divided GPU (MIG), by its UUID. Without,
+the processes run on the CPU, to try a run on many hosts, and each scores as many cells at a time as
+its share of the cores, at least one. SIGTERM and SIGINT are passed on to all of them. When one
+fails, the others have ten seconds to end by themselves; the exit status is that of the first.
 """
 
 import os
@@ -22,8 +22,10 @@ from absl import app, flags
 
 GRACE_SECONDS = 10
 
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many on the CPU.", lower_bound=1)
-_GPUS = flags.DEFINE_list("gpus", None, "GPUs, a process each, as CUDA_VISIBLE_DEVICES names them.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes on the CPU.", lower_bound=1
+)
+_GPUS = flags.DEFINE_list("gpus", None, "GPUs, one process each, as in CUDA_VISIBLE_DEVICES.")
 flags.register_validator(
     "gpus",
     lambda gpus: gpus is None or (all(gpus) and len(set(gpus)) == len(gpus) > 0),
@@ -38,8 +40,8 @@ def start(
     """Starts the processes in sessions of their own, so that a terminal signals this one only.
 
     Args:
-      arguments: of each process.
-      num_processes: how many, where they run on the CPU.
+      arguments: the arguments of each process.
+      num_processes: how many processes there are, if they run on the CPU.
       gpus: the GPU of each process; by default they run on the CPU.
     """
     with socket.socket() as free:
@@ -48,7 +50,7 @@ def start(
     num_cores = len(os.sched_getaffinity(0))
     on_cpu = {
         "JAX_PLATFORMS": "cpu",
-        # Not bound to its cores: XLA sums in another order on another number of them.
+        # Processes are not bound to cores: with fewer cores XLA would sum in another order.
         "JAX_NUM_CPU_DEVICES": str(max(1, num_cores // num_processes)),
     }
     environments = [{**on_cpu, **os.environ}] * num_processes
@@ -73,7 +75,7 @@ def start(
 
 
 def wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Waits until all have ended, and ends the others when one has failed; the exit status."""
+    """Waits until all have ended, ends the others when one fails, and returns the exit status."""
     statuses: list[tuple[int, int]] = []
     ended = threading.Condition()
 
@@ -112,7 +114,7 @@ def _in_words(status: int) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Starts, forwards signals, waits."""
+    """Starts the processes, forwards signals, and waits."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, _: object) -> None:
