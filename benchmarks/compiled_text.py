@@ -109,7 +109,7 @@ class Account:
         """A roofline estimate: the sum over kernels of the longest of three times.
 
         Args:
-          bandwidth: of the memory, bytes a second.
+          bandwidth: of the memory, bytes per second.
           flop_per_second: of convolutions and matrix products.
           launch: the shortest time of a kernel, seconds.
         """

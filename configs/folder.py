@@ -1,4 +1,4 @@
-"""A data set of your own: a folder with one folder of images a class.
+"""A data set of your own: a folder with one folder of images for each class.
 
 Put the images of every class into a folder of its own, `images/cat/1.png`, `images/dog/1.jpg`, in
 any format that Pillow reads. They must be square, of one size and a side divisible by 4; if they

@@ -1,7 +1,7 @@
 r"""Which further signals rank better with the recommended ones: counts and measurements.
 
 Every different network of the space (9,445) is scored once at a cheap setting: 32 images of
-CIFAR-10 averaged to 8x8 pixels, 16 channels, 5 cells a stage. Candidates are counts from the
+CIFAR-10 averaged to 8x8 pixels, 16 channels, 5 cells per stage. Candidates are counts from the
 genotype, and measurements of features, gradients and activation patterns in one pass forward and
 back. They are compared on the 500 cells, with their CIFAR-10 accuracies, on which the recommended
 ranking was chosen (`experiments/ranking.py`); the sums in `REPORTED`, which were fixed beforehand,

@@ -17,7 +17,7 @@ from experiments.choice import combined
 
 SIGNALS = ("epe", "jacob_cov", "nwot", "grad_entropy", "grad_decay")
 
-# Classes, channels of the first stage and cells a stage, as the benchmarks have them.
+# Classes, channels of the first stage and cells per stage, as in the benchmarks.
 SIZES = {
     "nasbench201": (10, 16, 5),
     "nasbench301": (10, 32, 2),

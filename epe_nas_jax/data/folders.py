@@ -121,7 +121,7 @@ def read_folder(path: Path, split: str, side: int) -> Labelled:
         raise InputError(f"{root}: found no images, expected those of the test split")
     notes = _notes(root, others, suffixes)
     if split != "train" and root.name.casefold() not in _SPLITS["test"]:
-        notes = [f"{root}: stands for the test split, which is not there", *notes]
+        notes = [f"{root}: used as the test split, which is missing", *notes]
     return Labelled(np.stack(images), np.array(labels, np.int32), tuple(notes), tuple(class_of))
 
 

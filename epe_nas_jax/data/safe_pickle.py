@@ -108,7 +108,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 
     dispatch = {  # noqa: RUF012
         **pickle._Unpickler.dispatch,
-        # Python's function for it, too, would allocate memory before it reads anything.
+        # Python's own function for this code would allocate memory before it reads the content.
         pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
         **{
             code[0]: _shallow(pickle._Unpickler.dispatch[code[0]])

@@ -157,7 +157,7 @@ def network_row(
         else:
             if batch is not minibatch:
                 said = f"measured on {len(batch.images)} of {len(minibatch.images)} images"
-                notes = [f"{said}, for want of memory", *notes]
+                notes = [f"{said}, for lack of memory", *notes]
             return {**row, **values, "note": "; ".join(notes), "error": None}
     return row
 

@@ -169,7 +169,7 @@ def test_a_network_that_does_not_fit_gets_fewer_images_if_that_is_asked_for(
     )
     row = pd.read_csv(tmp_path / "w/ranking.csv").set_index("network").loc["narrow"]
     if is_asked_for:
-        assert re.match(r"measured on \d+ of 16 images, for want of memory", row["note"])
+        assert re.match(r"measured on \d+ of 16 images, for lack of memory", row["note"])
     else:
         assert row["error"].startswith("network 'narrow': memory: found 0 MB free, expected about")
 

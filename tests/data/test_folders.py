@@ -263,9 +263,9 @@ def test_folders_of_the_system_are_no_classes(folder, name):
         ("train", "test", None),
         ("Train", "Test", None),
         ("training", "testing", None),
-        ("TRAIN", "valid", "valid: stands for the test split, which is not there"),
-        ("train", "val", "val: stands for the test split, which is not there"),
-        ("train", "validation", "validation: stands for the test split, which is not there"),
+        ("TRAIN", "valid", "valid: used as the test split, which is missing"),
+        ("train", "val", "val: used as the test split, which is missing"),
+        ("train", "validation", "validation: used as the test split, which is missing"),
     ],
 )
 def test_splits_by_any_of_their_names(folder, caplog, train, test, line):

@@ -101,7 +101,7 @@ def test_network_gets_fewer_images_if_that_is_asked_for(many, monkeypatch, modul
         {"n": make()}, *many, 3, columns=columns, objective=("jacob_cov",), smaller_batches=True
     ).iloc[0]
     assert row["error"] is None
-    assert row["note"].startswith("measured on 240 of 480 images, for want of memory")
+    assert row["note"].startswith("measured on 240 of 480 images, for lack of memory")
     images, labels = many
     monkeypatch.undo()
     # Every second image of each of the classes 0, 1, 2, 0, 1, 2, ...
@@ -123,4 +123,4 @@ def test_an_error_for_want_of_memory_while_it_runs_counts_too(many):
     assert row["error"].startswith("network 'n': OutOfMemoryError: CUDA out of memory")
     row = rank_networks(networks, *many, 3, smaller_batches=True).iloc[0]
     assert row["error"] is None
-    assert row["note"].startswith("measured on 60 of 480 images, for want of memory")
+    assert row["note"].startswith("measured on 60 of 480 images, for lack of memory")
