@@ -28,15 +28,19 @@ from epe_nas_jax.pytorch.sides import (
     torch_process,
     variables_of,
 )
-from epe_nas_jax.reports.plots import score_scatter, to_png
+from epe_nas_jax.reports.comparison_page import comparison_page
+from epe_nas_jax.reports.comparison_plots import score_scatter
+from epe_nas_jax.reports.plots import to_png
 from epe_nas_jax.reports.text import comparison_table
 from epe_nas_jax.runs.run import Run, open_run
-from epe_nas_jax.runs.workdir import COMPARE_FILE, PLOT_FILE, device_name, to_json
+from epe_nas_jax.runs.workdir import COMPARE_FILE, PLOT_FILE, REPORT_FILE, device_name, to_json
 from epe_nas_jax.seeds import random_key
 
 
 def compare_and_report(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
-    """Compares as the config says and leaves `config.json`, `compare.json` and `compare.png`.
+    """Compares as the config says and leaves its results in the work directory.
+
+    These are `config.json`, `compare.json`, `compare.png` and `report.html`.
 
     Both sides compute in float32, or in float64 where JAX has it enabled, on JAX's device.
 
@@ -99,7 +103,7 @@ def _write_results(
     images: jax.Array,
     num_threads: int,
 ) -> str:
-    """Writes the comparison, and returns it as a table to print."""
+    """Writes the comparison and its page, and returns it as a table to print."""
     summary: dict[str, Any] = {
         **summarise(comparisons),
         "compile_seconds": ours.compile_seconds,
@@ -116,6 +120,9 @@ def _write_results(
     )
     run.write(COMPARE_FILE, to_json({"summary": summary, "cells": rows}))
     run.write(PLOT_FILE, to_png(plot))
+    page = comparison_page(summary, run.origin, rows, plot)
+    # A path that is no UTF-8 is in it, too.
+    run.write(REPORT_FILE, page.encode(errors="backslashreplace"))
     return comparison_table(summary, rows)
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from epe_nas_jax.commands.refining import Refined
 from epe_nas_jax.commands.settings import Compiled, Setting, compile_setting, setting_of
 from epe_nas_jax.commands.summary import best_cells, summarise, with_refined
 from epe_nas_jax.errors import InputError
-from epe_nas_jax.reports.search_page import run_page
+from epe_nas_jax.reports.search_page import ColumnRanks, run_page
 from epe_nas_jax.reports.text import result_table
 from epe_nas_jax.runs import hosts
 from epe_nas_jax.runs.run import Run, open_run
@@ -37,7 +37,7 @@ from epe_nas_jax.scoring.score_table import table_of
 from epe_nas_jax.search import algorithms
 from epe_nas_jax.search.algorithms import Algorithm, SearchResult
 from epe_nas_jax.search.nsga2 import nsga2
-from epe_nas_jax.search.ranking import best_index
+from epe_nas_jax.search.ranking import best_index, column_ranks
 from epe_nas_jax.search.restrict import restrict
 from epe_nas_jax.seeds import random_key
 from epe_nas_jax.spaces.base import SearchSpace, check_num_samples
@@ -311,6 +311,7 @@ def _write_results(
         summary=summary,
         provenance=run.origin,
         best=best,
+        ranks=_ranks(search, result, refined, logged, [cell["arch"] for cell in best]),
         scores=final.scores,
         costs={name: table[name].to_numpy(np.float64) for name in LIMITS if name in table},
         accuracies=None if accuracies is None else table["accuracy"].to_numpy(),
@@ -338,6 +339,36 @@ def _classes(
         sizes = np.bincount(setting.inputs[1], minlength=setting.dataset.num_classes)
     best = result.genotypes[result.best]
     return {"class_scores": search.own.scorer.class_scores(best), "class_sizes": sizes}
+
+
+def _ranks(
+    search: _Search,
+    result: SearchResult,
+    refined: Refined | None,
+    logged: LoggedScorer,
+    archs: Sequence[str],
+) -> ColumnRanks | None:
+    """How cells rank by each column of an objective of several columns; None of a single one.
+
+    Ranks are among the cells that the score was combined over: the different cells of the search,
+    or those that were scored again, at the full setting.
+    """
+    objective = search.objective
+    if objective.combine is None:
+        return None
+    genotypes, setting = result.genotypes, search.own.setting
+    if search.full and refined:
+        genotypes, setting = genotypes[refined.indices], search.full.setting
+    genotypes, first = np.unique(genotypes, axis=0, return_index=True)
+    proxies = refined.proxies if refined else logged.by_name(result.genotypes)
+    found = {name: values[first] for name, values in proxies.items()}
+    ranks = column_ranks(objective.values(found, setting.cells(genotypes)))
+    row_of = {search.space.format(cell): row for row, cell in enumerate(genotypes)}
+    shown = np.full((len(archs), ranks.shape[1]), np.nan)
+    for place, arch in enumerate(archs):
+        if arch in row_of:
+            shown[place] = ranks[row_of[arch]]
+    return ColumnRanks(shown, int(np.sum(~np.isnan(ranks[:, 0]))))
 
 
 def _csv(table: pd.DataFrame) -> bytes:

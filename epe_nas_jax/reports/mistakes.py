@@ -83,7 +83,7 @@ def _matrix(mistakes: Mistakes) -> str:
             for count in counts
         ]
         rows.append([escape(name), *cells])
-    return html.table(["", *mistakes.class_names], rows)
+    return f'<div class="matrix">{html.table(["", *mistakes.class_names], rows)}</div>'
 
 
 def _thumbnails(mistakes: Mistakes) -> str:

@@ -23,8 +23,6 @@ GREY = "#767676"
 _RULE = "#e6e6e6"
 _INK = "#000000"
 
-# Of an axis of scores: of some objectives they are thousands, of others they differ by a tenth.
-_SCORE_TICKS = "{x:,.6g}"
 _COUNT_TICKS = "{x:,.0f}"
 
 # A page's CSS variables for these colours, by which plots follow its light and dark looks.
@@ -64,21 +62,6 @@ def to_svg(figure: Figure, name: str, titles: Mapping[str, str] | None = None) -
     return svg
 
 
-def score_scatter(scores: np.ndarray, pytorch_scores: np.ndarray) -> Figure:
-    """Our scores `[A]` against PyTorch's `[A]`, with the diagonal; NaN left out."""
-    figure, axes = _figure(5, 5)
-    axes.set_aspect("equal")
-    known = np.isfinite(scores) & np.isfinite(pytorch_scores)
-    if known.any():
-        somewhere = float(pytorch_scores[known][0])
-        axes.axline((somewhere, somewhere), slope=1, color="0.7", linewidth=1, zorder=1)
-    axes.scatter(pytorch_scores[known], scores[known], s=12, color=BLUE, zorder=2)
-    axes.set_xlabel("score by PyTorch")
-    axes.set_ylabel("score by epe_nas_jax")
-    axes.set_title(f"{known.sum()} cells")
-    return figure
-
-
 def accuracy_scatter(
     scores: np.ndarray,
     accuracies: np.ndarray,
@@ -96,7 +79,7 @@ def accuracy_scatter(
       chosen: index of a cell to mark.
       score_name: what score it is, in words.
     """
-    figure, axes = _figure(5, 3.6)
+    figure, axes = new_figure(5, 3.6)
     known = ~np.isnan(scores) & ~np.isnan(accuracies)
     size = float(np.clip(20_000 / max(known.sum(), 1), 3, 20))
     axes.scatter(
@@ -134,7 +117,7 @@ def best_of_n(
       random_mean: mean accuracy of a cell at random.
       measured: what accuracy it is, in words.
     """
-    figure, axes = _figure(5, 3.8)
+    figure, axes = new_figure(5, 3.8)
     looks = {"best": ("best of the N cells", ORANGE, "--"), "score": ("best score", BLUE, "-")}
     for name, (label, colour, dashes) in looks.items():
         mean, deviation = curves[name].T
@@ -153,13 +136,13 @@ def best_of_n(
     axes.set_xlabel("N, cells that a random search draws")
     axes.set_ylabel(f"{measured}, %")
     axes.set_title("mean over searches, with one standard deviation", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _legend_below(figure)
     return figure
 
 
 def score_histogram(scores: np.ndarray, *, score_name: str = "score") -> Figure:
     """How the scores `[A]` are distributed, NaN left out; `score_name` says what they are."""
-    figure, axes = _figure(5, 3.6)
+    figure, axes = new_figure(5, 3.6)
     known = scores[np.isfinite(scores)].astype(np.float64)
     # Scores that differ in their last bits have no room for many bins between them.
     is_flat = not len(known) or np.ptp(known) <= 1e-9 * np.abs(known).max()
@@ -177,7 +160,7 @@ def best_so_far(scores: np.ndarray, accuracies: np.ndarray | None) -> Figure:
       scores: `[A]`, NaN for a cell without one.
       accuracies: `[A]`, in percent, NaN where unknown; or None.
     """
-    figure, _ = _figure(5, 3.6)
+    figure, _ = new_figure(5, 3.6)
     figure.clear()
     rows = 1 if accuracies is None else 2
     panels = figure.subplots(rows, sharex=True, squeeze=False)[:, 0]
@@ -185,7 +168,7 @@ def best_so_far(scores: np.ndarray, accuracies: np.ndarray | None) -> Figure:
     best = np.fmax.accumulate(scores)
     panels[0].step(seen, best, where="post", color=BLUE)
     panels[0].set_ylabel("best score")
-    panels[0].yaxis.set_major_formatter(_SCORE_TICKS)
+    panels[0].yaxis.set_major_formatter(_tick)
     if accuracies is not None:
         # The first cell with the best score so far.
         is_new = np.append(True, best[1:] != best[:-1]) & ~np.isnan(best)
@@ -193,11 +176,11 @@ def best_so_far(scores: np.ndarray, accuracies: np.ndarray | None) -> Figure:
         of_chosen = np.where(chosen < 0, np.nan, accuracies[chosen])
         highest = np.fmax.accumulate(accuracies)
         panels[1].step(
-            seen, highest, where="post", color=ORANGE, linestyle="--", label="best so far"
+            seen, highest, where="post", color=ORANGE, linestyle="--", label="highest so far"
         )
-        panels[1].step(seen, of_chosen, where="post", color=BLUE, label="of the best score")
+        panels[1].step(seen, of_chosen, where="post", color=BLUE, label="of the best cell so far")
         panels[1].set_ylabel("accuracy, %")
-        panels[1].legend(loc="center right", fontsize=8, frameon=False)
+        _legend_below(figure)
     panels[-1].set_xlabel("cells scored")
     panels[-1].xaxis.set_major_formatter(_COUNT_TICKS)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -215,12 +198,12 @@ def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figu
     """
     parts, classes = np.abs(class_scores), np.arange(len(class_scores))
     if len(parts) > 30:
-        figure, axes = _figure(5, 3.6)
+        figure, axes = new_figure(5, 3.6)
         axes.bar(classes, parts, width=1, color=BLUE)
         axes.set_xlabel("class")
         axes.set_ylabel("|e_c|")
         return figure
-    figure, axes = _figure(5, 1.2 + 0.24 * len(parts))
+    figure, axes = new_figure(5, 1.2 + 0.24 * len(parts))
     axes.barh(classes, parts, height=0.7, color=BLUE)
     labels = [str(c) for c in classes]
     if class_sizes is not None:
@@ -229,7 +212,7 @@ def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figu
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(_SCORE_TICKS)
+    axes.xaxis.set_major_formatter(_tick)
     axes.set_xlabel("|e_c|")
     axes.set_ylabel("class")
     return figure
@@ -245,7 +228,7 @@ def training_curves(
       held_out: name of the held-out images, `"test"` or `"validation"`.
       table_accuracy: after the table's training, in percent; None where unknown.
     """
-    figure, axes = _figure(5, 3.6)
+    figure, axes = new_figure(5, 3.6)
     for name, colour in (("train", GREY), (held_out, BLUE)):
         label: str | None = name
         for seed in sorted({row["seed"] for row in rows}):
@@ -262,7 +245,7 @@ def training_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    _legend_below(figure)
     return figure
 
 
@@ -285,7 +268,7 @@ def cost_of_ranking(
       chosen: the chosen setting.
       name: of that setting.
     """
-    figure, axes = _figure(6.4, 4.0)
+    figure, axes = new_figure(6.4, 4.0)
     axes.plot(costs[~is_shallow], correlations[~is_shallow], "o", color=BLUE, label="full depth")
     axes.plot(costs[is_shallow], correlations[is_shallow], "s", color=GREY, label="fewer cells")
     axes.step(costs[front], correlations[front], color=BLUE, linewidth=1, where="post")
@@ -322,7 +305,7 @@ def rank_against_cost(
       names: of the networks.
       cost_name: of the cost, with its unit.
     """
-    figure, axes = _figure(6.5, 4.5)
+    figure, axes = new_figure(6.5, 4.5)
     axes.scatter(costs, ranks, s=16, color=GREY)
     axes.step(costs[front], ranks[front], "o-", where="post", color=BLUE, linewidth=1)
     for place in front:
@@ -360,21 +343,22 @@ def score_against_cost(
       cost_name: of the cost, with its unit.
       score_name: what score it is, in words.
     """
-    figure, axes = _figure(5, 3.6)
+    figure, axes = new_figure(5, 3.6)
     known = np.isfinite(scores) & np.isfinite(costs)
     size = float(np.clip(20_000 / max(known.sum(), 1), 3, 20))
     axes.scatter(costs[known], scores[known], s=size, color=GREY, linewidths=0, rasterized=True)
     axes.step(*front.T, where="post", color=BLUE, linewidth=1)
     for place, (cost, score) in enumerate(front):
         axes.plot(cost, score, "o", color=BLUE, markersize=5, gid=f"front-{place}")
-    axes.xaxis.set_major_formatter(_SCORE_TICKS)
-    axes.yaxis.set_major_formatter(_SCORE_TICKS)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(_tick)
+    axes.yaxis.set_major_formatter(_tick)
     axes.set_xlabel(cost_name)
     axes.set_ylabel(textwrap.fill(score_name, 40))
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty plot, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -383,10 +367,20 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _tick(value: float, _place: int | None) -> str:
+    """A number at an axis: scores may differ by a tenth, parameters are millions."""
+    return f"{value / 1e6:,.6g}M" if 1e6 <= abs(value) < 1e9 else f"{value:,.6g}"
+
+
 def _score_axis(axes: Axes, name: str) -> None:
     """Labels the horizontal axis as one of scores."""
-    axes.xaxis.set_major_formatter(_SCORE_TICKS)
+    axes.xaxis.set_major_formatter(_tick)
     axes.set_xlabel(textwrap.fill(name, 50))
+
+
+def _legend_below(figure: Figure) -> None:
+    """Puts the legend below the axes, where it crosses no line."""
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
 def _style(axes: Axes) -> None:

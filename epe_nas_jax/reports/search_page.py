@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from epe_nas_jax.reports import html, plots
-from epe_nas_jax.reports.text import COST_NAMES, number, refined_in_words
+from epe_nas_jax.reports.text import COST_NAMES, number, refined_in_words, scores_apart
 from epe_nas_jax.spaces.base import CellGraph
 
 # The objective whose score is EPE-NAS's, a sum over classes.
@@ -18,11 +18,25 @@ _RANK = "rank, cells scored again first"
 _UNREAD = ("arch", "from_run", "compare", "train", "latency_sha256")
 
 
+class ColumnRanks(NamedTuple):
+    """How the best cells rank by each column of the objective.
+
+    Attributes:
+      ranks: of the best cells, `[B, P]`, 1 for the largest value; NaN for a cell that was not
+        ranked.
+      num_cells: how many different cells were ranked.
+    """
+
+    ranks: np.ndarray
+    num_cells: int
+
+
 def run_page(
     *,
     summary: Mapping[str, Any],
     provenance: Mapping[str, Any],
     best: Sequence[Mapping[str, Any]],
+    ranks: ColumnRanks | None,
     graphs: Sequence[CellGraph],
     objective: Sequence[str],
     scores: np.ndarray,
@@ -38,6 +52,7 @@ def run_page(
       summary: the content of `summary.json`.
       provenance: the content of `config.json`.
       best: the best cells, best first: `arch`, `score` and, with a benchmark, `accuracy`.
+      ranks: of the best cells by each column of the objective; None of an objective of one column.
       graphs: how the best cell is drawn; empty if no cell has a score.
       objective: the columns that the score is made of.
       scores: `[A]` in the order of the search, NaN for a cell without one.
@@ -61,6 +76,7 @@ def run_page(
     sections = [
         _headline(title, summary, benchmark_accuracies),
         _best_cells(best, graphs) if best else "",
+        _why(ranks, objective, config, is_refined=is_refined) if best and ranks else "",
         '<div class="plots">',
         _scatter(scores, accuracies, name, summary) if accuracies is not None else "",
         # Ranks are spread evenly.
@@ -91,8 +107,13 @@ def _score_name(objective: Sequence[str], config: Mapping[str, Any]) -> str:
         return "EPE-NAS score"
     if len(objective) == 1:
         return objective[0]
+    return f"score: {_combination(config)} of {', '.join(objective)}"
+
+
+def _combination(config: Mapping[str, Any]) -> str:
+    """How several columns are one score, in words."""
     combine = config["score"]["combine"]
-    return f"score: {_COMBINATIONS.get(combine, combine)} of {', '.join(objective)}"
+    return _COMBINATIONS.get(combine, combine)
 
 
 def _headline(
@@ -132,14 +153,46 @@ def _best_cells(best: Sequence[Mapping[str, Any]], graphs: Sequence[CellGraph]) 
 def _ranking(best: Sequence[Mapping[str, Any]]) -> str:
     has_accuracies = any("accuracy" in cell for cell in best)
     header = ["rank", "score", *(["accuracy, %"] if has_accuracies else []), "cell"]
+    scores = scores_apart([cell["score"] for cell in best], ",")
     rows = []
-    for rank, cell in enumerate(best, 1):
-        row = [str(rank), _score(cell["score"])]
+    for rank, (score, cell) in enumerate(zip(scores, best, strict=True), 1):
+        row = [str(rank), score]
         if has_accuracies:
             accuracy = cell.get("accuracy")
             row.append("none" if accuracy is None else f"{accuracy:.2f}")
         rows.append([*map(escape, row), html.arch_code(cell["arch"])])
     return html.table(header, rows)
+
+
+def _why(
+    ranks: ColumnRanks,
+    objective: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    is_refined: bool,
+) -> str:
+    """The ranks of the best cells by each column of the objective, as a table."""
+    combination = _combination(config)
+    which, order = "different cells with a score", f"The score is the {combination}"
+    if is_refined:
+        which = "different cells that were scored again, at the full setting"
+        order = f"These cells are in the order of the {combination}"
+    caption = (
+        f"The ranks of the best cells by each column of the objective alone, among the "
+        f"{ranks.num_cells:,} {which}; rank 1 has the largest value. {order}: a "
+        "cell that is good by all columns comes before one that is first by a single column."
+    )
+    if np.isnan(ranks.ranks).any():
+        caption += " A cell without ranks was not scored again; it comes after those that were."
+    rows = [
+        [escape(f"by {column}"), *("" if np.isnan(rank) else f"{rank:,.0f}" for rank in of_column)]
+        for column, of_column in zip(objective, ranks.ranks.T, strict=True)
+    ]
+    header = ["rank by score", *map(str, range(1, len(ranks.ranks) + 1))]
+    return (
+        f'<section class="why"><h2>Why these are first</h2>{html.table(header, rows)}'
+        f'<p class="caption">{escape(caption)}</p></section>'
+    )
 
 
 def _scatter(
@@ -163,8 +216,8 @@ def _distribution(
     scores: np.ndarray, score_name: str, summary: Mapping[str, Any], *, is_relative: bool
 ) -> str:
     caption = (
-        f"{np.sum(~np.isnan(scores)):,} cells with a score; {summary['num_degenerate']:,} "
-        "degenerate ones have none (no path from input to output)."
+        f"{np.sum(~np.isnan(scores)):,} cells with a score, {summary['num_degenerate']:,} without "
+        "(as a rule, for lack of a path from input to output)."
     )
     if is_relative:
         caption += " Ranks are those among the cells of this search."
@@ -174,7 +227,9 @@ def _distribution(
 
 def _progress(scores: np.ndarray, accuracies: np.ndarray | None) -> str:
     caption = "The best score among the cells scored so far"
-    caption += "." if accuracies is None else ", and the accuracy of that cell."
+    if accuracies is not None:
+        caption += ", the accuracy of the cell with that score, and the highest accuracy so far"
+    caption += "."
     plot = plots.best_so_far(scores, accuracies)
     return html.figure("Best so far", plots.to_svg(plot, "progress"), caption)
 
@@ -195,16 +250,16 @@ def _front(
         cost_name=what,
         score_name=score_name,
     )
+    shown = scores_apart([cell["score"] for cell in front], ",")
     titles = {
-        f"front-{place}": f"{cell['arch']}: {number(cell[cost])} {what}, "
-        f"score {_score(cell['score'])}"
-        for place, cell in enumerate(front)
+        f"front-{place}": f"{cell['arch']}: {number(cell[cost])} {what}, score {score}"
+        for place, (score, cell) in enumerate(zip(shown, front, strict=True))
     }
     return html.figure(
         f"Score and {what}",
         plots.to_svg(plot, f"front-{cost}", titles),
-        f"{len(front)} cells on the line are beaten by none that costs no more; the pointer over "
-        "one shows its name.",
+        f"The line is the Pareto front. No cell that costs the same or less has a better score "
+        f"than one of its {len(front)} cells; the pointer over one shows its name.",
     )
 
 
@@ -233,7 +288,7 @@ def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) 
 
 
 def _score(score: float | None) -> str:
-    return "none" if score is None else f"{score:#,.6g}"
+    return "none" if score is None else scores_apart([score], ",")[0]
 
 
 def _correlation(correlation: Mapping[str, float] | None, *, interval: bool = True) -> str:

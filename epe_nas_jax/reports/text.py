@@ -13,6 +13,10 @@ COST_NAMES = {
 }
 
 
+# Of a score, where fewer do not hide a difference.
+_SCORE_DIGITS = 6
+
+
 class Table(NamedTuple):
     """A table of text; the first column is words, the others are numbers."""
 
@@ -54,6 +58,28 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def scores_apart(scores: Sequence[float], separator: str = "") -> list[str]:
+    """Scores with the same number of digits: six, or as many as show that different ones differ.
+
+    Of some objectives scores are thousands, of others neighbours differ in the last digits.
+
+    >>> scores_apart([26228.14, 26104.98])
+    ['26228.1', '26105.0']
+    >>> scores_apart([-1.2034561, -1.2034562])
+    ['-1.2034561', '-1.2034562']
+
+    Args:
+      scores: those that are read beside each other; none is NaN.
+      separator: of thousands, `""` or `","`.
+    """
+    # Seventeen digits tell all numbers of 64 bits apart.
+    for digits in range(_SCORE_DIGITS, 18):
+        shown = [f"{score:#{separator}.{digits}g}" for score in scores]
+        if len(set(shown)) >= len(set(scores)):
+            break
+    return shown
+
+
 def interval(correlation: Mapping[str, float] | None, digits: int = 3) -> str:
     """A rank correlation with its interval; `value`, `low` and `high`, or None if undefined."""
     if correlation is None:
@@ -73,11 +99,13 @@ def result_table(summary: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) 
       Lines of text.
     """
     has_accuracies = any("accuracy" in cell for cell in best)
-    head = f"{'rank':>4}  {'score':>10}  " + ("accuracy  " if has_accuracies else "") + "cell"
+    scores = scores_apart([cell["score"] for cell in best])
+    width = max(10, *map(len, scores), 0)
+    head = f"{'rank':>4}  {'score':>{width}}  " + ("accuracy  " if has_accuracies else "") + "cell"
     lines = [head]
-    for rank, cell in enumerate(best, 1):
+    for rank, (score, cell) in enumerate(zip(scores, best, strict=True), 1):
         accuracy = _percent(cell.get("accuracy")) if has_accuracies else ""
-        lines.append(f"{rank:>4}  {_score(cell['score']):>10}  {accuracy}{cell['arch']}")
+        lines.append(f"{rank:>4}  {score:>{width}}  {accuracy}{cell['arch']}")
     if not best:
         lines.append("no cell has a score")
     lines += [
@@ -195,8 +223,8 @@ def _compared_cell(row: Mapping[str, Any]) -> str:
     """A cell of a comparison as a line."""
     return (
         f"{_score(row['score']):>8} {_score(row['pytorch_score']):>8} | "
-        f"{_error(row['logits_error']):>8} {_error(row['jacobian_error']):>8} "
-        f"{_error(row['score_error']):>8} | {row['seconds']:>7.3f} "
+        f"{relative_error(row['logits_error']):>8} {relative_error(row['jacobian_error']):>8} "
+        f"{relative_error(row['score_error']):>8} | {row['seconds']:>7.3f} "
         f"{row['pytorch_seconds']:>8.3f} {row['pytorch_best_seconds']:>7.3f} | {row['arch']}"
     )
 
@@ -206,7 +234,7 @@ def _errors(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"{'error':<12}{'logits':>10}{'Jacobian':>10}{'score':>10}"]
     for which in ("worst", "median"):
         errors = (summary[f"{name}_error"][which] for name in ("logits", "jacobian", "score"))
-        lines.append(f"{which:<12}" + "".join(f"{_error(error):>10}" for error in errors))
+        lines.append(f"{which:<12}" + "".join(f"{relative_error(error):>10}" for error in errors))
     return lines
 
 
@@ -239,11 +267,11 @@ def _times(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _score(score: float | None) -> str:
-    """A score with six digits: of some objectives thousands, others differ by a tenth."""
-    return "none" if score is None else f"{score:#.6g}"
+    return "none" if score is None else scores_apart([score])[0]
 
 
-def _error(error: float | None) -> str:
+def relative_error(error: float | None) -> str:
+    """A relative error with two digits, or `-` where there is none."""
     return "-" if error is None else f"{error:.1e}"
 
 

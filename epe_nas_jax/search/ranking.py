@@ -122,6 +122,29 @@ def log_rank_sum(values: np.ndarray) -> np.ndarray:
 COMBINATIONS: dict[str, Combine] = {"log_rank_sum": log_rank_sum, "rank_sum": rank_sum}
 
 
+def column_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks of each column among the cells that have all of them, 1 for the largest value.
+
+    They are the ranks that `rank_sum` and `log_rank_sum` add up, counted from the best cell.
+
+    >>> column_ranks(np.array([[3.0, 10.0], [5.0, 10.0], [4.0, np.nan]]))
+    array([[ 2.,  1.],
+           [ 1.,  1.],
+           [nan, nan]])
+
+    Args:
+      values: proxies, `[A, P]`, larger is better.
+
+    Returns:
+      Ranks `[A, P]`; equal values share the smallest. NaN for a cell without one of the proxies.
+    """
+    values = np.asarray(values, np.float64)
+    ranks = np.full(values.shape, np.nan)
+    known = ~np.isnan(values).any(axis=1)
+    ranks[known] = stats.rankdata(-values[known], method="min", axis=0)
+    return ranks
+
+
 def _rank_shares(values: np.ndarray) -> np.ndarray:
     """Ranks of each column of `[A, P]`, above 0 and up to 1, among the rows without NaN."""
     values = np.asarray(values, np.float64)

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from epe_nas_jax.reports import plots
+from epe_nas_jax.reports import comparison_plots, plots
 
 
 def test_best_so_far_follows_the_search():
@@ -117,7 +117,7 @@ def test_training_curves_have_a_line_a_seed_and_the_tables_accuracy():
 
 def test_scores_beside_pytorch_leave_out_what_is_unknown():
     ours, theirs = np.array([1.0, np.nan, 3.0, 4.0]), np.array([1.5, 2.0, np.nan, 4.0])
-    (axes,) = plots.score_scatter(ours, theirs).axes
+    (axes,) = comparison_plots.score_scatter(ours, theirs).axes
     assert axes.collections[0].get_offsets().tolist() == [[1.5, 1], [4, 4]]
     assert axes.get_title() == "2 cells"
 

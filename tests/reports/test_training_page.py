@@ -3,14 +3,13 @@ import io
 
 import numpy as np
 import pytest
-from pages import HOSTILE, Elements
+from pages import CELL, HOSTILE, Elements, provenance_of
 from PIL import Image
 
 from epe_nas_jax.reports.mistakes import Mistakes
 from epe_nas_jax.reports.training_page import training_page
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
-CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
 GRAPHS = NASBENCH201.graphs(NASBENCH201.parse(CELL))
 SUMMARY = {
     "arch": CELL,
@@ -25,10 +24,6 @@ SUMMARY = {
     "device": "an abacus",
 }
 ROWS = [{"seed": 0, "epoch": 1, "train_accuracy": 50.0}]
-
-
-def provenance_of(config, version="1.2"):
-    return {"config": config, "versions": {"jax": version}, "minibatch_sha256": "ab" * 32}
 
 
 def test_strings_of_a_training_stay_strings():
