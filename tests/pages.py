@@ -2,10 +2,12 @@
 
 import importlib
 import json
+import re
 from html.parser import HTMLParser
 
 import jax
 import numpy as np
+from scipy.stats import rankdata
 
 from epe_nas_jax.reports import comparison_page, comparison_plots, search_page, training_page
 from epe_nas_jax.reports.mistakes import Mistakes
@@ -34,6 +36,13 @@ class Elements(HTMLParser):
         self.text += "" if self.lasttag == "style" else data
 
 
+def table_below(text, heading):
+    """The first table below a heading, as lists of the text in its cells, a list for each row."""
+    table = text.split(f"<h2>{heading}</h2>")[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row) for row in table.split("</tr>")]
+    return [row for row in rows if row]
+
+
 def installed_config(name, **overrides):
     """An installed config in JSON's types, with other values by keys such as `data.name`."""
     config = importlib.import_module(f"epe_nas_jax.configs.{name}").get_config()
@@ -47,9 +56,11 @@ def provenance_of(config, version="1.2"):
 
 
 def ranks_of(order, num_columns, num_cells):
-    """Made ranks of the best cells, near the top."""
+    """Made ranks of the best cells, near the top; none of those that were not ranked."""
     ranks = np.random.default_rng(1).integers(1, 2 + num_cells // 10, (len(order), num_columns))
-    return search_page.ColumnRanks(ranks.astype(float), num_cells)
+    ranks = ranks.astype(float)
+    ranks[num_cells:] = np.nan
+    return search_page.ColumnRanks(ranks, num_cells)
 
 
 def make_search_page(
@@ -70,6 +81,11 @@ def make_search_page(
     rng = np.random.default_rng(0)
     scores = scale * rng.normal(20_000 / 3_000, 1, num_cells)
     scores[::20] = np.nan
+    num_ranked = int(np.sum(~np.isnan(scores)))
+    if stages:
+        # The best score is 1, as after the best cells were scored again.
+        scores = rankdata(scores, nan_policy="omit") / num_ranked
+        num_ranked = stages["refine"]["num_cells"]
     accuracies = rng.uniform(40, 95, num_cells)
     if space is NASBENCH201:
         cells = np.asarray(decode(np.arange(1000, 1000 + num_cells)))
@@ -91,7 +107,8 @@ def make_search_page(
         **({"stages": stages} if stages else {}),
     }
     # Larger cells score a little better.
-    params = 40_000 + 1_000.0 * rng.permutation(num_cells) + 30 * (scores - np.nanmin(scores))
+    size = (scores - np.nanmin(scores)) / np.nanstd(scores)
+    params = 40_000 + 1_000.0 * rng.permutation(num_cells) + 90_000 * size
     params = np.nan_to_num(params, nan=40_000.0).round()
     summary["pareto_front"] = {
         "params": [
@@ -119,7 +136,7 @@ def make_search_page(
         summary=summary,
         provenance=provenance_of(config, name),
         best=best,
-        ranks=None if len(objective) == 1 else ranks_of(order, len(objective), num_cells),
+        ranks=None if len(objective) == 1 else ranks_of(order, len(objective), num_ranked),
         graphs=space.graphs(cells[order[0]]),
         objective=objective,
         scores=scores,

@@ -12,6 +12,7 @@ from epe_nas_jax.reports.text import relative_error, scores_apart
 _UNREAD = ("arch", "from_run", "search", "refine", "benchmark", "train")
 # What is compared, by the name of its error in `compare.json`.
 _COMPARED = {"logits_error": "logits", "jacobian_error": "Jacobian", "score_error": "score"}
+_TIMES = ("seconds", "pytorch_seconds", "pytorch_best_seconds")
 
 
 def comparison_page(
@@ -65,15 +66,15 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("cells", f"{summary['num_cells']:,}"),
         ("worst relative error of a score", relative_error(summary["score_error"]["worst"])),
         ("Spearman of the two scores", "undefined" if spearman is None else f"{spearman:.6f}"),
-        ("PyTorch as released, time over ours", f"{ratios['pytorch_as_released']:.2f} x"),
-        ("PyTorch at its best, time over ours", f"{ratios['pytorch_at_its_best']:.2f} x"),
+        ("time of PyTorch as released, over ours", f"{ratios['pytorch_as_released']:.2f} x"),
+        ("time of PyTorch at its best, over ours", f"{ratios['pytorch_at_its_best']:.2f} x"),
     ]
 
 
 def _scores(summary: Mapping[str, Any], scatter: Figure) -> str:
     caption = (
         "Both sides have the same weights and the same mini-batch. On the diagonal the scores are "
-        f"equal. {summary['num_degenerate']} cells have no score on both sides, "
+        f"equal. Cells without a score: {summary['num_degenerate']} on both sides, "
         f"{summary['num_scored_on_one_side_only']} on one side only."
     )
     return html.figure("Scores of both sides", plots.to_svg(scatter, "scores"), caption)
@@ -83,15 +84,15 @@ def _errors(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     errors = {
         what: np.array([row[name] for row in rows], np.float64) for name, what in _COMPARED.items()
     }
-    medians = ", ".join(
-        f"{what} {relative_error(summary[name]['median'])} "
-        f"(worst {relative_error(summary[name]['worst'])})"
+    found = ", ".join(
+        f"{what} {relative_error(summary[name]['median'])} and "
+        f"{relative_error(summary[name]['worst'])}"
         for name, what in _COMPARED.items()
     )
     caption = (
-        f"Median over the cells: {medians}. An error is the largest difference, relative to the "
-        f"largest magnitude of PyTorch; both sides computed in {summary['dtype']}. An error of 0 "
-        "is not drawn."
+        f"One dot for each cell; median and worst error: {found}. An error is the largest "
+        "difference, relative to the largest magnitude on PyTorch's side; both sides computed in "
+        f"{summary['dtype']}. An error of 0 is not drawn."
     )
     plot = comparison_plots.relative_errors(errors)
     return html.figure("Relative errors", plots.to_svg(plot, "errors"), caption)
@@ -101,7 +102,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     header = [
         *("our score", "PyTorch's score"),
         *(f"error of {what}" for what in ("logits", "Jacobian", "score")),
-        *("our seconds", "PyTorch as released", "PyTorch at its best", "cell"),
+        *("our seconds", "seconds as released", "seconds at its best", "cell"),
     ]
     return html.table(
         header,
@@ -109,8 +110,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             [
                 *(_score(row[side]) for side in ("score", "pytorch_score")),
                 *(relative_error(row[name]) for name in _COMPARED),
-                f"{row['seconds']:.3f}",
-                *(f"{row[name]:.3f} s" for name in ("pytorch_seconds", "pytorch_best_seconds")),
+                *(f"{row[name]:.3f}" for name in _TIMES),
                 html.arch_code(row["arch"]),
             ]
             for row in rows
@@ -134,7 +134,7 @@ def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) 
         "PyTorch's network": summary["pytorch_network"],
         "PyTorch's threads": str(summary["pytorch_threads"]),
         "images": str(summary["batch_size"]),
-        "numbers": summary["dtype"],
+        "precision": summary["dtype"],
         "device": summary["device"],
     }
     command = html.command_of("compare", provenance["config"], _UNREAD)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from epe_nas_jax.reports.plots import BLUE, GREY, new_figure
+from epe_nas_jax.reports.plots import BLUE, GREY, new_figure, tick
 
 
 def score_scatter(scores: np.ndarray, pytorch_scores: np.ndarray) -> Figure:
@@ -17,9 +18,12 @@ def score_scatter(scores: np.ndarray, pytorch_scores: np.ndarray) -> Figure:
         somewhere = float(pytorch_scores[known][0])
         axes.axline((somewhere, somewhere), slope=1, color=GREY, linewidth=1, zorder=1)
     axes.scatter(pytorch_scores[known], scores[known], s=12, color=BLUE, zorder=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(tick)
     axes.set_xlabel("score by PyTorch")
     axes.set_ylabel("score by epe_nas_jax")
-    axes.set_title(f"{known.sum()} cells")
+    axes.set_title(f"{known.sum()} cells", fontsize=10)
     return figure
 
 

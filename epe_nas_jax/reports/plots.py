@@ -168,7 +168,7 @@ def best_so_far(scores: np.ndarray, accuracies: np.ndarray | None) -> Figure:
     best = np.fmax.accumulate(scores)
     panels[0].step(seen, best, where="post", color=BLUE)
     panels[0].set_ylabel("best score")
-    panels[0].yaxis.set_major_formatter(_tick)
+    panels[0].yaxis.set_major_formatter(tick)
     if accuracies is not None:
         # The first cell with the best score so far.
         is_new = np.append(True, best[1:] != best[:-1]) & ~np.isnan(best)
@@ -212,7 +212,7 @@ def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figu
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(_tick)
+    axes.xaxis.set_major_formatter(tick)
     axes.set_xlabel("|e_c|")
     axes.set_ylabel("class")
     return figure
@@ -351,8 +351,8 @@ def score_against_cost(
     for place, (cost, score) in enumerate(front):
         axes.plot(cost, score, "o", color=BLUE, markersize=5, gid=f"front-{place}")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(_tick)
-    axes.yaxis.set_major_formatter(_tick)
+    axes.xaxis.set_major_formatter(tick)
+    axes.yaxis.set_major_formatter(tick)
     axes.set_xlabel(cost_name)
     axes.set_ylabel(textwrap.fill(score_name, 40))
     return figure
@@ -367,14 +367,14 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _tick(value: float, _place: int | None) -> str:
+def tick(value: float, _place: float) -> str:
     """A number at an axis: scores may differ by a tenth, parameters are millions."""
     return f"{value / 1e6:,.6g}M" if 1e6 <= abs(value) < 1e9 else f"{value:,.6g}"
 
 
 def _score_axis(axes: Axes, name: str) -> None:
     """Labels the horizontal axis as one of scores."""
-    axes.xaxis.set_major_formatter(_tick)
+    axes.xaxis.set_major_formatter(tick)
     axes.set_xlabel(textwrap.fill(name, 50))
 
 

@@ -14,7 +14,7 @@ from epe_nas_jax.spaces.base import CellGraph
 _EPE = ("epe",)
 _COMBINATIONS = {"log_rank_sum": "sum of log ranks", "rank_sum": "sum of ranks"}
 # The score where the best cells were scored again.
-_RANK = "rank, cells scored again first"
+_RANK = "rank (1: best), cells scored again first"
 _UNREAD = ("arch", "from_run", "compare", "train", "latency_sha256")
 
 
@@ -258,8 +258,8 @@ def _front(
     return html.figure(
         f"Score and {what}",
         plots.to_svg(plot, f"front-{cost}", titles),
-        f"The line is the Pareto front. No cell that costs the same or less has a better score "
-        f"than one of its {len(front)} cells; the pointer over one shows its name.",
+        f"The line is the Pareto front of {len(front)} cells: no other cell has a better score at "
+        "the same or a lower cost. The pointer over one of them shows its name.",
     )
 
 

@@ -8,7 +8,7 @@ from epe_nas_jax.reports.mistakes import Mistakes, mistakes_section
 from epe_nas_jax.spaces.base import CellGraph
 
 # The resolved config names the cell itself, also where the command was given a finished search.
-_UNREAD = ("from_run", "compare", "score", "search")
+_UNREAD = ("from_run", "compare", "score", "search", "refine")
 
 
 def training_page(
@@ -66,7 +66,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _curves(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     table = summary["table_accuracy"]
-    caption = "A line a seed. Training accuracy is that of the augmented mini-batches."
+    caption = "One line for each seed. Training accuracy is that of the augmented mini-batches."
     if table is not None:
         caption += " The dashed line is the table's accuracy, after its own training."
     curves = plots.training_curves(rows, summary["held_out"] or "test", table)

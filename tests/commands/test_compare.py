@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from pages import Elements, table_below
 from tiny_config import tiny_config
 
 from epe_nas_jax import InputError, format_arch
@@ -67,6 +68,7 @@ def test_work_directory_holds_both_sides_of_every_cell(finished):
         "config.json",
         "compare.json",
         "compare.png",
+        "report.html",
     }
     content = json.loads((workdir / "compare.json").read_text())
     assert [list(cell) for cell in content["cells"]] == [list(CellComparison._fields)] * 6
@@ -99,6 +101,17 @@ def test_printed_table_has_a_line_a_cell_and_says_what_was_timed(finished):
         assert line.endswith(cell["arch"])
     for words in ("s compiling", "all gradients", "input gradient only", "threads", "Spearman"):
         assert words in text
+
+
+def test_the_page_shows_every_cell_and_the_command_that_repeats_it(finished):
+    workdir, _, _ = finished
+    page = (workdir / "report.html").read_text()
+    cells = json.loads((workdir / "compare.json").read_text())["cells"]
+    shown = Elements(page).text
+    assert all(cell["arch"] in shown for cell in cells)
+    assert len(table_below(page, "All cells")) == 7
+    assert "epe-nas compare --config=base --workdir=again" in shown
+    assert "--config.compare.num_cells=6" in shown
 
 
 def test_the_command_compares_in_float32(tmp_path):
@@ -189,7 +202,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, arch, sizes, messa
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.parametrize("name", ["compare.json", "compare.png", "summary.json"])
+@pytest.mark.parametrize("name", ["compare.json", "compare.png", "report.html", "summary.json"])
 def test_files_of_another_run_are_refused(tmp_path, name):
     (tmp_path / name).write_text("")
     with pytest.raises(InputError, match=f"holds {name} of another run"):

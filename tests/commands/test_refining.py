@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from pages import table_below
 from tiny_config import tiny_config
 from toy_runs import records
 
@@ -245,6 +246,13 @@ def test_several_columns_are_ranked_among_the_cells_scored_again(tmp_path, algor
     everywhere = ranking.log_rank_sum(table[list(objective)].to_numpy())
     np.testing.assert_allclose(table["search_score"], everywhere, rtol=1e-8)
     assert summary["num_refined"] == len(again) >= 5
+    # The page ranks them at the full setting, and no others.
+    best_first = again.sort_values("refined_score", ascending=False, kind="stable").index[:5]
+    ranks = again[[*proxies, "live_params"]].rank(method="min", ascending=False).loc[best_first]
+    report = (tmp_path / "report.html").read_text()
+    assert f"among the {len(again)} different cells that were scored again" in report
+    _, *rows = table_below(report, "Why these are first")
+    assert [row[1:] for row in rows] == ranks.to_numpy().T.astype(int).astype(str).tolist()
 
 
 def test_every_cell_may_have_a_mini_batch_of_its_own_in_both_stages(tmp_path):

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from pages import table_below
 from PIL import Image
 from tiny_config import tiny_config
 
@@ -122,6 +123,15 @@ def test_the_score_of_an_objective_is_its_columns_ranked_together(tmp_path, algo
     assert table["score"].to_numpy() == pytest.approx(expected, rel=1e-8, nan_ok=True)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["best_arch"] == table["arch"][table["score"].idxmax()]
+    # The page says how the best cells rank by each column alone.
+    order = table.sort_values("score", ascending=False, kind="stable").index[:5]
+    known = table[table["score"].notna()]
+    ranks = known[objective].rank(method="min", ascending=False).loc[order]
+    header, *rows = table_below((tmp_path / "report.html").read_text(), "Why these are first")
+    assert header == ["rank by score", *"12345"]
+    assert rows == [
+        [f"by {column}", *(f"{rank:.0f}" for rank in ranks[column])] for column in objective
+    ]
 
 
 def test_the_fast_ranking_is_the_best_one_on_few_small_images(tmp_path):

@@ -30,6 +30,29 @@ def test_best_so_far_follows_the_search():
         assert np.array_equal(line.get_ydata(), values, equal_nan=True)
 
 
+def test_legends_cross_no_axes():
+    epochs = [
+        {"seed": 0, "epoch": epoch, "train_accuracy": 90.0, "test_accuracy": 80.0}
+        for epoch in range(9)
+    ]
+    sizes, scores = np.arange(1.0, 9), np.linspace(-1.3, -1.2, 8)
+    curve = np.stack([scores, scores], axis=1)
+    for figure in (
+        plots.best_so_far(scores, np.linspace(90, 10, 8)),
+        plots.training_curves(epochs, "test", 85.0),
+        plots.best_of_n(sizes, {"best": curve, "score": curve}, -1.25, "accuracy"),
+    ):
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        for axes in figure.axes:
+            # With its labels, and so with all lines in it.
+            assert not legend.get_window_extent().overlaps(axes.get_tightbbox())
+            assert axes.get_legend() is None
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0
+
+
 def test_plots_leave_cells_without_a_score_out():
     scores, accuracies = np.array([1.0, np.nan, 3.0, 4.0]), np.array([10.0, 20.0, np.nan, 40.0])
     (axes,) = plots.accuracy_scatter(scores, accuracies, "accuracy", 3).axes
@@ -120,6 +143,25 @@ def test_scores_beside_pytorch_leave_out_what_is_unknown():
     (axes,) = comparison_plots.score_scatter(ours, theirs).axes
     assert axes.collections[0].get_offsets().tolist() == [[1.5, 1], [4, 4]]
     assert axes.get_title() == "2 cells"
+
+
+def test_errors_have_a_line_of_dots_for_each_quantity():
+    errors = {"logits": np.array([1e-6, 0.0, 3e-6]), "score": np.array([np.nan, 2e-5, np.inf])}
+    (axes,) = comparison_plots.relative_errors(errors).axes
+    logits, score = axes.collections
+    assert logits.get_offsets().tolist() == [[1e-6, 0], [3e-6, 0]]
+    assert score.get_offsets().tolist() == [[2e-5, 1]]
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["logits", "score"]
+
+
+def test_millions_of_parameters_are_no_powers_of_ten():
+    params = np.linspace(1e6, 5e6, 30)
+    front = np.array([(1e6, 1.0)])
+    figure = plots.score_against_cost(params, params, front, cost_name="x", score_name="y")
+    shown = ticks(figure.axes[0].xaxis)
+    assert len(shown) > 2
+    assert all(re.fullmatch(r"\d(\.\d+)?M|0", tick) for tick in shown), shown
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, open_browser
 from pages import (
+    HOSTILE,
     installed_config,
     make_comparison_page,
     make_search_page,
@@ -166,3 +167,28 @@ def test_a_page_is_legible_at_every_width_light_and_dark_and_printed(browser, fo
     printed = browser.pdf()
     (folder / f"{name}.pdf").write_bytes(printed)
     assert len(re.findall(rb"/Type ?/Page\b", printed)) >= 1
+
+
+def test_long_strings_from_outside_keep_to_the_page(browser, tmp_path):
+    file = tmp_path / "hostile.html"
+    file.write_text(make_search_page(num_cells=600, name=HOSTILE, path="a/" * 200)[0])
+    for width in WIDTHS:
+        browser.show(file, width)
+        check_layout(browser.evaluate(MEASURE), num_figures=6)
+        assert browser.console == []
+
+
+def test_a_bad_page_does_not_pass(browser, tmp_path):
+    file = tmp_path / "bad.html"
+    bad = """<p style="width: 2000px"><img src="x.png"></p>
+        <figure><svg viewBox="0 0 40 40"><text x="0" y="20">one label</text>
+        <text x="9" y="20">cut and on it</text></svg></figure></main>"""
+    file.write_text(make_search_page()[0].replace("</main>", bad))
+    browser.show(file, 390)
+    seen = browser.evaluate(MEASURE)
+    assert seen["content"] > seen["window"]
+    assert seen["cut"] == ["one label", "cut and on it"]
+    assert seen["overlapping"] == [["one label", "cut and on it"]]
+    assert len(browser.console) == 1
+    browser.show(file, 390, media="print")
+    assert browser.evaluate(MEASURE)["content"] > 390

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from pages import HOSTILE, Elements, make_search_page
+from pages import HOSTILE, Elements, make_search_page, ranks_of, table_below
 
 from epe_nas_jax.reports import search_page
 from epe_nas_jax.reports.text import number
@@ -93,7 +93,7 @@ def test_cells_on_the_front_are_named_in_the_plot_of_their_cost():
     assert "Score and ms a forward pass" not in text
     for cell in front:
         assert f"<title>{cell['arch']}: {number(cell['params'])} parameters, score " in text
-    assert f"one of its {len(front)} cells" in Elements(text).text
+    assert f"the Pareto front of {len(front)} cells" in Elements(text).text
 
 
 def test_the_page_of_the_whole_space_stays_small():
@@ -160,9 +160,41 @@ def test_a_page_of_cells_scored_again_shows_ranks_and_no_class_scores(objective)
     assert f"{again}; 2.5 s searching, 9.8 s scoring again" in shown
     plots = shown.split("Score against accuracy")[1].split("Time and origin")[0]
     # On the axes of the scatter plot and of the front.
-    assert plots.count("rank, cells scored again first") == 2
+    assert plots.count("rank (1: best), cells scored again first") == 2
     for word in ("EPE-NAS score", "sum of log ranks", "|e_c|", "Classes", "cells with a score"):
         assert word not in plots
+
+
+def test_the_page_says_why_cells_are_first():
+    text, _, _ = make_search_page(objective=("nwot", "params"), combine="rank_sum")
+    ranks = ranks_of(range(5), 2, 57).ranks.astype(int).astype(str)
+    assert table_below(text, "Why these are first") == [
+        ["rank by score", *"12345"],
+        ["by nwot", *ranks[:, 0]],
+        ["by params", *ranks[:, 1]],
+    ]
+    shown = " ".join(Elements(text).text.split())
+    assert "alone, among the 57 different cells with a score; rank 1 has the largest" in shown
+    assert "The score is the sum of ranks: a cell that is good by all columns" in shown
+    assert "was not scored again" not in shown
+    assert "Why these are first" not in make_search_page()[0]
+
+
+def test_a_cell_that_was_not_scored_again_has_no_ranks():
+    stages = {
+        "search": {"num_cells": 60, "num_networks": 53, "seconds": 2.5},
+        "refine": {"num_cells": 3, "num_networks": 3, "seconds": 9.75},
+    }
+    text, _, _ = make_search_page(objective=BEST_RANKING, stages=stages)
+    _, *rows = table_below(text, "Why these are first")
+    assert len(rows) == 5
+    for row in rows:
+        assert all(row[:4])
+        assert row[4:] == ["", ""]
+    shown = " ".join(Elements(text).text.split())
+    assert "among the 3 different cells that were scored again, at the full setting" in shown
+    assert "These cells are in the order of the sum of log ranks" in shown
+    assert "A cell without ranks was not scored again" in shown
 
 
 def test_scores_that_differ_by_little_read_differently():

@@ -1,6 +1,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epe_nas_jax.reports import text
 
@@ -130,6 +132,39 @@ def test_scores_that_differ_print_differently(scores):
     shown = [line.split()[1] for line in text.result_table(SEARCH, best).splitlines()[1:4]]
     assert len(set(shown)) == 3
     assert [float(number) for number in shown] == scores
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=6))
+def test_scores_are_told_apart_by_as_few_digits_as_do_it(scores):
+    shown = text.scores_apart(scores)
+    for one, as_text in zip(scores, shown, strict=True):
+        for other, as_other in zip(scores, shown, strict=True):
+            assert as_text == as_other or one != other or one == 0
+            assert as_text != as_other or one == other
+    six = [f"{score:#.6g}" for score in scores]
+    assert shown == six or len(set(six)) < len(set(scores))
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([-1.2034561, -1.2034562], ["-1.2034561", "-1.2034562"]),
+        ([26228.14, 26104.98], ["26,228.1", "26,105.0"]),
+        ([1234.56789, 1234.56788, 1.0], ["1,234.56789", "1,234.56788", "1.00000000"]),
+        ([2.5, 2.5], ["2.50000", "2.50000"]),
+    ],
+)
+def test_close_scores_have_more_digits(scores, expected):
+    assert text.scores_apart(scores, ",") == expected
+
+
+def test_a_column_of_scores_is_as_wide_as_they_are():
+    scores = [-1.2034561234, -1.2034561235]
+    head, *lines = text.result_table(
+        SEARCH, [{"arch": "CELL", "score": score} for score in scores]
+    ).splitlines()[:3]
+    assert [line.split()[1] for line in lines] == ["-1.203456123", "-1.203456124"]
+    assert {line.index("CELL") for line in lines} == {head.index("cell")}
 
 
 def test_a_training_is_printed():

@@ -46,6 +46,21 @@ def test_ranks_are_added_up_over_the_cells_with_all_proxies(cells):
     np.testing.assert_allclose(ranking.log_rank_sum(values), log_sums, rtol=1e-12, atol=1e-12)
 
 
+@given(st.lists(st.tuples(floats, st.integers(0, 3)), max_size=12))
+def test_a_rank_of_a_column_counts_the_cells_that_are_better(cells):
+    values = np.array(cells, float).reshape(-1, 2)
+    known = [row for row in values.tolist() if not any(np.isnan(row))]
+    expected = [
+        [1 + sum(other[p] > row[p] for other in known) for p in range(2)]
+        if not any(np.isnan(row))
+        else [np.nan] * 2
+        for row in values.tolist()
+    ]
+    np.testing.assert_array_equal(
+        ranking.column_ranks(values), np.array(expected, float).reshape(-1, 2)
+    )
+
+
 def test_a_bad_rank_weighs_more_than_a_good_one_in_the_log_rank_sum():
     # The second cell is in the middle of both proxies, the others are best in one, worst in one.
     values = np.array([[9.0, 0.0], [5.0, 5.0], [0.0, 9.0]])
