@@ -1,1 +1,1 @@
-"""What a person reads of a run: text, plots and pages."""
+"""Reports of a run for people: text, plots and pages."""

@@ -1,4 +1,4 @@
-"""The drawing of a cell: nodes, and an operation on each edge, as an SVG element."""
+"""Draws a cell as an SVG element: its nodes, and the operation on each edge."""
 
 import itertools
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ _CHARACTER_WIDTH = 7.4
 
 
 def cell_drawing(graph: CellGraph, description: str) -> str:
-    """A cell as an SVG element, whose looks are in `page.css`.
+    """Draws a cell as an SVG element, which `page.css` styles.
 
-    Operations on no path from input to output are dashed.
+    An operation that is on no path from input to output is dashed.
 
     Args:
       graph: the cell.
@@ -31,7 +31,7 @@ def cell_drawing(graph: CellGraph, description: str) -> str:
       >>> svg[:4], "nor_conv_3x3" in svg
       ('<svg', True)
     """
-    # Unlike those of the page's other drawings.
+    # An identifier that no other drawing of the page has.
     arrow = escape("-".join(["arrow", *graph.title.split()]))
     drawn = [_edge(edge, graph.nodes, arrow) for edge in graph.edges]
     return "".join(
@@ -78,7 +78,7 @@ def _label(operation: str, looks: str, x: int, y: int) -> str:
 
 
 def _bent(edge: GraphEdge, start: np.ndarray, end: np.ndarray) -> tuple[str, tuple[int, int]]:
-    """A line from rim to rim of two nodes, straight or bent to one side, and its middle."""
+    """A line between the rims of two nodes, straight or bent to one side, and its middle."""
     bend = (start + end) / 2 if edge.bend is None else np.array(edge.bend, float)
     middle = start / 4 + bend / 2 + end / 4
     line = f"M{_points([_rim(start, bend, _RADIUS)])}{_curve_into(bend, end)}"

@@ -21,7 +21,7 @@ def comparison_page(
     rows: Sequence[Mapping[str, Any]],
     scatter: Figure,
 ) -> str:
-    """Writes the page.
+    """Makes the page of a comparison.
 
     Args:
       summary: the summary in `compare.json`.

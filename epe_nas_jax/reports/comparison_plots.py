@@ -10,7 +10,7 @@ from epe_nas_jax.reports.plots import BLUE, GREY, new_figure, tick
 
 
 def score_scatter(scores: np.ndarray, pytorch_scores: np.ndarray) -> Figure:
-    """Our scores `[A]` against PyTorch's `[A]`, with the diagonal; NaN left out."""
+    """Plots our scores `[A]` against PyTorch's `[A]`, with the diagonal; NaN left out."""
     figure, axes = new_figure(5, 5)
     axes.set_aspect("equal")
     known = np.isfinite(scores) & np.isfinite(pytorch_scores)
@@ -28,7 +28,7 @@ def score_scatter(scores: np.ndarray, pytorch_scores: np.ndarray) -> Figure:
 
 
 def relative_errors(errors: Mapping[str, np.ndarray]) -> Figure:
-    """Relative errors of cells, a line of dots for each quantity that is compared.
+    """Plots relative errors of cells, a line of dots for each quantity that is compared.
 
     Args:
       errors: of the cells, `[A]`, by the name of the quantity. NaN and 0 are left out: they have no

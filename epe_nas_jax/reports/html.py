@@ -44,7 +44,7 @@ def header(title: str, lead: str, facts: Sequence[tuple[str, str]]) -> str:
 
 
 def figure(heading: str, svg: str, caption: str) -> str:
-    """A plot, SVG, with its heading and a caption."""
+    """A plot, which is SVG, with a heading and a caption."""
     return (
         f"<figure><h2>{escape(heading)}</h2>"
         f'<div role="img" aria-label="{escape(heading)}: {escape(caption)}">{svg}</div>'
@@ -53,7 +53,7 @@ def figure(heading: str, svg: str, caption: str) -> str:
 
 
 def cell_figures(heading: str, graphs: Sequence[CellGraph], arch: str) -> str:
-    """The drawings of a genotype's cells, one figure a cell.
+    """The drawings of a genotype's cells, one figure for each cell.
 
     Args:
       heading: of the figures, before the title of the cell where it has one.
@@ -73,12 +73,12 @@ def cell_figures(heading: str, graphs: Sequence[CellGraph], arch: str) -> str:
 
 
 def arch_code(arch: str) -> str:
-    """The text of a cell, which may break between operations."""
+    """The text of a cell as HTML, in which a line may break between operations."""
     return f"<code>{escape(arch).replace('|+|', '|+<wbr>|').replace('|', '|<wbr>')}</code>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the header is text, the cells of the rows are HTML."""
+    """A table as HTML, from a header of text and rows of HTML."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (

@@ -1,4 +1,4 @@
-"""What a trained network takes for what, as parts of a page."""
+"""The mistakes of a trained network, as parts of a page."""
 
 import base64
 import io
@@ -11,20 +11,20 @@ from PIL import Image
 
 from epe_nas_jax.reports import html
 
-# Of classes, a whole matrix of which is shown.
+# The whole matrix is shown of up to so many classes.
 _MOST_IN_MATRIX = 20
 
 
 class Mistakes(NamedTuple):
-    """What a network says of images that it has not been trained on.
+    """Predictions of a network for images that it was not trained on.
 
     Attributes:
       class_names: of the classes 0..K-1.
-      confusion: how many images of class i are taken for class j, int `[K, K]`.
+      confusion: the number of images of class i that are taken for class j, int `[K, K]`.
       images: some that are taken for another class, uint8 `[B, H, H, 3]`.
       classes: their classes, int `[B]`.
-      taken_for: for which they are taken, int `[B]`.
-      probabilities: of the latter, `[B]`.
+      taken_for: the classes that the network takes them for, int `[B]`.
+      probabilities: those that the network gives to these classes, `[B]`.
     """
 
     class_names: Sequence[str]
@@ -39,9 +39,9 @@ def mistakes_section(mistakes: Mistakes, held_out: str, seed: int) -> str:
     """Accuracy by class, what classes are taken for, and images with the worst mistakes.
 
     Args:
-      mistakes: what is shown.
-      held_out: of which split, for the heading.
-      seed: of whose network.
+      mistakes: the predictions.
+      held_out: name of the images' split, for the heading.
+      seed: of the network.
 
     Returns:
       A section of a page, HTML.
@@ -49,12 +49,12 @@ def mistakes_section(mistakes: Mistakes, held_out: str, seed: int) -> str:
     parts = [f"<section><h2>By class ({escape(held_out)} images, seed {seed})</h2>"]
     parts.append(_by_class(mistakes))
     if len(mistakes.class_names) > _MOST_IN_MATRIX:
-        parts.append("<p>What is taken for what is in confusion.csv.</p>")
+        parts.append("<p>The images of each class that are taken for another: confusion.csv.</p>")
     else:
-        parts.append("<h3>Images of the class in the row, taken for that in the column</h3>")
+        parts.append("<h3>Images of the class in the row, taken for the class in the column</h3>")
         parts.append(_matrix(mistakes))
     if len(mistakes.images):
-        parts.append("<h3>The worst mistakes: the least probability for the right class</h3>")
+        parts.append("<h3>The worst mistakes: the lowest probability of the right class</h3>")
         parts.append(_thumbnails(mistakes))
     return "\n".join([*parts, "</section>"])
 

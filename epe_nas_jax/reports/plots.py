@@ -42,7 +42,8 @@ def to_svg(figure: Figure, name: str, titles: Mapping[str, str] | None = None) -
     Args:
       figure: the plot.
       name: a prefix of the identifiers in it, different for each plot of a page.
-      titles: by the identifier of a part of the plot, its `gid`, what a pointer over it is shown.
+      titles: text that the page shows when the pointer is over a part of the plot, by the
+        identifier of the part, its `gid`.
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -70,14 +71,14 @@ def accuracy_scatter(
     *,
     score_name: str = "score",
 ) -> Figure:
-    """Trained accuracies `[A]` against scores `[A]`, NaN left out.
+    """Plots trained accuracies `[A]` against scores `[A]`; cells with NaN are left out.
 
     Args:
       scores: `[A]`.
       accuracies: `[A]`, in percent.
-      measured: what accuracy it is, in words.
+      measured: name of the accuracy.
       chosen: index of a cell to mark.
-      score_name: what score it is, in words.
+      score_name: name of the score.
     """
     figure, axes = new_figure(5, 3.6)
     known = ~np.isnan(scores) & ~np.isnan(accuracies)
@@ -109,13 +110,13 @@ def accuracy_scatter(
 def best_of_n(
     sizes: np.ndarray, curves: Mapping[str, np.ndarray], random_mean: float, measured: str
 ) -> Figure:
-    """Accuracy of the chosen cell against the length of the search.
+    """Plots the accuracy of the chosen cell against the length of the search.
 
     Args:
       sizes: lengths, `[L]`.
       curves: as from `paper_tables.best_of_n`, means and deviations `[L, 2]`.
       random_mean: mean accuracy of a cell at random.
-      measured: what accuracy it is, in words.
+      measured: name of the accuracy.
     """
     figure, axes = new_figure(5, 3.8)
     looks = {"best": ("best of the N cells", ORANGE, "--"), "score": ("best score", BLUE, "-")}
@@ -141,7 +142,7 @@ def best_of_n(
 
 
 def score_histogram(scores: np.ndarray, *, score_name: str = "score") -> Figure:
-    """How the scores `[A]` are distributed, NaN left out; `score_name` says what they are."""
+    """Plots the distribution of scores `[A]`, NaN left out; `score_name` is their name."""
     figure, axes = new_figure(5, 3.6)
     known = scores[np.isfinite(scores)].astype(np.float64)
     # Scores that differ in their last bits have no room for many bins between them.
@@ -154,7 +155,7 @@ def score_histogram(scores: np.ndarray, *, score_name: str = "score") -> Figure:
 
 
 def best_so_far(scores: np.ndarray, accuracies: np.ndarray | None) -> Figure:
-    """The best score of the cells so far, in the order `[A]` of the search; and its accuracy.
+    """Plots the best score so far, in the order of the search, and the accuracy of that cell.
 
     Args:
       scores: `[A]`, NaN for a cell without one.
@@ -190,7 +191,7 @@ def best_so_far(scores: np.ndarray, accuracies: np.ndarray | None) -> Figure:
 
 
 def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figure:
-    """|e_c| of each class, whose sum is the EPE-NAS score.
+    """Plots |e_c| of each class, whose sum is the EPE-NAS score.
 
     Args:
       class_scores: e_c, `[K]`.
@@ -221,7 +222,7 @@ def class_bars(class_scores: np.ndarray, class_sizes: np.ndarray | None) -> Figu
 def training_curves(
     rows: Sequence[Mapping[str, Any]], held_out: str, table_accuracy: float | None
 ) -> Figure:
-    """Accuracy over epochs, a line a seed.
+    """Plots accuracy over epochs, one line for each seed.
 
     Args:
       rows: the epochs, as in `metrics.csv`.
@@ -258,7 +259,7 @@ def cost_of_ranking(
     chosen: int,
     name: str,
 ) -> Figure:
-    """Rank correlation against the cost of scoring: settings, their front, and the chosen one.
+    """Plots rank correlation against the cost of scoring, for several settings.
 
     Args:
       costs: ms a network at each setting, `[A]`.
@@ -296,7 +297,7 @@ def rank_against_cost(
     *,
     cost_name: str,
 ) -> Figure:
-    """Ranks of networks, 1 at the top, against what they cost, with a line through the front.
+    """Plots ranks of networks, 1 at the top, against a cost, with a line through the front.
 
     Args:
       ranks: `[A]`.
@@ -333,7 +334,7 @@ def score_against_cost(
     cost_name: str,
     score_name: str,
 ) -> Figure:
-    """Scores of cells against what they cost, with a line through the front; NaN left out.
+    """Plots scores of cells against a cost, with a line through the front; NaN left out.
 
     Args:
       scores: `[A]`.
@@ -341,7 +342,7 @@ def score_against_cost(
       front: cost and score of the cells that no other one beats in both, cheapest first, `[P, 2]`;
         the `gid` of the first is `front-0`, and so on.
       cost_name: of the cost, with its unit.
-      score_name: what score it is, in words.
+      score_name: name of the score.
     """
     figure, axes = new_figure(5, 3.6)
     known = np.isfinite(scores) & np.isfinite(costs)

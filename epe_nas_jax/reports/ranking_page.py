@@ -9,9 +9,9 @@ import numpy as np
 
 from epe_nas_jax.reports import html, plots, text
 
-# What a ranking does not read of a config, and what its other flags say.
+# The sections of a config that a ranking reads.
 _READ = ("seed", "data")
-# Columns of the page's table, after the name, with what stands at the top.
+# The headings of the table's columns after the name and the rank.
 _SHOWN = {
     "score": "score",
     **text.COST_NAMES,
@@ -27,7 +27,7 @@ def ranking_page(
     file: str,
     device: str,
 ) -> str:
-    """Writes the page.
+    """Makes the page of a ranking.
 
     Args:
       rows: the networks, best first, as in `ranking.csv`; None stands for what is missing.
@@ -76,7 +76,10 @@ def _plot(rows: Sequence[Mapping[str, Any]], cost: str, front: np.ndarray) -> st
         [rows[place]["network"] for place in known],
         cost_name=what,
     )
-    caption = "Networks on the line are beaten by none that costs no more."
+    caption = (
+        "The line is the Pareto front: no other network has a better rank at the same or a lower "
+        "cost."
+    )
     return html.figure(f"Rank and {what}", plots.to_svg(figure, cost), caption)
 
 
@@ -87,7 +90,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         shown = ("" if value is None else text.number(value) for value in numbers)
         said = escape(row["error"] or row["note"])
         lines.append([f"<code>{escape(row['network'])}</code>", *shown, said])
-    return html.table(["network", "rank", *_SHOWN.values(), "to be known"], lines)
+    return html.table(["network", "rank", *_SHOWN.values(), "note"], lines)
 
 
 def _origin(provenance: Mapping[str, Any], file: str, device: str) -> str:

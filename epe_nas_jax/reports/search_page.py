@@ -46,7 +46,7 @@ def run_page(
     class_scores: np.ndarray | None,
     class_sizes: np.ndarray | None,
 ) -> str:
-    """Writes the page.
+    """Makes the page of a search.
 
     Args:
       summary: the content of `summary.json`.
@@ -102,7 +102,7 @@ def _title(objective: Sequence[str], config: Mapping[str, Any]) -> str:
 
 
 def _score_name(objective: Sequence[str], config: Mapping[str, Any]) -> str:
-    """What the score is, in words."""
+    """The name of the score."""
     if tuple(objective) == _EPE:
         return "EPE-NAS score"
     if len(objective) == 1:
@@ -111,7 +111,7 @@ def _score_name(objective: Sequence[str], config: Mapping[str, Any]) -> str:
 
 
 def _combination(config: Mapping[str, Any]) -> str:
-    """How several columns are one score, in words."""
+    """The name of the way in which several columns are one score."""
     combine = config["score"]["combine"]
     return _COMBINATIONS.get(combine, combine)
 
@@ -142,7 +142,7 @@ def _headline(
 
 
 def _best_cells(best: Sequence[Mapping[str, Any]], graphs: Sequence[CellGraph]) -> str:
-    """The best cell as it is drawn, and the best cells as a table."""
+    """The drawing of the best cell, and a table of the best cells."""
     figures = html.cell_figures("The best cell", graphs, best[0]["arch"])
     ranking = f'<div class="ranking"><h2>The best cells by score</h2>{_ranking(best)}</div>'
     if len(graphs) == 1:
@@ -172,15 +172,15 @@ def _why(
     is_refined: bool,
 ) -> str:
     """The ranks of the best cells by each column of the objective, as a table."""
-    combination = _combination(config)
-    which, order = "different cells with a score", f"The score is the {combination}"
+    which, order = "different cells with a score", "The score is"
     if is_refined:
         which = "different cells that were scored again, at the full setting"
-        order = f"These cells are in the order of the {combination}"
+        order = "These cells are in the order of"
     caption = (
         f"The ranks of the best cells by each column of the objective alone, among the "
-        f"{ranks.num_cells:,} {which}; rank 1 has the largest value. {order}: a "
-        "cell that is good by all columns comes before one that is first by a single column."
+        f"{ranks.num_cells:,} {which}; rank 1 has the largest value. {order} the "
+        f"{_combination(config)}, which are counted from the worst cell: a cell that is good by "
+        "all columns can come before one that is first by a single column."
     )
     if np.isnan(ranks.ranks).any():
         caption += " A cell without ranks was not scored again; it comes after those that were."
@@ -206,8 +206,8 @@ def _scatter(
     return html.figure(
         "Score against accuracy",
         plots.to_svg(plot, "accuracy"),
-        f"{correlations['num_cells']:,} cells with both; the ring is the best cell. Spearman "
-        f"{_correlation(correlations['spearman'])}, Kendall "
+        f"{correlations['num_cells']:,} cells with score and accuracy; the ring is the best cell. "
+        f"Spearman {_correlation(correlations['spearman'])}, Kendall "
         f"{_correlation(correlations['kendall'])}.",
     )
 
@@ -241,7 +241,7 @@ def _front(
     front: Sequence[Mapping[str, Any]],
     score_name: str,
 ) -> str:
-    """Scores against a cost, whose front names its cells."""
+    """The plot of scores against a cost, with the names of the cells on the front."""
     what = COST_NAMES.get(cost, cost)
     plot = plots.score_against_cost(
         scores,
@@ -277,7 +277,7 @@ def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) 
     facts = {
         "scoring": f"{summary['seconds']:.1f} s",
         "compiling": f"{summary['compile_seconds']:.1f} s",
-        "a cell": f"{summary['ms_per_cell']:.1f} ms",
+        "for each cell": f"{summary['ms_per_cell']:.1f} ms",
         "different networks": f"{summary['num_networks']:,}",
         "device": summary["device"],
     }

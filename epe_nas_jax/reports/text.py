@@ -1,11 +1,11 @@
-"""What a finished run prints: the tables of the commands, as text and as Markdown."""
+"""The tables that the commands print at the end of a run, as text and as Markdown."""
 
 import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-# What a network costs, by the name of its column, in words.
+# Names of the costs of a network, by column.
 COST_NAMES = {
     "params": "parameters",
     "mflops": "millions of FLOPs",
@@ -89,7 +89,7 @@ def interval(correlation: Mapping[str, float] | None, digits: int = 3) -> str:
 
 
 def result_table(summary: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) -> str:
-    """A finished search as a small table.
+    """Formats a finished search as a small table.
 
     Args:
       summary: the content of `summary.json`.
@@ -121,7 +121,7 @@ def result_table(summary: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) 
 
 
 def refined_in_words(summary: Mapping[str, Any]) -> str:
-    """Which cells of a search were scored again, and what each stage took.
+    """Says which cells of a search were scored again, and how long each stage took.
 
     Args:
       summary: the content of `summary.json`, of a search whose best cells were scored again.
@@ -135,7 +135,7 @@ def refined_in_words(summary: Mapping[str, Any]) -> str:
 
 
 def _beside_accuracies(summary: Mapping[str, Any]) -> list[str]:
-    """How well the search chose and ranked, as lines."""
+    """Lines about how well the search chose and ranked."""
     lines = [
         f"accuracy    {_value(summary['best_accuracy'])} % for the chosen cell, "
         f"{_value(summary['sample_best_accuracy'])} % for the best in the sample",
@@ -159,7 +159,7 @@ def _value(accuracy: float | None) -> str:
 
 
 def training_table(summary: Mapping[str, Any]) -> str:
-    """A finished training as a small table.
+    """Formats a finished training as a small table.
 
     Args:
       summary: the content of `summary.json`.
@@ -195,7 +195,7 @@ def training_table(summary: Mapping[str, Any]) -> str:
 
 
 def comparison_table(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A finished comparison with PyTorch as a table, one line a cell.
+    """Formats a finished comparison with PyTorch as a table, one line for each cell.
 
     Args:
       summary: the summary in `compare.json`.
@@ -230,7 +230,7 @@ def _compared_cell(row: Mapping[str, Any]) -> str:
 
 
 def _errors(summary: Mapping[str, Any]) -> list[str]:
-    """The relative errors of a comparison, as lines."""
+    """Lines about the relative errors of a comparison."""
     lines = [f"{'error':<12}{'logits':>10}{'Jacobian':>10}{'score':>10}"]
     for which in ("worst", "median"):
         errors = (summary[f"{name}_error"][which] for name in ("logits", "jacobian", "score"))
@@ -239,7 +239,7 @@ def _errors(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _agreement(summary: Mapping[str, Any]) -> list[str]:
-    """What was compared and how the two sides rank it, as lines."""
+    """Lines about what was compared and how the two sides rank it."""
     spearman, is_same = summary["spearman"], summary["same_best"]
     return [
         f"cells       {summary['num_cells']} in {summary['dtype']} on {summary['batch_size']} "
@@ -252,7 +252,7 @@ def _agreement(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _times(summary: Mapping[str, Any]) -> list[str]:
-    """How fast the two sides were, as lines."""
+    """Lines about the times of the two sides."""
     seconds, ratios = summary["seconds_per_cell"], summary["times_ours"]
     return [
         f"ours        {seconds['ours']:.3f} s a cell from genotype to score, after "
@@ -358,7 +358,7 @@ def correlation_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def _by_samples(line: tuple[tuple[str, int | None], Any]) -> tuple[bool, int]:
-    """Choice at random first, then searches by their length, then what is best of all."""
+    """A sort key: random choice first, then searches by length, then the best possible cell."""
     (method, samples), _ = line
     return samples is None and method.startswith("best"), samples or 0
 

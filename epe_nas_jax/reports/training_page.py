@@ -19,14 +19,14 @@ def training_page(
     graphs: Sequence[CellGraph],
     mistakes: Mistakes | None = None,
 ) -> str:
-    """Writes the page.
+    """Makes the page of a training.
 
     Args:
       summary: the content of `summary.json`.
       provenance: the content of `config.json`.
       rows: the epochs, as in `metrics.csv`.
       graphs: how the cell is drawn.
-      mistakes: of the first seed's network, if there are held-out images.
+      mistakes: of the first seed's network; None without held-out images.
 
     Returns:
       The content of an HTML file.

@@ -98,8 +98,8 @@ def test_the_page_shows_accuracy_by_class_confusion_and_the_worst_mistakes():
 def test_of_many_classes_there_is_no_matrix_and_without_mistakes_no_picture():
     names = [f"class {number}" for number in range(30)]
     page = page_with(mistakes_of(names, np.eye(30, dtype=int), num_images=0))
-    assert "taken for that in the column" not in page.text
-    assert "What is taken for what is in confusion.csv" in page.text
+    assert "taken for the class in the column" not in page.text
+    assert "taken for another: confusion.csv" in page.text
     assert "worst mistakes" not in page.text
     assert "class 291100.00 %" in page.text
 
