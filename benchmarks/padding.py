@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         "the same, step by step": asked,
     }
     rows = [row_of(name, cells) for name, cells in lists.items()]
-    header = ["cells", "networks", "steps", *(f"{name} in vain" for name in _OPERATIONS)]
+    header = ["cells", "networks", "steps", *(f"{name} wasted" for name in _OPERATIONS)]
     print(as_markdown(Table("", header, rows)))
 
 

@@ -53,7 +53,7 @@ def config_table() -> str:
     """The table of config keys, a part a section."""
     parts: dict[str, list[tuple[str, ...]]] = {}
     for name, default, meaning in config_keys():
-        section = name.split(".")[0] if "." in name else "at the top"
+        section = name.split(".")[0] if "." in name else "no section"
         entry = (f"`{name}`", f"`{default}`", meaning.replace("|", "\\|"))
         parts.setdefault(section, [("key", "default", "meaning")]).append(entry)
     return "\n\n".join(f"## {section}\n\n{rows(*part)}" for section, part in parts.items())

@@ -166,6 +166,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     # A config file is code, which can raise any exception.
     except Exception as error:
         _fail(f"config: {type(error).__name__}: {error}")
+    # After --help absl exits with 1.
+    except SystemExit as end:
+        asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv[1:])
+        sys.exit(0 if asks_for_help else end.code)
 
 
 def _with_config_path(argv: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ def draw_minibatch(
       balanced_classes: K, to draw as `draw_balanced_rows` does; None: uniformly.
 
     Returns:
-      A mini-batch: images `[N, H, H, C]` and labels `[N]`.
+      The images `[N, H, H, C]` and labels `[N]` of a mini-batch.
 
     Examples:
       >>> from epe_nas_jax.data.minibatch import draw_minibatch

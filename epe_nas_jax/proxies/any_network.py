@@ -41,7 +41,7 @@ def network_score(
       variant: as in `epe_score`.
 
     Returns:
-      The score. NaN if the Jacobian of an image has no variance: the network has no score.
+      The score. NaN, no score, if the Jacobian of an image has no variance.
 
     Raises:
       InputError: the logits are not one array `[N, K]`, or they or their Jacobian are not finite;

@@ -23,7 +23,7 @@ def input_jacobian(
       images: the mini-batch, floating point `[N, ...]`, an array of any library.
 
     Returns:
-      The input Jacobian, one row per image: `[N, D]`.
+      The input Jacobian, one row per image, `[N, D]`.
 
     Examples:
       >>> def linear(weights, images):

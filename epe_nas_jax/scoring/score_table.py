@@ -58,7 +58,7 @@ def score_table(
       progress: as in `compile_scorer`.
 
     Returns:
-      One row per cell, in the given order: `arch`, `score` (larger is better, NaN for a cell
+      One row per cell, in the given order, with `arch`, `score` (larger is better, NaN for a cell
       without one), `rank` (1 is the best, equal scores have equal ranks, missing for a cell without
       a score), then the proxies and those of `columns.COLUMNS` that need no measurement.
 

@@ -147,6 +147,7 @@ def test_help_lists_the_flags_of_a_command(module, flags):
     assert {f"--{flag}" for flag in flags} <= listed
     assert ("--num_processes" in listed) == (module == "main")
     assert done.stderr == ""
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(
