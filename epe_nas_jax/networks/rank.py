@@ -59,7 +59,7 @@ def rank_networks(
         beforehand.
 
     Returns:
-      A table with a row per network, in the given order, with `network`, `score` (larger is better),
+      A table with one row per network, in their order, with `network`, `score` (larger is better),
       `rank` (1 is the best, missing without a score), the columns, `note` (why a column is NaN,
       what was turned off) and `error` (missing, or why the network could not be measured; then the
       rest is NaN).
