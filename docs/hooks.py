@@ -1,6 +1,6 @@
 """What the site is made of beside its pages: the README, tables of the package, and two checks.
 
-MkDocs calls the functions that begin with `on_`. A page has `<!-- table: NAME -->` in the place of a
+MkDocs calls the functions that begin with `on_`. A page has `<!-- table: NAME -->` in place of a
 table of `TABLES`. What the checks find ends the build.
 """
 
