@@ -19,7 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
     # .npz file (npz) or in a folder of images by class (folder).
     config.data.name = ""
     # Where the data set is: the official archive of a known data set, the folder extracted from it,
-    # or an .npz file; for data.name=folder, the folder of images by class. digits needs no path.
+    # or an .npz file; for data.name=folder, the folder of images by class. digits needs no
+    # path. In every path ~ is your home directory.
     config.data.path = ""
     # If no path is given, download the official archive of cifar10 or cifar100 and keep it in the
     # user's cache directory.

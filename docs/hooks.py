@@ -6,6 +6,7 @@ table of `TABLES`. What the checks find ends the build.
 
 import ast
 import inspect
+import itertools
 import re
 import tokenize
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def config_table() -> str:
     """The tables of config keys, one for each section."""
     parts: dict[str, list[tuple[str, ...]]] = {}
     for name, default, meaning in config_keys():
-        section = name.split(".")[0] if "." in name else "no section"
+        section = name.split(".")[0] if "." in name else "general"
         entry = (f"`{name}`", f"`{default}`", meaning.replace("|", "\\|"))
         parts.setdefault(section, [("key", "default", "meaning")]).append(entry)
     return "\n\n".join(f"## {section}\n\n{rows(*part)}" for section, part in parts.items())
@@ -91,7 +92,7 @@ TABLES = {
         ),
     ),
     "spaces": lambda: rows(
-        ("`space.name`", "numbers of a genotype", "can be trained"),
+        ("`space.name`", "length of a genotype", "can be trained"),
         *(
             (f"`{name}`", str(entry.space.num_edges), "yes" if entry.is_trainable else "")
             for name, entry in SPACES.items()
@@ -127,8 +128,19 @@ def object_of(name: str) -> Any:
     return getattr(__import__(module, fromlist=[attribute]), attribute)
 
 
+def documented_constants() -> set[str]:
+    """The names of the constants of the package that have a docstring under them."""
+    found = set()
+    for file in (ROOT / "epe_nas_jax").rglob("*.py"):
+        for node, below in itertools.pairwise(ast.parse(file.read_text()).body):
+            has_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if isinstance(node, ast.Assign) and has_text:
+                found.add(ast.unparse(node.targets[0]))
+    return found
+
+
 def faults(reference: set[str], used: set[str]) -> list[str]:
-    """Public names without an entry, and entries without a docstring or an example."""
+    """Public names without an entry, and entries without an example or a docstring."""
     found = [
         f"{name}: public, but no page of docs/reference has it"
         for name in used - reference
@@ -137,10 +149,11 @@ def faults(reference: set[str], used: set[str]) -> list[str]:
     ]
     for name in reference:
         value = object_of(name)
-        # Neither a table nor the type of a function.
-        is_ours = callable(value) and str(value.__module__).startswith("epe_nas_jax")
-        if is_ours and ">>>" not in (inspect.getdoc(value) or ""):
-            found.append(f"{name}: found no example in its docstring")
+        if callable(value) and str(value.__module__).startswith("epe_nas_jax"):
+            if ">>>" not in (inspect.getdoc(value) or ""):
+                found.append(f"{name}: found no example in its docstring")
+        elif name.rpartition(".")[2] not in documented_constants():
+            found.append(f"{name}: found no docstring under it")
     return sorted(found)
 
 
@@ -170,6 +183,13 @@ def on_files(files: Any, config: Any) -> Any:
     for link in linked_results():
         files.append(File.generated(config, link, abs_src_path=str(ROOT / link)))
     return files
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Makes links of the pages that docstrings and comments name, such as docs/ranking.md."""
+    if not page.url.startswith("reference/"):
+        return html
+    return re.sub(r"docs/([\w-]+)\.md", r'<a href="../\1.html">\1</a>', html)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

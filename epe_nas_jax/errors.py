@@ -17,7 +17,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str):
-        """Joins the lines of a message, which may quote names and other errors, into one."""
+        # A message may quote names and other errors, which have lines of their own.
         line = " ".join(message.splitlines())
         if len(line) > _LONGEST:
             line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"

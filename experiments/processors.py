@@ -28,8 +28,9 @@ from epe_nas_jax.search import ranking
 from epe_nas_jax.seeds import random_key
 from epe_nas_jax.spaces.nasbench201.genotype import sample
 
-# AVX2 brings fused multiply-adds, which round once where there were two roundings.
-INSTRUCTIONS = ("SSE4_2", "AVX", "AVX2")
+# From XLA's names to those of the processor. AVX2 brings fused multiply-adds, which round once
+# where there were two roundings.
+INSTRUCTIONS = {"SSE4_2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "AVX512": "avx512f"}
 DTYPES = ("float32", "float64")
 # How many of the best cells are compared as sets.
 _SIZES = (1, 5, 10)
@@ -59,7 +60,7 @@ def scores_by_instructions(
             f"save_scores({str(path)!r}, {num_cells}, {dtype!r})"
         )
         settings = {
-            "XLA_FLAGS": f"--xla_cpu_max_isa={instructions}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={instructions}",
             "JAX_ENABLE_X64": str(int(dtype == "float64")),
             # A program of another set must not be taken from the cache.
             "JAX_ENABLE_COMPILATION_CACHE": "0",
@@ -86,9 +87,7 @@ def agreement_rows(scores: Mapping[str, np.ndarray]) -> list[list[str]]:
     rows = []
     for first, second in itertools.combinations(scores, 2):
         a, b = scores[first], scores[second]
-        known = ~np.isnan(a)
-        if np.any(known == np.isnan(b)):
-            raise ValueError(f"{first} and {second}: found a score on one side only")
+        known = ~np.isnan(a) & ~np.isnan(b)
         errors = np.abs(b[known] / a[known] - 1)
         correlation = ranking.spearman(a[known], b[known])
         moved = np.sum(ranking.top_k(a, len(a)) != ranking.top_k(b, len(b)))
@@ -104,9 +103,10 @@ def agreement_rows(scores: Mapping[str, np.ndarray]) -> list[list[str]]:
 def main(argv: Sequence[str]) -> None:
     """Prints a table for each precision, and what it costs."""
     del argv
-    with Path("/proc/cpuinfo").open() as file:
-        has = next(line for line in file if line.startswith("flags")).split()
-    known = [name for name in INSTRUCTIONS if name.lower() in has]
+    has = Path("/proc/cpuinfo").read_text().split()
+    known = [name for name, flag in INSTRUCTIONS.items() if flag in has]
+    if len(known) < 2:
+        raise app.UsageError(f"found instructions {known}, expected two of {list(INSTRUCTIONS)}")
     header = ["instructions", "largest difference", "median", "Spearman", "other rank"]
     header += [f"best {k}" for k in _SIZES]
     times: dict[str, list[float]] = {}

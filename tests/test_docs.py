@@ -64,12 +64,15 @@ def test_a_public_name_without_an_entry_or_an_example_is_found():
     assert hooks.faults(reference - {"epe_nas_jax.score_table"}, used) == [
         "epe_nas_jax.score_table: public, but no page of docs/reference has it"
     ]
-    assert hooks.faults({*reference, "epe_nas_jax.arrays.in_float32"}, used) == [
-        "epe_nas_jax.arrays.in_float32: found no example in its docstring"
+    without = {"epe_nas_jax.arrays.in_float32", "epe_nas_jax.scoring.columns.LIMITS"}
+    assert hooks.faults({*reference, *without}, used) == [
+        "epe_nas_jax.arrays.in_float32: found no example in its docstring",
+        "epe_nas_jax.scoring.columns.LIMITS: found no docstring under it",
     ]
 
 
 def test_the_release_has_one_version():
-    released = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert released[0] == __version__
-    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    version, date = re.findall(r"^## (\S+) \((\S+)\)", changes, re.MULTILINE)[0]
+    assert version == __version__
+    assert f"version: {version}\ndate-released: {date}\n" in (ROOT / "CITATION.cff").read_text()

@@ -1,4 +1,8 @@
-"""Every block of the README, and of the page that goes on from it: run, at a smaller size."""
+"""Every block of the README, and of the page that follows it: run, at a smaller size.
+
+`make search` and `make test` themselves are what continuous integration runs; here they are checked
+for what they start. `tests/test_install.py` installs what `pip install .` does.
+"""
 
 import re
 import shlex
@@ -70,7 +74,8 @@ def test_the_python_of_networks_scores_them():
         "labels": np.array([0, 1, 2, 0, 1, 2]),
         "num_classes": 3,
     }
-    exec(code, names)
+    exec(code.replace("score_networks(", "scores = score_networks("), names)
+    assert np.isfinite(names["scores"]["mine"])
 
 
 @pytest.mark.parametrize("page", [README, START], ids=["readme", "getting-started"])

@@ -16,7 +16,9 @@ from epe_nas_jax.spaces.nasbench201.genotype import sample
 from epe_nas_jax.spaces.nasbench201.space import NASBENCH201
 
 digits = load_dataset("digits")
-rows = np.random.default_rng(0).choice(len(digits.images), 32, replace=False)
+rows = np.random.default_rng(0).choice(
+    len(digits.images), 32, replace=False
+)
 images, labels = digits.normalised(rows), digits.labels[rows]
 images.shape, np.bincount(labels)
 
@@ -42,7 +44,9 @@ table["score"].isna().sum(), "cells without a score"
 
 # %%
 signals = table[list(BEST_RANKING)].rank(ascending=False)
-signals.assign(arch=table["arch"], rank=table["rank"]).sort_values("rank").head(8)
+signals.assign(arch=table["arch"], rank=table["rank"]).sort_values(
+    "rank"
+).head(8)
 
 # %% [markdown]
 # ## What it looks like
@@ -74,7 +78,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 axes[0].scatter(table["score"], again["score"], s=12)
 axes[0].set(xlabel="score, seed 0", ylabel="score, seed 1")
 axes[1].scatter(table["params"] / 1e6, table["score"], s=12)
-axes[1].set(xlabel="millions of parameters", ylabel="score")
+_ = axes[1].set(xlabel="millions of parameters", ylabel="score")
 # %% [markdown]
 # ## Search
 #
@@ -96,7 +100,7 @@ figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
 axes.plot(np.fmax.accumulate(np.asarray(result.scores)), label="evolution")
 axes.plot(np.fmax.accumulate(np.asarray(random_100)), label="random")
 axes.set(xlabel="cells scored", ylabel="best score so far")
-axes.legend(frameon=False)
+_ = axes.legend(frameon=False)
 
 # %% [markdown]
 # As a command, with a report and a log from which a killed run goes on:

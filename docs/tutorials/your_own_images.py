@@ -6,6 +6,7 @@
 # page is built in about a minute.
 
 # %%
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from PIL import Image
 from epe_nas_jax import load_dataset
 
 work = Path(tempfile.mkdtemp())
+os.environ["WORK"] = str(work)
 digits = load_dataset("digits")
-for number, (image, label) in enumerate(zip(digits.images[:1000], digits.labels, strict=False)):
+for number, (image, label) in enumerate(
+    zip(digits.images[:1000], digits.labels, strict=False)
+):
     split = "test" if number % 5 == 0 else "train"
     folder = work / "images" / split / f"digit {label}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,11 +29,15 @@ sorted(path.name for path in (work / "images" / "train").iterdir())
 # %% [markdown]
 # ## Choose a cell
 #
-# The commands run in a terminal; a `!` starts them from a notebook. `--config=fast` ranks by five
-# signals on 32 images of 8x8 pixels, as many of each class as possible.
+# The commands run in a terminal; `%%bash` starts them from a notebook.
+# `--config=fast` ranks by five signals on 32 images of 8x8 pixels;
+# `data.class_balanced` takes as many of each class as possible.
 
-# %%
-# !epe-nas search --config=fast --workdir={work}/search --config.data.name=folder --config.data.path={work}/images --config.data.side=8 --config.data.class_balanced=True --config.search.num_samples=60 2>/dev/null
+# %% language="bash"
+# epe-nas search --config=fast --workdir=$WORK/search \
+#     --config.data.name=folder --config.data.path=$WORK/images \
+#     --config.data.side=8 --config.data.class_balanced=True \
+#     --config.search.num_samples=60
 
 # %% [markdown]
 # `report.html` in the work directory is the page to look at. The same numbers, for your own
@@ -38,19 +46,29 @@ sorted(path.name for path in (work / "images" / "train").iterdir())
 # %%
 import pandas as pd
 
-pd.read_csv(work / "search" / "scores.csv").sort_values("score", ascending=False).head()
+pd.read_csv(work / "search" / "scores.csv").sort_values(
+    "score", ascending=False
+).head()
 
 # %% [markdown]
 # ## Train it
 #
 # Four epochs here, so do not expect much; 200 are the default.
 
-# %%
-# !epe-nas train --config=folder --workdir={work}/train --config.data.path={work}/images --config.data.side=8 --config.from_run={work}/search --config.train.epochs=4 --config.train.batch_size=64 --config.train.augment=False 2>/dev/null
+# %% language="bash"
+# epe-nas train --config=folder --workdir=$WORK/train \
+#     --config.data.path=$WORK/images --config.data.side=8 \
+#     --config.from_run=$WORK/search --config.train.epochs=4 \
+#     --config.train.batch_size=64 --config.train.augment=False
 
 # %%
 metrics = pd.read_csv(work / "train" / "metrics.csv")
-metrics.plot(x="epoch", y=["train_accuracy", "test_accuracy"], ylabel="accuracy, %", figsize=(5, 3))
+axes = metrics.plot(
+    x="epoch",
+    y=["train_accuracy", "test_accuracy"],
+    ylabel="accuracy, %",
+    figsize=(5, 3),
+)
 # %% [markdown]
 # ## Use it
 

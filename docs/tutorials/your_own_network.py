@@ -16,7 +16,9 @@ from flax import nnx
 from epe_nas_jax import NETWORK_RANKING, load_dataset, rank_networks
 
 digits = load_dataset("digits")
-rows = np.random.default_rng(0).choice(len(digits.images), 64, replace=False)
+rows = np.random.default_rng(0).choice(
+    len(digits.images), 64, replace=False
+)
 images, labels = digits.normalised(rows), digits.labels[rows]
 
 
@@ -103,10 +105,16 @@ table
 NETWORK_RANKING
 
 # %%
-table.plot.barh(x="network", y=list(NETWORK_RANKING), figsize=(6, 2.4), legend=False, xlabel="nwot")
+_ = table.plot.barh(
+    x="network",
+    y=list(NETWORK_RANKING),
+    figsize=(6, 2.4),
+    legend=False,
+    xlabel="nwot",
+)
 
 # %% [markdown]
 # It is a coarse guide: over 78 networks of torchvision its rank correlation with the accuracy
 # after training is 0.65 ([how well this ranks](../any-network.md#how-well-this-ranks)). Within a
-# family of networks, the larger one is the better one. As a command, for candidates in a file:
+# family of networks, the larger one is usually the better one. As a command, for candidates in a file:
 # `epe-nas rank --networks=candidates.py`.

@@ -29,12 +29,17 @@ CELLS = Product(num_entries=4, num_choices=len(LAYERS))
 def parse(text):
     names = text.split("-")
     if len(names) != CELLS.num_entries or not set(names) <= set(LAYERS):
-        raise InputError(f"cell {text!r}: expected four of {', '.join(LAYERS)}, joined by -")
+        raise InputError(
+            f"cell {text!r}: expected four of {', '.join(LAYERS)}, joined by -"
+        )
     return np.array([LAYERS.index(name) for name in names], np.int32)
 
 
 def format_cell(genotype):
-    return "-".join(LAYERS[layer] for layer in CELLS.check(np.asarray(genotype)[None])[0])
+    return "-".join(
+        LAYERS[layer]
+        for layer in CELLS.check(np.asarray(genotype)[None])[0]
+    )
 
 
 ROW = SearchSpace(
@@ -45,7 +50,9 @@ ROW = SearchSpace(
     check=CELLS.check,
     identity=CELLS.identity,
     sample=CELLS.sample,
-    sample_with_replacement=lambda key, num: CELLS.sample(key, num, replace=True),
+    sample_with_replacement=lambda key, num: CELLS.sample(
+        key, num, replace=True
+    ),
     mutate=CELLS.mutate,
     neighbours=CELLS.neighbours,
     every=CELLS.every,
@@ -84,7 +91,12 @@ class RowNetwork(nn.Module):
         return None
 
     def activation_count(self, batch_shape):
-        return 10 * CELLS.num_entries * float(np.prod(batch_shape[:3])) * self.channels
+        return (
+            10
+            * CELLS.num_entries
+            * float(np.prod(batch_shape[:3]))
+            * self.channels
+        )
 
     def cost(self, genotypes, *, side, image_channels=3, live=False):
         per_layer = np.array([0, self.channels**2, 9 * self.channels**2])
@@ -103,9 +115,14 @@ class RowNetwork(nn.Module):
         return head(nn.relu(x).mean((1, 2)))
 
     def conv(self, x, size, name):
-        layer = nn.Conv(self.channels, (size, size), use_bias=False, name=name)
+        layer = nn.Conv(
+            self.channels, (size, size), use_bias=False, name=name
+        )
         x = layer(x)
-        mean, deviation = x.mean((0, 1, 2), keepdims=True), x.std((0, 1, 2), keepdims=True)
+        mean, deviation = (
+            x.mean((0, 1, 2), keepdims=True),
+            x.std((0, 1, 2), keepdims=True),
+        )
         return (x - mean) / (deviation + 1e-3)
 
 
@@ -118,7 +135,9 @@ class RowNetwork(nn.Module):
 
 # %%
 digits = load_dataset("digits")
-rows = np.random.default_rng(0).choice(len(digits.images), 64, replace=False)
+rows = np.random.default_rng(0).choice(
+    len(digits.images), 64, replace=False
+)
 images, labels = digits.normalised(rows), digits.labels[rows]
 
 table = score_table(
@@ -129,13 +148,22 @@ table = score_table(
     objective=("epe",),
     columns=("jacob_cov",),
 )
-table.sort_values("rank")[["rank", "arch", "score", "jacob_cov", "params"]].head()
+table.sort_values("rank")[
+    ["rank", "arch", "score", "jacob_cov", "params"]
+].head()
 
 # %%
-depth = [sum(layer != "skip" for layer in arch.split("-")) for arch in table["arch"]]
+depth = [
+    sum(layer != "skip" for layer in arch.split("-"))
+    for arch in table["arch"]
+]
 figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
 axes.scatter(depth, table["score"], s=12)
-axes.set(xlabel="layers that are not skipped", ylabel="EPE-NAS score", xticks=range(5))
+_ = axes.set(
+    xlabel="layers that are not skipped",
+    ylabel="EPE-NAS score",
+    xticks=range(5),
+)
 
 # %% [markdown]
 # [Extending the package](../extending.md#a-space) puts a space into the package, so that every

@@ -133,10 +133,10 @@ def run_with_flags(work: Callable[[], str]) -> None:
         except (InputError, OSError) as error:
             _fail(str(error))
         except StopRequested as stop:
-            print(f"{stop}: the same command goes on from here", file=sys.stderr)
+            print(f"{stop}: run the same command again to continue", file=sys.stderr)
             sys.exit(128 + stop.signal_number)
         except hosts.ProcessLost as lost:
-            print(f"{lost}: the same command goes on from here", file=sys.stderr, flush=True)
+            print(f"{lost}: run the same command again to continue", file=sys.stderr, flush=True)
             # On a normal exit JAX would wait for the lost process.
             os._exit(1)
 

@@ -17,10 +17,12 @@ from epe_nas_jax.proxies.jacobian_proxies import (
 from epe_nas_jax.proxies.nwot import nwot_score
 from epe_nas_jax.proxies.weight_gradients import grad_norm_score, snip_score
 
-# The columns by which `rank_networks` ranks by default. `nwot` ranks trained networks better than
-# parameters and FLOPs do (docs/any-network.md, "How well this ranks"); the sum of signals that is
-# recommended for cells does not.
 NETWORK_RANKING = ("nwot",)
+"""The columns by which `rank_networks` ranks by default.
+
+`nwot` ranks trained networks better than parameters and FLOPs do (docs/any-network.md); the sum of
+signals that is recommended for cells does not.
+"""
 
 
 class NetworkColumn(NamedTuple):

@@ -78,7 +78,6 @@ class Proxy(NamedTuple):
     needs: frozenset[Need] = frozenset()
 
 
-# All proxies by name.
 PROXIES = {
     proxy.name: proxy
     for proxy in (
@@ -138,6 +137,7 @@ PROXIES = {
         ),
     )
 }
+"""All proxies by name."""
 
 
 def check_proxies(names: tuple[str, ...]) -> None:

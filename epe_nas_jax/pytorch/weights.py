@@ -69,8 +69,8 @@ def from_state_dict(
         variables can be applied with a traced genotype.
 
     Returns:
-      Variables for `NasBench201Network(num_classes, channels, cells_per_stage)` of the same sizes:
-      copies of the same dtypes. Batch norm's running statistics are dropped.
+      Variables for `NasBench201Network(num_classes, channels, cells_per_stage)` of the same sizes,
+      which are copies of the same dtypes. Batch norm's running statistics are dropped.
 
     Raises:
       InputError: an entry is missing, unexpected, of another shape or not floating point.

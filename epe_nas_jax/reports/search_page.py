@@ -124,10 +124,10 @@ def _headline(
         accuracy = summary["best_accuracy"]
         rank = "unknown"
         if accuracy is not None:
-            rank = f"rank {1 + int(np.sum(benchmark_accuracies > accuracy)):,}"
+            rank = f"{1 + int(np.sum(benchmark_accuracies > accuracy)):,}"
         facts += [
             ("accuracy after training", "unknown" if accuracy is None else f"{accuracy:.2f} %"),
-            (f"by accuracy, of {len(benchmark_accuracies):,}", rank),
+            (f"rank by accuracy among {len(benchmark_accuracies):,}", rank),
             ("Spearman", _correlation(summary["rank_correlation"]["spearman"], interval=False)),
         ]
     facts += [
@@ -179,8 +179,8 @@ def _why(
     caption = (
         f"The ranks of the best cells by each column of the objective alone, among the "
         f"{ranks.num_cells:,} {which}; rank 1 has the largest value. {order} the "
-        f"{_combination(config)}, which are counted from the worst cell: a cell that is good by "
-        "all columns can come before one that is first by a single column."
+        f"{_combination(config)}, for which ranks are counted the other way round, from the worst "
+        "cell: one that is good by all columns can come before one that is first by a single one."
     )
     if np.isnan(ranks.ranks).any():
         caption += " A cell without ranks was not scored again; it comes after those that were."

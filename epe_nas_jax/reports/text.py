@@ -111,7 +111,8 @@ def result_table(summary: Mapping[str, Any], best: Sequence[Mapping[str, Any]]) 
     lines += [
         "",
         f"scored      {summary['num_scored']} cells, {summary['num_networks']} different networks; "
-        f"{summary['num_degenerate']} cells degenerate (no score, mostly for want of a path)",
+        f"{summary['num_degenerate']} cells without a score "
+        "(most have no path from input to output)",
         *([f"refined     {refined_in_words(summary)}"] if "stages" in summary else []),
         f"time        {summary['compile_seconds']:.1f} s compiling, {summary['seconds']:.1f} s "
         f"scoring, {summary['ms_per_cell']:.1f} ms a cell",

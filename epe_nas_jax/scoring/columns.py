@@ -18,10 +18,10 @@ from epe_nas_jax.search.ranking import COMBINATIONS, Combine
 from epe_nas_jax.spaces import paths
 from epe_nas_jax.spaces.base import CellGraph, CellNetwork, Cost
 
-# The columns of the recommended ranking of NAS-Bench-201 (docs/ranking.md).
 BEST_RANKING = ("jacob_cov", "nwot", "grad_entropy", "grad_decay", "live_params")
-# The columns of the ranking that is good in most search spaces (docs/spaces-ranked.md).
+"""The columns of the recommended ranking of NAS-Bench-201 (docs/ranking.md)."""
 COMMON_RANKING = ("nwot", "grad_decay", "few_pools", "little_pooling", "wide_convs")
+"""The columns of the ranking that is good in most search spaces (docs/spaces-ranked.md)."""
 
 # From genotypes `[A, E]` to the time of their networks' forward pass in milliseconds, `[A]`.
 Latency = Callable[[np.ndarray], np.ndarray]
@@ -147,7 +147,6 @@ class Column(NamedTuple):
     is_measured: bool = False
 
 
-# All columns that are not proxies, by name.
 COLUMNS = {
     column.name: column
     for column in (
@@ -202,6 +201,7 @@ COLUMNS = {
         ),
     )
 }
+"""All columns that are not proxies, by name."""
 # Names of the columns that may limit a search, and of those that are measured.
 LIMITS = tuple(name for name, column in COLUMNS.items() if column.is_limit)
 MEASURED = tuple(name for name, column in COLUMNS.items() if column.is_measured)

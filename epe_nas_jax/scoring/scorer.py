@@ -109,9 +109,9 @@ class CellScorer:
           genotypes: the cells, `[A, E]`, or A texts.
 
         Returns:
-          The different genotypes `[B, E]`, sorted: live forms if all cells share weights and
-          mini-batch, else cells as given; the genotypes `[B, E]` to build for them; and for each
-          cell the index of its row in these, `[A]`.
+          The different genotypes `[B, E]`, sorted, which are live forms if all cells share weights
+          and mini-batch, else cells as given; the genotypes `[B, E]` to build for them; and for
+          each cell the index of its row in these, `[A]`.
 
         Raises:
           InputError: the rows are not genotypes of the space.

@@ -26,6 +26,7 @@ from epe_nas_jax.search.restrict import one_each
 from epe_nas_jax.spaces.base import SearchSpace
 
 ScoreFn = Callable[[np.ndarray], np.ndarray]
+"""From genotypes `[A, E]` to scores `[A]`, NaN for a cell without one; or `[A, P]` to combine."""
 
 # A search ends after so many successive steps without a new cell.
 MAX_IDLE_STEPS = 1000

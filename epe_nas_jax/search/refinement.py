@@ -71,7 +71,7 @@ def refined_scores(scores: np.ndarray, indices: np.ndarray, found: np.ndarray) -
         score.
 
     Returns:
-      Ranks `[A]`, as shares of the cells with a rank: the smallest for the worst, 1 for the best;
+      Ranks `[A]`, as shares of the cells with a rank, the smallest for the worst, 1 for the best;
       equal cells all get the mean of their ranks. NaN for a cell that had no score, or lost it.
 
     Raises:

@@ -66,7 +66,6 @@ def _transnas_micro_network(
     return TransNasMicroNetwork(num_classes, channels, cells_per_stage, param_dtype=param_dtype)
 
 
-# All search spaces by name.
 SPACES = {
     entry.space.name: entry
     for entry in (
@@ -78,6 +77,7 @@ SPACES = {
         Entry(NATS_SSS, NatsSssNetwork),
     )
 }
+"""All search spaces by name."""
 
 
 def space_entry(name: str) -> Entry:

@@ -85,8 +85,8 @@ def test_a_search_is_printed():
         "   1     26228.1  FIRST\n"
         "   2     26105.0  SECOND\n"
         "\n"
-        "scored      100 cells, 88 different networks; 5 cells degenerate (no score, mostly for "
-        "want of a path)\n"
+        "scored      100 cells, 88 different networks; 5 cells without a score (most have no "
+        "path from input to output)\n"
         "time        13.3 s compiling, 32.5 s scoring, 324.6 ms a cell\n"
         "device      CPU, 2 cores"
     )

@@ -330,7 +330,7 @@ def test_a_run_of_two_that_is_stopped_and_killed_is_finished_by_one(tmp_path, sc
         Command(TOGETHER, tmp_path).send_after(log, 3, signal.SIGTERM, process=1).finish()
     )
     assert code == 128 + signal.SIGTERM, err
-    assert err.count("stopped by SIGTERM: the same command goes on from here") == 2
+    assert err.count("stopped by SIGTERM: run the same command again to continue") == 2
     assert not (tmp_path / "scores.csv").exists()
     stopped = networks_on_disk(tmp_path)
     assert len(stopped) == len(set(stopped)) < 120

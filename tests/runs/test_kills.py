@@ -77,7 +77,7 @@ def test_kills_lose_nothing_and_score_nothing_twice(tmp_path, uninterrupted):
     code, out, err = running.finish()
     assert code == 128 + signal.SIGTERM, err
     assert out == ""
-    assert err.splitlines()[-1] == "stopped by SIGTERM: the same command goes on from here"
+    assert err.splitlines()[-1] == "stopped by SIGTERM: run the same command again to continue"
 
     with locked(tmp_path):
         code, _, err = Command(tmp_path).finish()

@@ -122,5 +122,5 @@ def test_a_signal_while_it_compiles_is_one_line(tmp_path):
         out, err = process.communicate()
     assert process.returncode == 128 + signal.SIGINT
     assert out == ""
-    assert err == "stopped by SIGINT: the same command goes on from here\n"
+    assert err == "stopped by SIGINT: run the same command again to continue\n"
     assert (tmp_path / "w/steps-0.jsonl").read_bytes() == b""

@@ -30,11 +30,13 @@ from epe_nas_jax.spaces.base import Cells
 from epe_nas_jax.spaces.product import Product
 
 OPERATIONS = four_nodes.OPERATIONS
+"""The names of the operations 0 to 4, as arch strings have them."""
 KERNEL_SIZES = four_nodes.KERNEL_SIZES
 EDGES = four_nodes.EDGES
 NUM_NODES = four_nodes.NUM_NODES
 NUM_OPERATIONS = len(OPERATIONS)
 NUM_EDGES = len(EDGES)
+"""E, the length of a genotype."""
 PRODUCT = Product(NUM_EDGES, NUM_OPERATIONS)
 NUM_CELLS = PRODUCT.size
 

@@ -24,3 +24,4 @@ NASBENCH201 = SearchSpace(
     graphs=four_nodes.graphs,
     canonical_form=cells.canonical_form,
 )
+"""The cells of NAS-Bench-201."""

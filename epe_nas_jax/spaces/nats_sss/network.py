@@ -85,7 +85,7 @@ class NatsSssNetwork(nn.Module):
     def cost(
         self, genotypes: np.ndarray, *, side: int, image_channels: int = 3, live: bool = False
     ) -> Cost:
-        """Parameters and FLOPs of the networks of `[A, E]`, for images of side H.
+        """Parameters and FLOPs of the networks of cells `[A, E]`, for images of side H.
 
         The value of `live` makes no difference: no network has dead operations.
         """

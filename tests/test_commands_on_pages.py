@@ -1,0 +1,77 @@
+"""Every `epe-nas` command on a page names a config, keys and flags that there are.
+
+They are not run: they need data that only their readers have. `test_readme.py`,
+`test_your_own_images.py` and the tests of the commands run them at a smaller size.
+"""
+
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from absl import flags
+from command_line import epe_nas
+from ml_collections import config_flags
+
+from epe_nas_jax.commands.config import accuracies_of, check_config, space_of
+from epe_nas_jax.commands.table import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.py")]
+
+
+def commands():
+    """The arguments of each command of each page, with a name for it."""
+    found = []
+    for page in sorted(PAGES):
+        text = page.read_text()
+        if page.suffix == ".py":
+            text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+        text = text.replace("\\\n", " ")
+        lines = [line for line in text.splitlines() if re.match(r"epe-nas [a-z]+ -", line)]
+        found += [
+            pytest.param(shlex.split(line)[1:], id=f"{page.stem}-{number}")
+            for number, line in enumerate(lines)
+        ]
+    return found
+
+
+@functools.cache
+def flags_of(name):
+    """The names of the flags that a command takes."""
+    listed = epe_nas(name, "--help").stdout
+    return set(re.findall(r"^ +--(?:\[no\])?(\w+):", listed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("arguments", commands())
+def test_the_command_can_be_used(arguments):
+    name, *given = arguments
+    assert name in COMMANDS
+    names = {argument.split("=")[0].removeprefix("--") for argument in given}
+    assert {flag for flag in names if not flag.startswith("config.")} <= flags_of(name)
+    of_config = [argument for argument in given if argument.startswith("--config")]
+    if of_config:
+        config = config_of(of_config)
+        if config.data.name:
+            check_config(config)
+            if not config.benchmark.path:
+                assert accuracies_of(config, space_of(config)) is None
+
+
+def config_of(arguments):
+    """The config that these flags make, in the way of the commands."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, flag_values=values)
+    (name,) = [flag.partition("=")[2] for flag in arguments if flag.startswith("--config=")]
+    path = ROOT / "configs" / f"{name}.py"
+    values(["epe-nas", f"--config={path}", *(flag for flag in arguments if "--config." in flag)])
+    return holder.value
+
+
+def test_a_wrong_name_is_found():
+    with pytest.raises(AttributeError):
+        config_of(["--config=fast", "--config.search.samples=3"])
+    assert "workdir" in flags_of("search")
+    assert "from_run" not in flags_of("search")
+    assert len(commands()) > 20
