@@ -180,7 +180,7 @@ def on_files(files: Any, config: Any) -> Any:
     guide = (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "](")
     files.append(File.generated(config, "CONTRIBUTING.md", content=guide))
     files.append(File.generated(config, "CITATION.cff", abs_src_path=str(ROOT / "CITATION.cff")))
-    for link in linked_results():
+    for link in {*linked_results(), "results/README.md"}:
         files.append(File.generated(config, link, abs_src_path=str(ROOT / link)))
     return files
 

@@ -113,7 +113,7 @@ def test_make_knows_every_target_of_the_readme():
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
 def test_pip_installs_from_the_address_of_a_clone(tmp_path):
     (command,) = [line for line in blocks(README)[0].splitlines() if "git+" in line]
-    command = command.replace("URL-of-your-clone", ROOT.as_uri())
+    command = command.replace("URL-of-your-clone", f"file://localhost{ROOT}")
     pip = [sys.executable, "-m", *shlex.split(command, comments=True), *OFFLINE]
     subprocess.run([*pip, "--target", tmp_path], check=True, capture_output=True)
     assert (tmp_path / "epe_nas_jax" / "configs" / "fast.py").exists()
