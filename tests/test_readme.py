@@ -96,7 +96,7 @@ def shape_of(printed):
 
 
 def test_make_knows_every_target_of_the_readme():
-    targets = re.findall(r"\bmake (\w+)", README)
+    targets = re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)
     assert {"search", "test", "docs"} <= set(targets)
     for target in set(targets):
         command = ["make", "--dry-run", "--always-make", target]
@@ -117,3 +117,13 @@ def test_pip_installs_from_the_address_of_a_clone(tmp_path):
     pip = [sys.executable, "-m", *shlex.split(command, comments=True), *OFFLINE]
     subprocess.run([*pip, "--target", tmp_path], check=True, capture_output=True)
     assert (tmp_path / "epe_nas_jax" / "configs" / "fast.py").exists()
+
+
+def test_the_python_of_more_digits_computes_in_float64():
+    page = (ROOT / "docs" / "reproducibility.md").read_text()
+    (code,) = blocks(page, "python")
+    names = {}
+    # One cell on few images: the lines are what is tested.
+    exec(code.replace("20)", "1)").replace("256,", "16,"), names)
+    assert names["scores"].dtype == np.float64
+    assert names["scores"].shape == (1,)
