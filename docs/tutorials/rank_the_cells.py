@@ -25,8 +25,8 @@ images.shape, np.bincount(labels)
 # %% [markdown]
 # ## One call
 #
-# `score_table` compiles one program for all cells, and runs it. The score is the sum of five
-# ranks, among these cells; larger is better. A cell without a path from input to output has no
+# `score_table` compiles one program for all cells, and runs it. The score adds up the logarithms of
+# five ranks among these cells; larger is better. A cell without a path from input to output has no
 # score.
 
 # %%

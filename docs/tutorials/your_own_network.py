@@ -77,7 +77,7 @@ def perceptron(weights, images):
 
 key_in, key_out = jax.random.split(jax.random.key(0))
 weights = {
-    "in": jax.random.normal(key_in, (192, 64)) / jnp.sqrt(192 / 2),
+    "in": jax.random.normal(key_in, (3072, 64)) / jnp.sqrt(3072 / 2),
     "out": jax.random.normal(key_out, (64, 10)) / jnp.sqrt(64),
 }
 

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-import pooch
+import platformdirs
 from tqdm import tqdm
 
 from epe_nas_jax.errors import InputError
@@ -43,7 +43,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
 def default_cache() -> Path:
     """The folder of the user's cache directory in which downloads are kept."""
-    return Path(pooch.os_cache("epe_nas_jax")) / "data"
+    return platformdirs.user_cache_path("epe_nas_jax") / "data"
 
 
 def fetch(archive: Archive, cache: Path) -> Path:
@@ -62,6 +62,9 @@ def fetch(archive: Archive, cache: Path) -> Path:
     Raises:
       InputError: the file cannot be downloaded or written, or has another checksum.
     """
+    # Imported late: it makes a notebook warn of its own progress bar.
+    import pooch
+
     pooch.get_logger().setLevel("WARNING")
     try:
         with _Bar(unit="B", unit_scale=True, mininterval=0, delay=_BAR_DELAY) as bar:

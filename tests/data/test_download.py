@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -89,3 +91,12 @@ def test_without_a_network_it_says_what_to_get_and_where_to_put_it(server, tmp_p
 def test_downloads_go_into_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "epe_nas_jax/data"
+
+
+def test_data_sets_are_there_without_the_downloader():
+    """Its progress bar warns in notebooks that lack a package."""
+    script = "import sys, epe_nas_jax; epe_nas_jax.load_dataset; print('tqdm.auto' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
