@@ -1,8 +1,8 @@
 r"""How far scores agree between processors, in float32 and in float64 (docs/reproducibility.md).
 
-XLA makes other programs for other processors, which add up in another order. It is told here to use
-the instructions of older ones: the scores of the cells of `make search` are computed once for each
-set of instructions, and compared. Sets that this processor does not have are not run.
+XLA makes other programs for other processors, which add up in another order. Here it has to use the
+instructions of older ones: the scores of the cells of `make search` are computed once for each set
+of instructions, and compared. Sets that this processor does not have are not run.
 
 Command:  python -m experiments.processors --cells=100
 """

@@ -82,7 +82,7 @@ _ = axes[1].set(xlabel="millions of parameters", ylabel="score")
 # %% [markdown]
 # ## Search
 #
-# An algorithm asks for cells and is told their scores. Here evolution looks at 100 of the 15,625
+# An algorithm asks for cells and receives their scores. Here evolution looks at 100 of the 15,625
 # cells, 20 at a time; the score of a step's cells is their EPE-NAS score, which is a number of
 # its own and not a rank.
 
