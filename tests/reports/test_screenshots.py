@@ -30,7 +30,7 @@ WIDTHS = (390, 1280)
 # What A4 leaves between the margins of page.css, in CSS pixels (96 an inch).
 PRINTED_WIDTH, PRINTED_HEIGHT = (int((side - 28) / 25.4 * 96) for side in (210, 297))
 # The longest page has a row for each of many cells.
-MOST_SHEETS = 6
+MOST_SHEETS = 5
 STAGES = {
     "search": {"num_cells": 1000, "num_networks": 933, "seconds": 4.5},
     "refine": {"num_cells": 100, "num_networks": 90, "seconds": 59.75},
