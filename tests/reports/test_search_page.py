@@ -18,7 +18,7 @@ def test_the_headline_says_what_was_found():
     assert summary["best_arch"] in shown
     assert f"{summary['best_accuracy']:.2f} %" in shown
     rank = 1 + sum(accuracy > summary["best_accuracy"] for accuracy in accuracies)
-    assert f"rank {rank}" in shown
+    assert f"{rank}rank by accuracy among" in shown
     assert "57 cells with score and accuracy" in shown
     assert "Spearman 0.123 (95 % interval -0.100 to 0.400), Kendall undefined" in shown
     assert "57 cells with a score, 3 without" in shown
@@ -175,7 +175,7 @@ def test_the_page_says_why_cells_are_first():
     ]
     shown = " ".join(Elements(text).text.split())
     assert "alone, among the 57 different cells with a score; rank 1 has the largest" in shown
-    assert "The score is the sum of ranks, which are counted from the worst cell: a cell" in shown
+    assert "The score is the sum of ranks, for which ranks are counted the other way round" in shown
     assert "was not scored again" not in shown
     assert "Why these are first" not in make_search_page()[0]
 
