@@ -53,7 +53,7 @@ pd.read_csv(work / "search" / "scores.csv").sort_values(
 # %% [markdown]
 # ## Train it
 #
-# Four epochs here, so do not expect much; 200 are the default.
+# Four epochs here; 200 are the default.
 
 # %% language="bash"
 # epe-nas train --config=folder --workdir=$WORK/train \

@@ -30,7 +30,7 @@ COMMANDS = {
     "predict": Command("epe_nas_jax.commands.predict", "predict the classes of a folder's images"),
     "export": Command("epe_nas_jax.commands.export", "write a trained network for other programs"),
     "rank": Command("epe_nas_jax.commands.rank", "rank networks of any framework"),
-    "compare": Command("epe_nas_jax.commands.compare", "put cells beside PyTorch"),
+    "compare": Command("epe_nas_jax.commands.compare", "compare cells with PyTorch"),
     "tables": Command("epe_nas_jax.commands.tables", "make the paper's tables of scored cells"),
 }
 
