@@ -134,8 +134,10 @@ def documented_constants() -> set[str]:
     for file in (ROOT / "epe_nas_jax").rglob("*.py"):
         for node, below in itertools.pairwise(ast.parse(file.read_text()).body):
             has_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if isinstance(node, ast.Assign) and has_text:
+            if has_text and isinstance(node, ast.Assign):
                 found.add(ast.unparse(node.targets[0]))
+            elif has_text and isinstance(node, ast.AnnAssign):
+                found.add(ast.unparse(node.target))
     return found
 
 
@@ -189,6 +191,9 @@ def on_page_content(html: str, page: Any, **_: Any) -> str:
     """Makes links of the pages that docstrings and comments name, such as docs/ranking.md."""
     if not page.url.startswith("reference/"):
         return html
+    for name in set(re.findall(r"docs/([\w-]+)\.md", html)):
+        if not (ROOT / "docs" / f"{name}.md").exists():
+            raise SystemExit(f"{page.url}: names docs/{name}.md, which does not exist")
     return re.sub(r"docs/([\w-]+)\.md", r'<a href="../\1.html">\1</a>', html)
 
 

@@ -88,8 +88,11 @@ def agreement_rows(scores: Mapping[str, np.ndarray]) -> list[list[str]]:
     for first, second in itertools.combinations(scores, 2):
         a, b = scores[first], scores[second]
         known = ~np.isnan(a) & ~np.isnan(b)
-        errors = np.abs(b[known] / a[known] - 1)
-        correlation = ranking.spearman(a[known], b[known])
+        if not known.any():
+            raise app.UsageError(f"{first} and {second}: found no cell with both scores")
+        a, b = a[known], b[known]
+        errors = np.abs(b / a - 1)
+        correlation = ranking.spearman(a, b)
         moved = np.sum(ranking.top_k(a, len(a)) != ranking.top_k(b, len(b)))
         same = [
             f"{len(set(ranking.top_k(a, k)) & set(ranking.top_k(b, k)))} of {k}" for k in _SIZES
@@ -103,7 +106,8 @@ def agreement_rows(scores: Mapping[str, np.ndarray]) -> list[list[str]]:
 def main(argv: Sequence[str]) -> None:
     """Prints a table for each precision, and what it costs."""
     del argv
-    has = Path("/proc/cpuinfo").read_text().split()
+    processor = Path("/proc/cpuinfo")
+    has = processor.read_text().split() if processor.exists() else []
     known = [name for name, flag in INSTRUCTIONS.items() if flag in has]
     if len(known) < 2:
         raise app.UsageError(f"found instructions {known}, expected two of {list(INSTRUCTIONS)}")

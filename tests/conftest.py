@@ -1,5 +1,7 @@
 import gzip
 import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -8,13 +10,23 @@ import pytest
 # Tests wait for the compiler, not for what it makes: it hardly optimises, in the commands that they
 # start neither, and takes the shorter way to machine code. Those that compute long say otherwise
 # (`OPTIMISED`).
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        *os.environ.get("XLA_FLAGS", "").split(),
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
-    ]
-)
+QUICK = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+
+
+def xla_knows(flag):
+    """Whether this XLA has a flag: it ends the process of one that it does not know."""
+    environment = {**os.environ, "XLA_FLAGS": flag}
+    code = "import jax; jax.devices()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+# Workers have those of the process that started them.
+if QUICK[0] not in os.environ.get("XLA_FLAGS", ""):
+    flags = [os.environ.get("XLA_FLAGS", ""), *filter(xla_knows, QUICK)]
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)

@@ -15,11 +15,16 @@ from pathlib import Path
 import pytest
 from command_line import epe_nas
 
-from epe_nas_jax.commands.config import accuracies_of, check_config, space_of
+from epe_nas_jax.commands.config import check_config
 from epe_nas_jax.commands.table import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.py")]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "docs").rglob("*.py"),
+    *(ROOT / "configs").glob("*.py"),
+]
 
 
 def commands():
@@ -28,7 +33,7 @@ def commands():
     for page in sorted(PAGES):
         text = page.read_text()
         if page.suffix == ".py":
-            text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+            text = re.sub(r"^(# ?|Command: +)", "", text, flags=re.MULTILINE)
         text = text.replace("\\\n", " ")
         lines = [line for line in text.splitlines() if re.match(r"epe-nas [a-z]+ -", line)]
         # A form such as --config=... is no command.
@@ -55,11 +60,9 @@ def test_the_command_can_be_used(arguments):
     assert {flag for flag in names if not flag.startswith("config.")} <= flags_of(name)
     of_config = [argument for argument in given if argument.startswith("--config")]
     if of_config:
-        config = config_of(of_config)
-        if config.data.name:
-            check_config(config)
-            if not config.benchmark.path:
-                assert accuracies_of(config, space_of(config)) is None
+        config = check_config(config_of(of_config))
+        assert config.data.name
+        assert bool(config.benchmark.column) or not config.benchmark.path
 
 
 def config_of(arguments):

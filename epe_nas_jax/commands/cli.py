@@ -18,6 +18,8 @@ from epe_nas_jax.errors import InputError, printable
 from epe_nas_jax.runs import hosts, runtime
 from epe_nas_jax.runs.stopping import StopRequested
 
+_HELP = {"-help", "-helpshort", "-helpfull", "-helpxml", "-?"}
+
 
 def run_command(work: Callable[[ConfigDict, str], str], *, many_hosts: bool = False) -> None:
     """Runs a command given by `--config=NAME --workdir=DIR [--config.key=value ...]`.
@@ -168,8 +170,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(f"config: {type(error).__name__}: {error}")
     # After --help absl exits with 1.
     except SystemExit as end:
-        asks_for_help = any(argument.lstrip("-").startswith("help") for argument in argv[1:])
-        sys.exit(0 if asks_for_help else end.code)
+        asks_for_help = {f"-{argument.lstrip('-')}" for argument in argv[1:] if argument[:1] == "-"}
+        sys.exit(0 if asks_for_help & _HELP else end.code or 1)
 
 
 def _with_config_path(argv: Sequence[str]) -> list[str]:

@@ -370,6 +370,7 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def tick(value: float, _place: float) -> str:
     """A number at an axis: scores may differ by a tenth, parameters are millions."""
+    value = float(f"{value:.6g}")
     return f"{value / 1e6:,.6g}M" if 1e6 <= abs(value) < 1e9 else f"{value:,.6g}"
 
 

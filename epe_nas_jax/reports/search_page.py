@@ -178,7 +178,8 @@ def _why(
         order = "These cells are in the order of"
     caption = (
         f"The ranks of the best cells by each column of the objective alone, among the "
-        f"{ranks.num_cells:,} {which}; rank 1 has the largest value. {order} the "
+        f"{ranks.num_cells:,} {which}; rank 1 has the largest value, and equal values share a "
+        f"rank. {order} the "
         f"{_combination(config)}, for which ranks are counted the other way round, from the worst "
         "cell: one that is good by all columns can come before one that is first by a single one."
     )

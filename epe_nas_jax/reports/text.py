@@ -63,18 +63,20 @@ def scores_apart(scores: Sequence[float], separator: str = "") -> list[str]:
 
     Of some objectives scores are thousands, of others neighbours differ in the last digits.
 
-    >>> scores_apart([26228.14, 26104.98])
-    ['26228.1', '26105.0']
-    >>> scores_apart([-1.2034561, -1.2034562])
-    ['-1.2034561', '-1.2034562']
-
     Args:
       scores: those that are read beside each other; none is NaN.
       separator: of thousands, `""` or `","`.
+
+    Examples:
+      >>> from epe_nas_jax.reports.text import scores_apart
+      >>> scores_apart([26228.14, 26104.98])
+      ['26228.1', '26105.0']
+      >>> scores_apart([-1.2034561, -1.2034562])
+      ['-1.2034561', '-1.2034562']
     """
     # Seventeen digits tell all numbers of 64 bits apart.
     for digits in range(_SCORE_DIGITS, 18):
-        shown = [f"{score:#{separator}.{digits}g}" for score in scores]
+        shown = [f"{score:#{separator}.{digits}g}".removesuffix(".") for score in scores]
         if len(set(shown)) >= len(set(scores)):
             break
     return shown

@@ -125,18 +125,21 @@ COMBINATIONS: dict[str, Combine] = {"log_rank_sum": log_rank_sum, "rank_sum": ra
 def column_ranks(values: np.ndarray) -> np.ndarray:
     """Ranks of each column among the cells that have all of them, 1 for the largest value.
 
-    They are the ranks that `rank_sum` and `log_rank_sum` add up, counted from the best cell.
-
-    >>> column_ranks(np.array([[3.0, 10.0], [5.0, 10.0], [4.0, np.nan]]))
-    array([[ 2.,  1.],
-           [ 1.,  1.],
-           [nan, nan]])
+    They are for people. `rank_sum` and `log_rank_sum` count from the worst cell, and equal values
+    have the mean of their ranks there.
 
     Args:
       values: proxies, `[A, P]`, larger is better.
 
     Returns:
       Ranks `[A, P]`; equal values share the smallest. NaN for a cell without one of the proxies.
+
+    Examples:
+      >>> from epe_nas_jax.search.ranking import column_ranks
+      >>> column_ranks(np.array([[3.0, 10.0], [5.0, 10.0], [4.0, np.nan]]))
+      array([[ 2.,  1.],
+             [ 1.,  1.],
+             [nan, nan]])
     """
     values = np.asarray(values, np.float64)
     ranks = np.full(values.shape, np.nan)
