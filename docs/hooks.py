@@ -149,12 +149,13 @@ def faults(reference: set[str], used: set[str]) -> list[str]:
         # A module has the entries of what is in it.
         if not any(entry.startswith(f"{name}.") for entry in reference)
     ]
+    constants = documented_constants()
     for name in reference:
         value = object_of(name)
         if callable(value) and str(value.__module__).startswith("epe_nas_jax"):
             if ">>>" not in (inspect.getdoc(value) or ""):
                 found.append(f"{name}: found no example in its docstring")
-        elif name.rpartition(".")[2] not in documented_constants():
+        elif name.rpartition(".")[2] not in constants:
             found.append(f"{name}: found no docstring under it")
     return sorted(found)
 
@@ -174,15 +175,13 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Takes the README as the first page, and results that pages link to."""
+    """Takes pages from outside docs/, the README as the first one, and files that they link to."""
     from mkdocs.structure.files import File
 
-    readme = (ROOT / "README.md").read_text().replace("](docs/", "](")
-    files.append(File.generated(config, "index.md", content=readme))
-    guide = (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "](")
-    files.append(File.generated(config, "CONTRIBUTING.md", content=guide))
-    files.append(File.generated(config, "CITATION.cff", abs_src_path=str(ROOT / "CITATION.cff")))
-    for link in {*linked_results(), "results/README.md"}:
+    for name, page in (("README.md", "index.md"), ("CONTRIBUTING.md", "CONTRIBUTING.md")):
+        text = (ROOT / name).read_text().replace("](docs/", "](")
+        files.append(File.generated(config, page, content=text))
+    for link in {*linked_results(), "results/README.md", "CITATION.cff"}:
         files.append(File.generated(config, link, abs_src_path=str(ROOT / link)))
     return files
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from epe_nas_jax.reports import comparison_plots, html, plots
-from epe_nas_jax.reports.text import relative_error, scores_apart
+from epe_nas_jax.reports.text import relative_error, score_or_none
 
 _UNREAD = ("arch", "from_run", "search", "refine", "benchmark", "train")
 # What is compared, by the name of its error in `compare.json`.
@@ -101,14 +101,14 @@ def _errors(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     header = [
         *("our score", "PyTorch's score"),
-        *(f"error of {what}" for what in ("logits", "Jacobian", "score")),
+        *(f"error of {what}" for what in _COMPARED.values()),
         *("our seconds", "seconds as released", "seconds at its best", "cell"),
     ]
     return html.table(
         header,
         [
             [
-                *(_score(row[side]) for side in ("score", "pytorch_score")),
+                *(score_or_none(row[side], ",") for side in ("score", "pytorch_score")),
                 *(relative_error(row[name]) for name in _COMPARED),
                 *(f"{row[name]:.3f}" for name in _TIMES),
                 html.arch_code(row["arch"]),
@@ -116,10 +116,6 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             for row in rows
         ],
     )
-
-
-def _score(score: float | None) -> str:
-    return "none" if score is None else scores_apart([score], ",")[0]
 
 
 def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:

@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from epe_nas_jax.reports import html, plots
-from epe_nas_jax.reports.text import COST_NAMES, number, refined_in_words, scores_apart
+from epe_nas_jax.reports.text import (
+    COST_NAMES,
+    number,
+    refined_in_words,
+    score_or_none,
+    scores_apart,
+)
 from epe_nas_jax.spaces.base import CellGraph
 
 # The objective whose score is EPE-NAS's, a sum over classes.
@@ -119,7 +125,7 @@ def _combination(config: Mapping[str, Any]) -> str:
 def _headline(
     title: str, summary: Mapping[str, Any], benchmark_accuracies: np.ndarray | None
 ) -> str:
-    facts = [("score", _score(summary["best_score"]))]
+    facts = [("score", score_or_none(summary["best_score"], ","))]
     if benchmark_accuracies is not None:
         accuracy = summary["best_accuracy"]
         rank = "unknown"
@@ -286,10 +292,6 @@ def _time_and_origin(summary: Mapping[str, Any], provenance: Mapping[str, Any]) 
         facts["refined"] = refined_in_words(summary)
     command = html.command_of("search", provenance["config"], _UNREAD)
     return html.origin(facts, provenance, command)
-
-
-def _score(score: float | None) -> str:
-    return "none" if score is None else scores_apart([score], ",")[0]
 
 
 def _correlation(correlation: Mapping[str, float] | None, *, interval: bool = True) -> str:

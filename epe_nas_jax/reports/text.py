@@ -82,6 +82,11 @@ def scores_apart(scores: Sequence[float], separator: str = "") -> list[str]:
     return shown
 
 
+def score_or_none(score: float | None, separator: str = "") -> str:
+    """A score as `scores_apart` writes it alone; "none" for a cell without one."""
+    return "none" if score is None else scores_apart([score], separator)[0]
+
+
 def interval(correlation: Mapping[str, float] | None, digits: int = 3) -> str:
     """A rank correlation with its interval; `value`, `low` and `high`, or None if undefined."""
     if correlation is None:
@@ -225,7 +230,7 @@ def comparison_table(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any
 def _compared_cell(row: Mapping[str, Any]) -> str:
     """A cell of a comparison as a line."""
     return (
-        f"{_score(row['score']):>8} {_score(row['pytorch_score']):>8} | "
+        f"{score_or_none(row['score']):>8} {score_or_none(row['pytorch_score']):>8} | "
         f"{relative_error(row['logits_error']):>8} {relative_error(row['jacobian_error']):>8} "
         f"{relative_error(row['score_error']):>8} | {row['seconds']:>7.3f} "
         f"{row['pytorch_seconds']:>8.3f} {row['pytorch_best_seconds']:>7.3f} | {row['arch']}"
@@ -267,10 +272,6 @@ def _times(summary: Mapping[str, Any]) -> list[str]:
         f"            forward and backward pass alone, {summary['pytorch_threads']} threads, "
         f"network of {summary['pytorch_network']}",
     ]
-
-
-def _score(score: float | None) -> str:
-    return "none" if score is None else scores_apart([score])[0]
 
 
 def relative_error(error: float | None) -> str:
