@@ -308,3 +308,10 @@ def test_a_path_that_is_no_utf8_is_reported(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "w/report.html").exists()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_config_that_ends_python_is_no_success(tmp_path, status):
+    (tmp_path / "own.py").write_text(f"raise SystemExit({status})")
+    done = command(f"--config={tmp_path}/own.py", "--workdir", f"{tmp_path}/help")
+    assert done.returncode == (status or 1)

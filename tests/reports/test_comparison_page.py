@@ -24,6 +24,10 @@ def test_the_page_has_a_row_for_each_cell():
     assert rows[2][:2] == ["none", "none"]
     assert rows[2][4] == "-"
     assert rows[1][5:8] == ["0.750", "3.000", "1.500"]
+    for row in (row for row in rows[1:] if row[0] != "none"):
+        ours, pytorchs = (float(score.replace(",", "")) for score in row[:2])
+        # Scores of about 24,000 have six digits here: each is within 3e-6 of what it is.
+        assert abs(pytorchs / ours - 1 - float(row[4])) < 6e-6
 
 
 def test_sides_that_choose_other_cells_or_none_say_so():

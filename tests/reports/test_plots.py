@@ -235,3 +235,8 @@ def test_ranks_against_a_cost_have_the_best_at_the_top_and_name_the_front():
     assert axes.yaxis_inverted()
     assert axes.get_xlabel() == "parameters"
     assert plots.to_svg(figure, "ranks").startswith("<svg")
+
+
+def test_a_tick_just_below_a_million_is_a_million():
+    shown = [plots.tick(value, 0) for value in (0.25, 12_345.0, 999_999.7, 1_200_000.0)]
+    assert shown == ["0.25", "12,345", "1M", "1.2M"]
